@@ -1,0 +1,372 @@
+#!/usr/bin/env python
+"""Build every shipped ToyFACS weight from nothing: VAE, CLIP, judges, attribute classifier and the base pipeline.
+
+    python scripts/build_toyfacs.py                    # all stages, resumed where they stopped
+    python scripts/build_toyfacs.py --only base        # one stage
+
+Each stage trains on endless drawings with known labels, passes a check, and is then written under data/toyfacs/ as
+safetensors. Progress is saved every minute in outputs/build_toyfacs/; the same command goes on. On a CPU each stage
+runs as one single-threaded process per core (faster than one many-threaded process); on a GPU as one process.
+"""
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers.models.resnet import ResnetBlock2D
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+from fineface_train.aus import AU_KEYS
+from fineface_train.evaluation.judge_models import AttributeClassifier, PatchJudge, ResidualJudge
+from fineface_train.toyfacs import models
+from fineface_train.toyfacs.faces import ATTRIBUTES, Face
+from fineface_train.toyfacs.render import RESOLUTION, grid
+from fineface_train.toyfacs.worlds import Drawings, Expressions, sample_drawings
+
+SHIPPED = Path("data/toyfacs")
+SCRATCH = Path("outputs/build_toyfacs")
+STEPS = {"autoencoder": 6000, "clip": 700, "judge_one": 1800, "judge_two": 1800, "attributes": 400, "base": 8500}
+POOL = 40_000
+BASE_BATCH = 32
+HELD_OUT = 1_000_000_007
+"""First word of the seed of drawings that only checks see."""
+DENSE, SPARSE = (Expressions.dense,), (Expressions.sparse,)
+
+
+class Stage:
+    """Training that can be stopped and started: a model, its loss at a step, and a cosine learning rate to zero."""
+
+    def __init__(self, name: str, model: nn.Module, rate: float, ema: float | None = None) -> None:
+        self.name, self.steps, self.rate = name, STEPS[name], rate
+        self.accelerator = Accelerator()
+        self.optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.raw = model
+        self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)
+        self.ema = {key: value.clone().float() for key, value in model.state_dict().items()} if ema else None
+        self.ema_decay = ema
+        self.state_file = SCRATCH / f"{name}.pt"
+        self.seconds, self.step = 0.0, 0
+        if self.state_file.exists():
+            state = torch.load(self.state_file, map_location=self.accelerator.device, weights_only=True)
+            self.raw.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.step, self.seconds, self.ema = state["step"], state["seconds"], state["ema"]
+
+    def seed(self, step: int) -> tuple[int, ...]:
+        """A seed for this step's share of the batch on this process."""
+        return (sorted(STEPS).index(self.name), step, self.accelerator.process_index)
+
+    def save(self) -> None:
+        if self.accelerator.is_main_process:
+            SCRATCH.mkdir(parents=True, exist_ok=True)
+            state = {"model": self.raw.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step, "seconds": self.seconds, "ema": self.ema}
+            torch.save(state, self.state_file.with_suffix(".tmp"))
+            os.replace(self.state_file.with_suffix(".tmp"), self.state_file)
+
+    def fit(self, loss_at) -> None:  # noqa: ANN001
+        """Minimise `loss_at(step)` for the remaining steps, then leave the EMA in the model."""
+        started = saved = time.time()
+        before = self.seconds
+        bar = tqdm(range(self.step, self.steps), initial=self.step, total=self.steps, desc=self.name, mininterval=5, disable=not self.accelerator.is_main_process)
+        self.model.train()
+        for step in bar:
+            set_seed(step * 64 + self.accelerator.process_index)
+            share = step / self.steps
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * share))
+            loss, shown = loss_at(step)
+            self.optimiser.zero_grad()
+            self.accelerator.backward(loss)
+            self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimiser.step()
+            self.step, self.seconds = step + 1, before + time.time() - started
+            if self.ema is not None:
+                decay = min(self.ema_decay, (1 + step) / (10 + step))
+                for key, value in self.raw.state_dict().items():
+                    self.ema[key].lerp_(value.float(), 1 - decay)
+            if step % 20 == 0:
+                bar.set_postfix(shown)
+            if time.time() - saved > 60 or self.step == self.steps:
+                self.save()
+                saved = time.time()
+        self.accelerator.wait_for_everyone()
+        if self.ema is not None:
+            self.raw.load_state_dict(self.ema)
+        self.raw.eval()
+
+    def ship(self, folder: str, measured: dict) -> None:
+        """Write the model and what its check measured, and say how long it took."""
+        if self.accelerator.is_main_process:
+            self.raw.save_pretrained(SHIPPED / folder)
+            record(self.name, measured | {"steps": self.steps, "seconds": round(self.seconds), "processes": self.accelerator.num_processes})
+
+
+def record(name: str, measured: dict) -> None:
+    """Keep what a stage measured in data/toyfacs/build.json."""
+    path = SHIPPED / "build.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known[name] = measured
+    path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+    print(f"{name}: {json.dumps(measured)}", flush=True)
+
+
+def held_out(count: int, kinds: tuple[Expressions, ...] = DENSE + SPARSE):  # noqa: ANN201
+    return [sample_drawings((HELD_OUT, index), 50, kinds) for index in range(count // 50)]
+
+
+def build_autoencoder() -> None:
+    model = models.build_autoencoder(RESOLUTION)
+    with torch.no_grad():  # Residual branches off and almost no posterior noise: a far quicker start (measured, see docs).
+        for block in model.modules():
+            if isinstance(block, ResnetBlock2D):
+                block.conv2.weight.zero_()
+                block.conv2.bias.zero_()
+        model.quant_conv.weight[models.LATENT_CHANNELS :] = 0
+        model.quant_conv.bias[models.LATENT_CHANNELS :] = -7
+    stage = Stage("autoencoder", model, 1.5e-3, ema=0.998)
+
+    def loss_at(step: int) -> tuple[Tensor, dict]:
+        images = draw_batch(stage, step, 4).images * 2 - 1
+        # Through DDP's forward; posterior std stays near e^-3.5, since only the reconstruction and a faint KL pull on it.
+        output = stage.model(images, sample_posterior=True).sample
+        loss = (output - images).abs().mean() + 2 * F.mse_loss(output, images)
+        return loss, {"loss": f"{loss.item():.4f}"}
+
+    stage.fit(loss_at)
+    squared, latents = [], []
+    with torch.no_grad():
+        for batch in held_out(400):
+            images = batch.images * 2 - 1
+            mean = model.encode(images).latent_dist.mean
+            squared.append(F.mse_loss(model.decode(mean).sample, images).item())
+            latents.append(mean)
+    model.register_to_config(scaling_factor=round(1 / torch.cat(latents).std().item(), 5))
+    stage.ship("base/vae", {"psnr": round(-10 * math.log10(sum(squared) / len(squared) / 4), 2)})
+
+
+def build_clip() -> None:
+    captions = [text for index in range(40) for text in sample_drawings((HELD_OUT + 1, index), 50).captions]
+    tokenizer = models.build_tokenizer(captions)
+    stage = Stage("clip", models.build_clip(tokenizer, RESOLUTION), 1.5e-3, ema=0.99)
+
+    def loss_at(step: int) -> tuple[Tensor, dict]:
+        batch = draw_batch(stage, step, 48)
+        tokens = tokenizer(batch.captions, padding="max_length", truncation=True, return_tensors="pt").to(stage.accelerator.device)
+        output = stage.model(**tokens, pixel_values=clip_pixels(batch.images), return_loss=True)
+        return output.loss, {"loss": f"{output.loss.item():.3f}"}
+
+    stage.fit(loss_at)
+    hits = []
+    with torch.no_grad():
+        for batch in held_out(500):
+            tokens = tokenizer(batch.captions, padding="max_length", truncation=True, return_tensors="pt")
+            scores = stage.raw(**tokens, pixel_values=clip_pixels(batch.images)).logits_per_image
+            hits.append((scores.argmax(1) == torch.arange(50)).float().mean().item())
+    if stage.accelerator.is_main_process:
+        tokenizer.save_pretrained(SHIPPED / "clip")
+        CLIPImageProcessor(
+            size={"shortest_edge": RESOLUTION}, crop_size={"height": RESOLUTION, "width": RESOLUTION}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        ).save_pretrained(SHIPPED / "clip")
+    stage.ship("clip", {"caption_found_among_50": round(sum(hits) / len(hits), 4)})
+
+
+def clip_pixels(images: Tensor) -> Tensor:
+    """Images in [0, 1] as the shipped CLIP image processor hands them over."""
+    return images * 2 - 1
+
+
+def augment(images: Tensor) -> Tensor:
+    """What a generator may do to a drawing: a little blur, noise, shift of tone; each sample its own amount."""
+    count, device = len(images), images.device
+    amount = torch.rand(count, 1, 1, 1, device=device) ** 2
+    blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    mixed = images + 0.7 * amount * (blurred - images)
+    tone = 1 + 0.1 * torch.randn(count, 3, 1, 1, device=device)
+    noise = 0.05 * torch.rand(count, 1, 1, 1, device=device) * torch.randn_like(images)
+    return (mixed * tone + 0.03 * torch.randn(count, 3, 1, 1, device=device) + noise).clamp(0, 1)
+
+
+def build_judge(name: str, model: nn.Module, rate: float, kinds: tuple[Expressions, ...]) -> None:
+    """An AU judge: mean squared error on augmented drawings of `kinds`; checked on both kinds, held out."""
+    stage = Stage(name, model, rate, ema=0.998)
+
+    def loss_at(step: int) -> tuple[Tensor, dict]:
+        batch = draw_batch(stage, step, 32, kinds)
+        loss = F.mse_loss(stage.model(augment(batch.images)), batch.aus.to(stage.accelerator.device))
+        return loss, {"loss": f"{loss.item():.3f}"}
+
+    stage.fit(loss_at)
+    measured = {}
+    vae_path = SHIPPED / "base" / "vae"
+    vae = AutoencoderKL.from_pretrained(vae_path).eval() if vae_path.exists() else None
+    for kind in Expressions:
+        errors, shifts = [], []
+        with torch.no_grad():
+            for batch in held_out(1000, (kind,)):
+                read = model(batch.images).clamp(0, 5)
+                errors.append(((read - batch.aus) ** 2).mean(0))
+                if vae is not None:
+                    decoded = vae.decode(vae.encode(batch.images * 2 - 1).latent_dist.mean).sample
+                    shifts.append((model((decoded / 2 + 0.5).clamp(0, 1)).clamp(0, 5) - read).mean(0))
+        per_au = torch.stack(errors).mean(0)
+        measured[f"mse_{kind.value}"] = round(per_au.mean().item(), 4)
+        measured[f"mse_{kind.value}_per_au"] = dict(zip(AU_KEYS, [round(v, 4) for v in per_au.tolist()], strict=True))
+        if shifts:
+            shift = torch.stack(shifts).mean(0)
+            measured[f"vae_shift_{kind.value}_per_au"] = dict(zip(AU_KEYS, [round(v, 3) for v in shift.tolist()], strict=True))
+    stage.ship(f"judges/{name}", measured)
+
+
+def build_attributes() -> None:
+    stage = Stage("attributes", AttributeClassifier(), 2e-3, ema=0.99)
+
+    def loss_at(step: int) -> tuple[Tensor, dict]:
+        batch = draw_batch(stage, step, 32)
+        truth = torch.tensor([face.indices() for face in batch.faces], device=stage.accelerator.device)
+        logits = stage.model(augment(batch.images))
+        loss = sum((F.cross_entropy(logit, truth[:, index]) for index, logit in enumerate(logits)), torch.zeros(()))
+        return loss, {"loss": f"{loss.item():.3f}"}
+
+    stage.fit(loss_at)
+    stage.ship("judges/attributes", {"accuracy": attribute_accuracy(stage.raw, [(b.images, b.faces) for b in held_out(500)])})
+
+
+def attribute_accuracy(classifier: nn.Module, batches: list[tuple[Tensor, list[Face]]]) -> dict[str, float]:
+    """Share of images that show what the caption said, per attribute and on average."""
+    hits = []
+    with torch.no_grad():
+        for images, faces in batches:
+            truth = torch.tensor([face.indices() for face in faces])
+            hits.append(torch.stack([logit.argmax(1) for logit in classifier(images)], 1) == truth)
+    accuracy = torch.cat(hits).float().mean(0)
+    return {name: round(value, 4) for name, value in zip(ATTRIBUTES, accuracy.tolist(), strict=True)} | {"mean": round(accuracy.mean().item(), 4)}
+
+
+def latent_pool(stage: Stage, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> tuple[list[Tensor], list[Tensor]]:
+    """`POOL` drawings as scaled latents (fp16) and caption tokens, in shards of 1,000 that all processes build together."""
+    folder = SCRATCH / "pool"
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = range(stage.accelerator.process_index, POOL // 1000, stage.accelerator.num_processes)
+    for shard in tqdm(mine, desc="drawing and encoding", disable=not stage.accelerator.is_main_process):
+        path = folder / f"{shard:03d}.safetensors"
+        if path.exists():
+            continue
+        latents, tokens = [], []
+        for part in range(20):
+            batch = sample_drawings((99, shard, part), 50)
+            with torch.no_grad():
+                latents.append(vae.encode(batch.images.to(vae.device) * 2 - 1).latent_dist.mean.cpu() * vae.config.scaling_factor)
+            tokens.append(tokenizer(batch.captions, padding="max_length", truncation=True, return_tensors="pt").input_ids)
+        save_file({"latents": torch.cat(latents).half(), "tokens": torch.cat(tokens).short()}, path.with_suffix(".tmp"))
+        os.replace(path.with_suffix(".tmp"), path)
+    stage.accelerator.wait_for_everyone()
+    shards = [load_file(folder / f"{shard:03d}.safetensors") for shard in range(POOL // 1000)]
+    return [shard["latents"] for shard in shards], [shard["tokens"] for shard in shards]
+
+
+def build_base() -> None:
+    """The base pipeline: x0 prediction with weights min(SNR + 1, 10), one caption in ten dropped for guidance."""
+    stage = Stage("base", models.build_unet(RESOLUTION), 1.2e-3, ema=0.9995)
+    device, share = stage.accelerator.device, BASE_BATCH // stage.accelerator.num_processes
+    vae = AutoencoderKL.from_pretrained(SHIPPED / "base" / "vae").eval().to(device)
+    tokenizer = CLIPTokenizer.from_pretrained(SHIPPED / "clip")
+    text_encoder = models.text_encoder_of(CLIPModel.from_pretrained(SHIPPED / "clip")).eval().requires_grad_(False).to(device)
+    latent_shards, token_shards = latent_pool(stage, vae, tokenizer)
+    latents, tokens = torch.cat(latent_shards), torch.cat(token_shards)
+    blank = tokenizer("", padding="max_length", truncation=True, return_tensors="pt").input_ids[0].short()
+    scheduler = models.build_scheduler()
+    alphas = scheduler.alphas_cumprod.to(device)
+
+    def loss_at(step: int) -> tuple[Tensor, dict]:
+        chosen = torch.randint(len(latents), (share,))
+        clean = latents[chosen].float().to(device)
+        words = torch.where(torch.rand(share, 1) < 0.1, blank, tokens[chosen]).long().to(device)
+        with torch.no_grad():
+            text = text_encoder(words).last_hidden_state
+        timesteps = torch.randint(1000, (share,), device=device)
+        noisy = scheduler.add_noise(clean, torch.randn_like(clean), timesteps)
+        signal = alphas[timesteps]
+        weight = (signal / (1 - signal) + 1).clamp(max=10)
+        error = (stage.model(noisy, timesteps, text).sample - clean).pow(2).mean((1, 2, 3))
+        loss = (weight * error).mean()
+        return loss, {"loss": f"{loss.item():.3f}", "x0_error": f"{error.mean().item():.4f}"}
+
+    stage.fit(loss_at)
+    if not stage.accelerator.is_main_process:
+        return
+    pipe = StableDiffusionPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=stage.raw, scheduler=scheduler, safety_checker=None, feature_extractor=None
+    )
+    pipe.save_pretrained(SHIPPED / "base")
+    pipe.set_progress_bar_config(disable=True)
+    classifier = AttributeClassifier.from_pretrained(SHIPPED / "judges" / "attributes").eval()
+    batches = []
+    for index in tqdm(range(8), desc="checking captions"):
+        batch = sample_drawings((HELD_OUT, 1000 + index), 50, expression_share=0.0)
+        images = pipe(
+            batch.captions, num_inference_steps=25, guidance_scale=3.0, output_type="pt", generator=[torch.Generator().manual_seed(i) for i in range(50)]
+        ).images
+        batches.append((images, batch.faces))
+    Image.fromarray(grid(torch.cat([images[:6] for images, _ in batches]), 12)).save(SCRATCH / "base_samples.png")
+    record("base", {"caption_accuracy": attribute_accuracy(classifier, batches), "steps": stage.steps, "seconds": round(stage.seconds)})
+
+
+def draw_batch(stage: Stage, step: int, count: int, kinds: tuple[Expressions, ...] = DENSE + SPARSE) -> Drawings:
+    batch = sample_drawings(stage.seed(step), count, kinds)
+    batch.images = batch.images.to(stage.accelerator.device)
+    return batch
+
+
+STAGES = {
+    "autoencoder": build_autoencoder,
+    "clip": build_clip,
+    "judge_one": lambda: build_judge("judge_one", ResidualJudge(), 2e-3, DENSE + SPARSE),
+    "judge_two": lambda: build_judge("judge_two", PatchJudge(), 2e-3, DENSE),
+    "attributes": build_attributes,
+    "base": build_base,
+}
+
+
+def launch(stage: str, processes: int) -> None:
+    """Run one stage in processes of its own: one per core without a GPU, one in all with a GPU."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1" if processes > 1 else os.environ.get("OMP_NUM_THREADS", "")}
+    if not environment["OMP_NUM_THREADS"]:
+        del environment["OMP_NUM_THREADS"]
+    if not torch.cuda.is_available():
+        environment["ACCELERATE_USE_CPU"] = "true"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), __file__, "--inside", stage]
+    subprocess.run(command, check=True, env=environment)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=STAGES, nargs="+", default=list(STAGES), help="stages to run (default: all that are not finished)")
+    parser.add_argument("--processes", type=int, default=1 if torch.cuda.is_available() else os.cpu_count(), help="processes per stage")
+    parser.add_argument("--inside", choices=STAGES, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.inside:
+        torch.manual_seed(0)
+        STAGES[arguments.inside]()
+        return
+    started = time.time()
+    for stage in arguments.only:
+        launch(stage, arguments.processes)
+    print(f"built {', '.join(arguments.only)} in {(time.time() - started) / 60:.1f} minutes of wall time")
+
+
+if __name__ == "__main__":
+    main()
