@@ -1,0 +1,54 @@
+"""`state/`: what a run needs to go on. Written beside its place, synced, and moved there whole."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+def save_state(folder: Path, step: int, trainable: dict[str, nn.Parameter], averages: dict[str, Tensor] | None, optimiser: torch.optim.Optimizer) -> None:
+    """Write trainables, their averages and the optimiser's state as of `step` finished steps into `folder`/step_..., and point to it."""
+    name = f"step_{step:08d}"
+    partial = folder / f"{name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({key: value.detach().cpu().contiguous() for key, value in trainable.items()}, partial / "trainable.safetensors")
+    if averages is not None:
+        save_file({key: value.cpu().contiguous() for key, value in averages.items()}, partial / "averages.safetensors")
+    torch.save(optimiser.state_dict(), partial / "optimiser.pt")
+    (partial / "progress.json").write_text(json.dumps({"step": step}) + "\n")
+    for path in partial.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    shutil.rmtree(folder / name, ignore_errors=True)
+    partial.rename(folder / name)
+    for older in sorted(folder.glob("step_????????"))[:-1]:
+        shutil.rmtree(older)
+
+
+def latest_state(folder: Path) -> Path | None:
+    """The newest whole checkpoint, or None."""
+    return max(folder.glob("step_????????"), default=None)
+
+
+def load_state(checkpoint: Path, trainable: dict[str, nn.Parameter], averages: dict[str, Tensor] | None, optimiser: torch.optim.Optimizer) -> int:
+    """Restore what `save_state` wrote, strictly; returns the number of finished steps."""
+    progress: dict[str, Any] = json.loads((checkpoint / "progress.json").read_text())
+    _restore(load_file(checkpoint / "trainable.safetensors"), {key: value.data for key, value in trainable.items()}, checkpoint)
+    if averages is not None:
+        _restore(load_file(checkpoint / "averages.safetensors"), averages, checkpoint)
+    device = next(iter(trainable.values())).device
+    optimiser.load_state_dict(torch.load(checkpoint / "optimiser.pt", map_location=device, weights_only=True))
+    return int(progress["step"])
+
+
+def _restore(saved: dict[str, Tensor], target: dict[str, Tensor], checkpoint: Path) -> None:
+    if set(saved) != set(target):
+        raise ValueError(f"{checkpoint} holds other trainables than this run (first difference: {sorted(set(saved) ^ set(target))[:1]}); use run.fresh=true")
+    for key, value in saved.items():
+        target[key].copy_(value)

@@ -1,0 +1,81 @@
+"""The command line: `fineface <verb> [key=value ...]`."""
+
+import difflib
+import logging
+import sys
+import traceback
+import warnings
+
+VERBS = {
+    "prepare": "turn a dataset on disk (or the drawn world) into one table: fineface prepare data=toyfacs",
+    "train": "fit an AU adapter, evaluate it and write a report: fineface train experiment=quickstart",
+    "generate": 'draw faces: fineface generate bundle=data/toyfacs/bundle prompt="a person" aus="AU12=5,AU6=2.5"',
+    "evaluate": "measure a bundle: fineface evaluate bundle=data/toyfacs/bundle protocol=quick|paper [out=DIR]",
+    "report": "write the HTML page and table of a run folder: fineface report out=outputs/<run>",
+}
+GROUPS = ("base", "data", "labels", "encoder", "finetune", "objective", "trainer", "judge", "experiment")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; returns the exit status: 0, or 2 for what the user can mend."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    verb, overrides = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        print(f"fineface: no verb {verb!r}; there are {', '.join(VERBS)}" + (f"; did you mean {near[0]}?" if near else ""), file=sys.stderr)
+        return 2
+    if {"-h", "--help"} & set(overrides):
+        print(_verb_help(verb))
+        return 0
+    _quieten_libraries()
+    try:
+        from fineface_train import commands, config
+
+        getattr(commands, verb)(config.load_config(overrides))
+    except (ValueError, FloatingPointError, FileNotFoundError, PermissionError) as error:
+        if debug:
+            traceback.print_exc()
+        print(f"fineface {verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"fineface {verb}: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {verb:<10}{text}" for verb, text in VERBS.items())
+    return f"usage: fineface <verb> [key=value ...] [--debug]\n\n{verbs}\n\n`fineface <verb> --help` lists the choices and keys. --debug shows tracebacks."
+
+
+def _verb_help(verb: str) -> str:
+    from fineface_train.config import Config, choices, plain
+
+    groups = "\n".join(f"  {group:<11}{', '.join(choices(group))}" for group in GROUPS)
+    keys = "\n".join(f"  {key}={value}" for key, value in _flat(plain(Config())))
+    return f"fineface {verb}: {VERBS[verb]}\n\nchoices (group=name):\n{groups}\n\nkeys and their defaults (the chosen groups may set others):\n{keys}"
+
+
+def _flat(value: dict, prefix: str = "") -> list[tuple[str, object]]:
+    pairs: list[tuple[str, object]] = []
+    for key, item in value.items():
+        pairs += _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else [(prefix + key, "null" if item is None else item)]
+    return pairs
+
+
+def _quieten_libraries() -> None:
+    """Progress bars and notices of libraries would bury what we print; warnings about our own code stay on."""
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(diffusers|transformers|peft|accelerate|torch)\b")

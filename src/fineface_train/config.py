@@ -1,0 +1,166 @@
+"""One typed config for all verbs: composed by Hydra from configs/, validated by the dataclasses beside each component."""
+
+import dataclasses
+import difflib
+import enum
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fineface_train.data.cache import ImageTransform
+from fineface_train.data.examples import ConditioningConfig
+from fineface_train.data.labels import LabelsConfig
+from fineface_train.data.prepare import DataConfig
+from fineface_train.evaluation.judges import JudgeConfig
+from fineface_train.evaluation.protocol import ProtocolName
+from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
+from fineface_train.methods.au_diffusion.base import BaseConfig
+from fineface_train.methods.au_diffusion.encoders import EncoderConfig
+from fineface_train.methods.au_diffusion.generate import SamplingConfig
+from fineface_train.methods.au_diffusion.objective import ObjectiveConfig
+from fineface_train.runs import RunConfig
+from fineface_train.tracking import TrackingConfig
+from fineface_train.trainer import TrainerConfig
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@dataclasses.dataclass
+class EvaluationConfig:
+    batch_size: int = 32
+    """Images generated at once; changes nothing but speed and memory."""
+    after_training: bool = True
+    """Evaluate and write the report when training ends."""
+    seed: int = 1000
+    """Starting noise of prompt k comes from seed + k."""
+
+    def validate(self, key: str) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"{key}.batch_size={self.batch_size}: must be at least 1")
+
+
+@dataclasses.dataclass
+class Config:
+    """Everything a verb may need. Groups first, then what single verbs read."""
+
+    seed: int = 0
+    experiment: str | None = None
+    base: BaseConfig = dataclasses.field(default_factory=BaseConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    image_transform: ImageTransform = ImageTransform.crop
+    labels: LabelsConfig = dataclasses.field(default_factory=LabelsConfig)
+    conditioning: ConditioningConfig = dataclasses.field(default_factory=ConditioningConfig)
+    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    finetune: FinetuneConfig = dataclasses.field(default_factory=FinetuneConfig)
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
+    trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
+    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
+    judge: JudgeConfig = dataclasses.field(default_factory=JudgeConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
+    protocol: ProtocolName = ProtocolName.quick
+    bundle: str | None = None
+    any_base: bool = False
+    """Accept a bundle trained on a base with other weights of the same shape."""
+    prompt: str | None = None
+    aus: str = ""
+    n: int = 1
+    scale: float | None = None
+    out: str | None = None
+
+
+def load_config(overrides: list[str]) -> Config:
+    """Compose and validate; raises ValueError that names the key, the value and what is allowed."""
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            composed = compose("config", overrides=overrides)
+        typed = OmegaConf.merge(OmegaConf.structured(Config), composed)
+        config = OmegaConf.to_object(typed)
+    except HydraException as error:
+        raise ValueError(_hydra_message(error)) from error
+    except OmegaConfBaseException as error:
+        raise ValueError(_omegaconf_message(error)) from error
+    assert isinstance(config, Config)
+    validate(config)
+    return config
+
+
+def validate(config: Config) -> None:
+    """Check every component's values and those of the root."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if hasattr(value, "validate"):
+            value.validate(field.name)
+    if config.n < 1:
+        raise ValueError(f"n={config.n}: must be at least 1")
+    if config.seed < 0:
+        raise ValueError(f"seed={config.seed}: must not be negative")
+
+
+def plain(config: Any) -> Any:
+    """A config as YAML's own types."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    if isinstance(config, enum.Enum):
+        return config.value
+    if isinstance(config, dict):
+        return {key: plain(value) for key, value in config.items()}
+    return [plain(value) for value in config] if isinstance(config, (list, tuple)) else config
+
+
+def to_yaml(config: Config) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+
+
+def from_yaml(path: Path) -> Config:
+    """A run's config.yaml as the config it was."""
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
+    assert isinstance(config, Config)
+    return config
+
+
+def choices(group: str) -> list[str]:
+    """The names in a config group."""
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def _known_keys(kind: type = Config, prefix: str = "") -> list[str]:
+    keys = []
+    for field in dataclasses.fields(kind):
+        keys.append(prefix + field.name)
+        if dataclasses.is_dataclass(field.type) and isinstance(field.type, type):
+            keys += _known_keys(field.type, f"{prefix}{field.name}.")
+    return keys
+
+
+def _hydra_message(error: HydraException) -> str:
+    text = str(error).split("\n")
+    missing = re.search(r"Could not find '([^/']+)/([^']+)'", str(error)) or re.search(r"In '[^']*': Could not find '([^/']+)/([^']+)'", str(error))
+    if missing:
+        group, name = missing.groups()
+        near = difflib.get_close_matches(name, choices(group), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{group}={name}: no such choice; there are {', '.join(choices(group)) or 'none'}{hint}"
+    unknown = re.search(r"Could not override '([^']+)'", str(error)) or re.search(r"Key '([^']+)' is not in struct", str(error))
+    if unknown:
+        return _unknown_key(unknown[1])
+    return " ".join(line.strip() for line in text if line.strip())
+
+
+def _omegaconf_message(error: OmegaConfBaseException) -> str:
+    key = getattr(error, "full_key", None) or "config"
+    first = str(error).split("\n")[0]
+    if "not in 'Config'" in first or "not in '" in first:
+        return _unknown_key(key)
+    return f"{key}: {first}"
+
+
+def _unknown_key(key: str) -> str:
+    near = difflib.get_close_matches(key, _known_keys(), n=1)
+    return f"{key}: no such config key" + (f"; did you mean {near[0]}?" if near else "; `fineface train --help` lists them")

@@ -1,0 +1,140 @@
+"""What the frozen parts of the base say about the data, computed once and kept on disk: VAE posteriors and captions' embeddings.
+
+A cache is named by a hash of what it was computed from (images, transform, model weights), so it is found again when
+all of that is the same and never used when any of it changed. It is written to a temporary folder and then renamed.
+"""
+
+import enum
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from fineface_train.data.table import SampleTable
+
+
+class ImageTransform(enum.Enum):
+    """`crop`: resize the short side, then crop the centre. `squash`: resize both sides (published code)."""
+
+    crop = "crop"
+    squash = "squash"
+
+
+def load_image(path: str, resolution: int, transform: ImageTransform) -> np.ndarray:
+    """An image file as (3, resolution, resolution) float32 in [-1, 1]. Raises ValueError that names a broken file."""
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+    if transform is ImageTransform.crop and image.width != image.height:
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    if image.size != (resolution, resolution):
+        image = image.resize((resolution, resolution), Image.Resampling.BICUBIC)
+    return np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1
+
+
+class LatentCache:
+    """Posterior mean and standard deviation (C, h, w) of each row's image, memory-mapped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mean, self.std = (np.load(folder / f"{part}.npy", mmap_mode="r") for part in ("mean", "std"))
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.mean[row]), np.array(self.std[row])
+
+
+class TextCache:
+    """The text encoder's output (tokens, d) for each row's caption, memory-mapped; equal captions share one entry."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.embeddings, self.entry = np.load(folder / "embeddings.npy", mmap_mode="r"), np.load(folder / "entry.npy")
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return np.array(self.embeddings[self.entry[row]])
+
+    @property
+    def empty(self) -> np.ndarray:
+        """The embedding of the empty caption."""
+        return np.array(self.embeddings[0])
+
+
+def latent_cache(
+    table: SampleTable, vae: AutoencoderKL, vae_hash: str, root: Path, resolution: int, transform: ImageTransform, *, batch_size: int = 32, quiet: bool = False
+) -> LatentCache:
+    """Find or build the posteriors of all images of `table` under `root`."""
+    stamps = [f"{path}|{stat.st_size}|{stat.st_mtime_ns}" for path in table.frame["image"] for stat in [os.stat(path)]]
+    key = _hash(vae_hash, str(resolution), transform.value, *stamps)
+    side = resolution // 2 ** (len(vae.config.block_out_channels) - 1)
+    shape = (len(table), vae.config.latent_channels, side, side)
+
+    def build(folder: Path) -> None:
+        mean, std = (np.lib.format.open_memmap(folder / f"{part}.npy", mode="w+", dtype=np.float32, shape=shape) for part in ("mean", "std"))
+        for chosen, images in _batches(table.frame["image"].tolist(), batch_size, lambda path: load_image(path, resolution, transform), "encoding images", quiet):
+            with torch.no_grad():
+                posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
+            mean[chosen], std[chosen] = posterior.mean.float().cpu().numpy(), posterior.std.float().cpu().numpy()
+        mean.flush()
+        std.flush()
+
+    return LatentCache(_find_or_build(root / f"latents-{key}", build))
+
+
+def text_cache(table: SampleTable, pipe: StableDiffusionPipeline, text_hash: str, root: Path, *, batch_size: int = 128, quiet: bool = False) -> TextCache:
+    """Find or build the caption embeddings of `table` under `root`; entry 0 is the empty caption."""
+    captions = table.frame["caption"].tolist()
+    unique = ["", *sorted(set(captions) - {""})]
+    place = {caption: index for index, caption in enumerate(unique)}
+
+    def build(folder: Path) -> None:
+        tokens, width = pipe.tokenizer.model_max_length, pipe.text_encoder.config.hidden_size
+        out = np.lib.format.open_memmap(folder / "embeddings.npy", mode="w+", dtype=np.float32, shape=(len(unique), tokens, width))
+        for start in tqdm(range(0, len(unique), batch_size), desc="encoding captions", mininterval=1, disable=quiet):
+            part = unique[start : start + batch_size]
+            ids = pipe.tokenizer(part, padding="max_length", truncation=True, return_tensors="pt").input_ids
+            with torch.no_grad():
+                out[start : start + len(part)] = pipe.text_encoder(ids.to(pipe.text_encoder.device))[0].float().cpu().numpy()
+        out.flush()
+        np.save(folder / "entry.npy", np.array([place[caption] for caption in captions], dtype=np.int64))
+
+    return TextCache(_find_or_build(root / f"text-{_hash(text_hash, *captions)}", build))
+
+
+def _batches(paths: list[str], size: int, load: Callable[[str], np.ndarray], title: str, quiet: bool) -> Iterator[tuple[slice, Tensor]]:
+    bar = tqdm(total=len(paths), desc=title, unit="image", mininterval=1, disable=quiet)
+    for start in range(0, len(paths), size):
+        part = paths[start : start + size]
+        yield slice(start, start + len(part)), torch.from_numpy(np.stack([load(path) for path in part]))
+        bar.update(len(part))
+    bar.close()
+
+
+def _find_or_build(folder: Path, build: Callable[[Path], None]) -> Path:
+    if not folder.exists():
+        partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+        partial.mkdir(parents=True)
+        try:
+            build(partial)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

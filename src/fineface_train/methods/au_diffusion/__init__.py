@@ -1,0 +1,1 @@
+"""The FineFace family: a latent diffusion base steered by an AU adapter and LoRA."""

@@ -1,0 +1,151 @@
+"""The AU adapter: a standard diffusers IP-Adapter whose image projection is an AU encoder, and LoRA through peft.
+
+Every cross-attention computes  softmax(QK')V + scale * softmax(QK_au')V_au  (paper, equation 2), where K_au and V_au
+are new projections of the AU tokens. diffusers' own `IPAdapterAttnProcessor2_0` does it, so that a plain
+`StableDiffusionPipeline` generates with it, next to other IP-Adapters and with their scales and masks.
+"""
+
+import dataclasses
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+from diffusers.models.embeddings import MultiIPAdapterImageProjection
+from peft import LoraConfig
+from torch import Tensor, nn
+
+from fineface_train.methods.au_diffusion.encoders import EncoderConfig, build_encoder
+
+LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+
+
+@dataclasses.dataclass
+class FinetuneConfig:
+    """What is fitted beside the AU encoder."""
+
+    lora_rank: int = 32
+    """0 trains without LoRA."""
+    lora_alpha: float = 32.0
+    """The update is scaled by alpha / rank; stored in the bundle. Both paper presets use 8 (peft's default)."""
+    adapter_scale: float = 1.0
+    """lambda of equation 2."""
+
+    def validate(self, key: str) -> None:
+        if self.lora_rank < 0:
+            raise ValueError(f"{key}.lora_rank={self.lora_rank}: must be 0 (no LoRA) or more")
+        if self.lora_alpha <= 0:
+            raise ValueError(f"{key}.lora_alpha={self.lora_alpha}: must be positive")
+
+
+def cross_attention_names(unet: UNet2DConditionModel) -> list[str]:
+    """Names of the cross-attention processors in IP-Adapter's order (down, up, mid: that of `unet.attn_processors`)."""
+    return [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+
+
+def install_adapter(unet: UNet2DConditionModel, encoder_config: EncoderConfig, scale: float = 1.0) -> nn.Module:
+    """Give `unet` an AU encoder and new K and V in every cross-attention, initialised from its text K and V.
+
+    From then on the UNet wants `added_cond_kwargs={"image_embeds": [aus]}` with aus (B, 1, 12). Returns the encoder.
+    Raises ValueError if an IP-Adapter is in place already: it would be replaced silently.
+    """
+    if unet.encoder_hid_proj is not None:
+        raise ValueError("this UNet holds an adapter already; load the pipeline anew, or call pipe.unload_ip_adapter() first")
+    width = unet.config.cross_attention_dim
+    encoder = build_encoder(encoder_config, width)
+    reference = next(unet.parameters())
+    processors = dict(unet.attn_processors)
+    for name in cross_attention_names(unet):
+        attention = unet.get_submodule(name.removesuffix(".processor"))
+        to_k, to_v = (getattr(getattr(attention, part), "base_layer", getattr(attention, part)) for part in ("to_k", "to_v"))
+        processor = IPAdapterAttnProcessor2_0(hidden_size=to_k.out_features, cross_attention_dim=width, num_tokens=(encoder.tokens,), scale=scale)
+        processor.to_k_ip[0].weight.data.copy_(to_k.weight.data)
+        processor.to_v_ip[0].weight.data.copy_(to_v.weight.data)
+        processors[name] = processor.to(reference.device)
+    unet.set_attn_processor(processors)
+    unet.encoder_hid_proj = MultiIPAdapterImageProjection([encoder.to(reference.device)])
+    unet.config.encoder_hid_dim_type = "ip_image_proj"
+    return encoder
+
+
+def install_lora(unet: UNet2DConditionModel, rank: int, alpha: float) -> None:
+    """LoRA of `rank` on q, k, v and out of every self- and cross-attention (paper, section 3; published code)."""
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(LORA_TARGETS), init_lora_weights=True))
+
+
+def adapter_modules(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
+    """The new K and V projections by their IP-Adapter names, "ip_adapter.1.to_k_ip" and so on (odd numbers: cross-attentions)."""
+    processors = unet.attn_processors
+    modules = {}
+    for place, name in enumerate(cross_attention_names(unet)):
+        for part in ("to_k_ip", "to_v_ip"):
+            modules[f"ip_adapter.{2 * place + 1}.{part}"] = getattr(processors[name], part)[0]
+    return modules
+
+
+def au_encoder(unet: UNet2DConditionModel) -> nn.Module:
+    """The AU encoder inside an adapted UNet."""
+    return unet.encoder_hid_proj.image_projection_layers[0]
+
+
+def mark_trainable(unet: UNet2DConditionModel) -> dict[str, nn.Parameter]:
+    """Freeze the base, make encoder, V, live K and LoRA trainable in float32; returns them by stable names.
+
+    With one token the softmax over one key is 1 and K gets no gradient but rounding noise, which Adam would amplify:
+    K is frozen and counted as dead. A parameter's name is that of the bundle's tensors.
+    """
+    unet.requires_grad_(False)
+    trainable: dict[str, nn.Parameter] = {}
+    encoder = au_encoder(unet)
+    for name, parameter in encoder.named_parameters():
+        trainable[f"image_proj.{name}"] = parameter
+    for name, module in adapter_modules(unet).items():
+        if name.endswith("to_v_ip") or encoder.tokens > 1:
+            trainable[f"{name}.weight"] = module.weight
+    for name, parameter in unet.named_parameters():
+        if ".lora_A." in name or ".lora_B." in name:
+            trainable[f"lora.{name}"] = parameter
+    for parameter in trainable.values():
+        parameter.data = parameter.data.float() if parameter.dtype != torch.float64 else parameter.data
+        parameter.requires_grad_(True)
+    return trainable
+
+
+@dataclasses.dataclass
+class AuditRow:
+    """Parameters of one part of the model: fitted, kept, and without effect (keys under a softmax of one)."""
+
+    part: str
+    trainable: int = 0
+    frozen: int = 0
+    dead: int = 0
+
+
+def audit(unet: UNet2DConditionModel, others: dict[str, nn.Module]) -> list[AuditRow]:
+    """Trainable, frozen and dead parameters by part: encoder, K, V, LoRA, base UNet, and `others` (text encoder, VAE)."""
+    encoder = au_encoder(unet)
+    rows = {part: AuditRow(part) for part in ("AU encoder", "adapter K", "adapter V", "LoRA", "base UNet")}
+    for name, parameter in unet.named_parameters():
+        if name.startswith("encoder_hid_proj."):
+            part = "AU encoder"
+        elif ".to_k_ip." in name:
+            part = "adapter K"
+        elif ".to_v_ip." in name:
+            part = "adapter V"
+        else:
+            part = "LoRA" if ".lora_" in name else "base UNet"
+        if parameter.requires_grad:
+            rows[part].trainable += parameter.numel()
+        elif part == "adapter K" and encoder.tokens == 1:
+            rows[part].dead += parameter.numel()
+        else:
+            rows[part].frozen += parameter.numel()
+    for part, module in others.items():
+        rows[part] = AuditRow(part, frozen=sum(parameter.numel() for parameter in module.parameters()))
+    return list(rows.values())
+
+
+def au_embeds(aus: Tensor, *, guidance: bool, negative: Tensor | None = None) -> list[Tensor]:
+    """AUs (B, 12) as `ip_adapter_image_embeds`: [(2B, 1, 12)] with the negatives (default: all AUs 0) first under guidance."""
+    if not guidance:
+        return [aus[:, None]]
+    return [torch.cat([torch.zeros_like(aus) if negative is None else negative, aus])[:, None]]

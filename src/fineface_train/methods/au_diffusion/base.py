@@ -1,0 +1,129 @@
+"""Base pipelines: loaded from a folder or the hub, or the real architectures with random weights."""
+
+import dataclasses
+import enum
+import hashlib
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+
+class Architecture(enum.Enum):
+    """`pretrained` loads `path`; the others build Stable Diffusion's true shape with random weights."""
+
+    pretrained = "pretrained"
+    sd21_random = "sd21_random"
+    sd15_random = "sd15_random"
+
+
+class PromptSet(enum.Enum):
+    toyfacs = "toyfacs"
+    real = "real"
+
+
+@dataclasses.dataclass
+class BaseConfig:
+    """The frozen text-to-image pipeline that the adapter steers."""
+
+    name: str = "toyfacs"
+    architecture: Architecture = Architecture.pretrained
+    path: str | None = None
+    """A folder written by `save_pretrained`, or a hub name."""
+    revision: str | None = None
+    """Pinned revision on the hub."""
+    resolution: int = 64
+    """Side of the square images in pixels."""
+    prompts: PromptSet = PromptSet.real
+    """Which prompts evaluate it: ToyFACS's identities, or the paper's."""
+    tokenizer: str = "data/toyfacs/base/tokenizer"
+    """Only for random architectures, which have no vocabulary of their own."""
+
+    def validate(self, key: str) -> None:
+        if self.architecture is Architecture.pretrained and not self.path:
+            raise ValueError(f"{key}.path is empty: give a folder written by save_pretrained or a hub name, e.g. {key}.path=models/stable-diffusion-2-1-base")
+        if self.resolution < 8 or self.resolution % 8:
+            raise ValueError(f"{key}.resolution={self.resolution}: must be a positive multiple of 8")
+
+
+_SHAPES = {
+    Architecture.sd21_random: {
+        "unet": {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
+        "text": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16, "hidden_act": "gelu"},
+    },
+    Architecture.sd15_random: {
+        "unet": {"cross_attention_dim": 768, "attention_head_dim": 8},
+        "text": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12, "hidden_act": "quick_gelu"},
+    },
+}
+
+
+def load_base(config: BaseConfig) -> StableDiffusionPipeline:
+    """The base pipeline in float32 on the CPU, in evaluation mode and without gradients."""
+    pipe = _random_pipeline(config) if config.architecture is not Architecture.pretrained else _load_pretrained(config)
+    for module in (pipe.unet, pipe.vae, pipe.text_encoder):
+        module.requires_grad_(False).eval()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _load_pretrained(config: BaseConfig) -> StableDiffusionPipeline:
+    assert config.path is not None
+    try:
+        return StableDiffusionPipeline.from_pretrained(
+            config.path, revision=config.revision, safety_checker=None, feature_extractor=None, requires_safety_checker=False, torch_dtype=torch.float32
+        )
+    except (OSError, ValueError) as error:
+        where = "a folder" if Path(config.path).exists() else "neither a folder here nor a pipeline that the hub gave us"
+        raise ValueError(f"base.path={config.path}: {where}; expected a Stable Diffusion pipeline with model_index.json ({error})") from error
+
+
+def _random_pipeline(config: BaseConfig) -> StableDiffusionPipeline:
+    """Stable Diffusion 2.1's or 1.5's architecture with random weights and the ToyFACS vocabulary, from a fixed seed."""
+    shape = _SHAPES[config.architecture]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(sample_size=config.resolution // 8, **shape["unet"])
+        vae = AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(128, 256, 512, 512),
+            layers_per_block=2,
+            latent_channels=4,
+            sample_size=config.resolution,
+        )
+        tokenizer = CLIPTokenizer.from_pretrained(config.tokenizer, model_max_length=77)
+        ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        text_encoder = CLIPTextModel(CLIPTextConfig(vocab_size=49408, max_position_embeddings=77, projection_dim=512, **ids, **shape["text"]))
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1, prediction_type="epsilon"
+    )
+    return StableDiffusionPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+
+
+def fingerprint(module: nn.Module, dtype: torch.dtype = torch.float16) -> str:
+    """A short hash of the base weights of `module`: names, shapes and 16 spread values of each tensor, rounded to `dtype`.
+
+    Adapters and LoRA in place are not counted, so a pipeline keeps its fingerprint when an adapter is loaded. Rounding
+    to float16 (or bfloat16) makes a float32 pipeline and its half-precision copy agree.
+    """
+    digest = hashlib.sha256(str(dtype).encode())
+    for name, tensor in sorted(_base_tensors(module).items()):
+        flat = tensor.detach().flatten()
+        places = torch.linspace(0, len(flat) - 1, min(16, len(flat)), device="cpu").long().to(flat.device)
+        values = flat[places].to(dtype).cpu().view(torch.int16)
+        digest.update(f"{name}{tuple(tensor.shape)}".encode() + values.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _base_tensors(module: nn.Module) -> dict[str, Tensor]:
+    kept = {}
+    for name, tensor in module.state_dict().items():
+        if "lora_" in name or "_ip." in name or name.startswith("encoder_hid_proj."):
+            continue
+        kept[name.replace(".base_layer.", ".")] = tensor
+    return kept

@@ -1,0 +1,206 @@
+"""Bundles: what others use of a trained adapter. A folder with
+
+    adapter.safetensors                    image_proj.* (the AU encoder) and ip_adapter.{1,3,..}.to_{k,v}_ip.weight
+    pytorch_lora_weights.safetensors       unet.*.lora_{A,B}.weight, as diffusers writes them (absent without LoRA)
+    config.json                            encoder, AU order, LoRA rank and alpha, adapter scale, base and its fingerprints
+    README.md                              the model card
+"""
+
+import dataclasses
+import enum
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import fineface_train
+from fineface_train.aus import AUS
+from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, adapter_modules, au_encoder, install_adapter, install_lora
+from fineface_train.methods.au_diffusion.base import fingerprint
+from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
+
+FORMAT = 1
+ADAPTER_FILE, LORA_FILE, CONFIG_FILE = "adapter.safetensors", "pytorch_lora_weights.safetensors", "config.json"
+
+
+@dataclasses.dataclass
+class BundleConfig:
+    """What config.json holds."""
+
+    encoder: EncoderConfig
+    finetune: FinetuneConfig
+    base_name: str
+    base_fingerprints: dict[str, str]
+    """Of the UNet, rounded to "float16" and to "bfloat16"."""
+    cross_attention_dim: int
+    resolution: int
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Steps, seed, data and whatever else is worth telling; not read back."""
+    aus: tuple[int, ...] = AUS
+    format: int = FORMAT
+    code_version: str = fineface_train.__version__
+
+
+def base_fingerprints(unet: UNet2DConditionModel) -> dict[str, str]:
+    return {"float16": fingerprint(unet, torch.float16), "bfloat16": fingerprint(unet, torch.bfloat16)}
+
+
+def adapter_tensors(unet: UNet2DConditionModel) -> dict[str, Tensor]:
+    """Encoder, K and V of an adapted UNet by their names in the bundle."""
+    tensors = {f"image_proj.{name}": tensor for name, tensor in au_encoder(unet).state_dict().items()}
+    return tensors | {f"{name}.weight": module.weight.data for name, module in adapter_modules(unet).items()}
+
+
+def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) -> None:
+    """Write a bundle beside its place, then move it there whole; an older one in its place is removed last."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(unet).items()}, partial / ADAPTER_FILE)
+    if config.finetune.lora_rank:
+        lora = {f"unet.{name}": tensor.cpu().contiguous() for name, tensor in get_peft_model_state_dict(unet, adapter_name="default").items()}
+        save_file(lora, partial / LORA_FILE, metadata={"format": "pt", "lora_alpha": str(config.finetune.lora_alpha), "rank": str(config.finetune.lora_rank)})
+    (partial / CONFIG_FILE).write_text(json.dumps(_plain(config), indent=2) + "\n")
+    (partial / "README.md").write_text(model_card(config))
+    for path in partial.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_bundle_config(folder: Path) -> BundleConfig:
+    """Read config.json; raises ValueError where the folder is no bundle, or one of other AUs or of a newer format."""
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(f"bundle={folder}: no {CONFIG_FILE} there; a bundle is the folder bundle/ of a run, or data/toyfacs/bundle")
+    try:
+        raw = json.loads(path.read_text())
+        encoder, finetune = raw.pop("encoder"), raw.pop("finetune")
+        if raw.get("format", 0) > FORMAT:
+            raise ValueError(f"format {raw['format']} is newer than this program's ({FORMAT}); update fineface-train")
+        if tuple(raw["aus"]) != AUS:
+            raise ValueError(f"it was trained for AUs {raw['aus']}, this program uses {list(AUS)}")
+        encoder["name"] = EncoderName(encoder["name"])
+        return BundleConfig(encoder=EncoderConfig(**encoder), finetune=FinetuneConfig(**finetune), **(raw | {"aus": tuple(raw["aus"])}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"bundle={folder}: {CONFIG_FILE} cannot be used: {error}") from error
+
+
+def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base: bool = False) -> BundleConfig:
+    """Put a bundle into a Stable Diffusion pipeline; it then generates with `ip_adapter_image_embeds=au_embeds(...)`.
+
+        pipe = StableDiffusionPipeline.from_pretrained("data/toyfacs/base")
+        load_adapter(pipe, "data/toyfacs/bundle")
+        aus = torch.tensor([parse_aus("AU12=5,AU6=2.5")])
+        image = pipe("a person", ip_adapter_image_embeds=au_embeds(aus, guidance=True), guidance_scale=3.0).images[0]
+
+    Args:
+        pipe: a pipeline whose UNet has the width and the weights that the bundle was trained on.
+        folder: the bundle.
+        any_base: accept a UNet with other weights of the same shape (a fine-tuned variant of the base).
+    Raises:
+        ValueError: not a bundle, damaged, of another shape or for another base.
+    """
+    folder = Path(folder)
+    config = read_bundle_config(folder)
+    unet = pipe.unet
+    if unet.config.cross_attention_dim != config.cross_attention_dim:
+        raise ValueError(
+            f"bundle={folder} is for {config.base_name} (cross-attention width {config.cross_attention_dim}); this pipeline's is {unet.config.cross_attention_dim}"
+        )
+    precision = "bfloat16" if unet.dtype == torch.bfloat16 else "float16"
+    if not any_base and fingerprint(unet, getattr(torch, precision)) != config.base_fingerprints[precision]:
+        raise ValueError(
+            f"bundle={folder} was trained on {config.base_name}, whose weights differ from this pipeline's; load that base, or accept another of its shape "
+            "with load_adapter(..., any_base=True) or any_base=true"
+        )
+    adapter = _load_tensors(folder / ADAPTER_FILE)
+    lora = _load_tensors(folder / LORA_FILE) if config.finetune.lora_rank else {}
+    install_adapter(unet, config.encoder, config.finetune.adapter_scale)
+    _copy_strictly(adapter, adapter_tensors(unet), folder / ADAPTER_FILE)
+    if config.finetune.lora_rank:
+        install_lora(unet, config.finetune.lora_rank, config.finetune.lora_alpha)
+        expected = {f"unet.{name}" for name in get_peft_model_state_dict(unet, adapter_name="default")}
+        _check_names(set(lora), expected, folder / LORA_FILE)
+        set_peft_model_state_dict(unet, {name.removeprefix("unet."): tensor for name, tensor in lora.items()}, adapter_name="default")
+    unet.requires_grad_(False)
+    unet.to(unet.dtype)
+    return config
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: the bundle is incomplete; copy it again or train anew")
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises its own error type for truncated and damaged files
+        raise ValueError(f"{path} is damaged ({error}); copy it again or train anew") from error
+
+
+def _check_names(found: set[str], expected: set[str], path: Path) -> None:
+    if found != expected:
+        missing, extra = sorted(expected - found)[:3], sorted(found - expected)[:3]
+        raise ValueError(f"{path} does not fit this UNet: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}")
+
+
+def _copy_strictly(source: dict[str, Tensor], target: dict[str, Tensor], path: Path) -> None:
+    _check_names(set(source), set(target), path)
+    for name, tensor in source.items():
+        if tensor.shape != target[name].shape:
+            raise ValueError(f"{path}: {name} has shape {tuple(tensor.shape)}, this UNet wants {tuple(target[name].shape)}")
+        target[name].copy_(tensor)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, enums and tuples as JSON's own types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def model_card(config: BundleConfig) -> str:
+    """The bundle's README.md."""
+    facts = "\n".join(f"- {key}: {value}" for key, value in config.training.items())
+    return f"""---
+library_name: diffusers
+tags: [facial-expression, action-units, ip-adapter, lora]
+---
+# AU adapter for {config.base_name}
+
+Controls 12 facial Action Units ({", ".join(f"AU{au}" for au in config.aus)}; 0 absent, 5 maximum) in images of the base
+pipeline `{config.base_name}`. Encoder `{config.encoder.name.value}`, LoRA rank {config.finetune.lora_rank} (alpha
+{config.finetune.lora_alpha:g}), adapter scale {config.finetune.adapter_scale:g}, {config.resolution} px.
+Written by fineface-train {config.code_version}.
+
+```python
+import torch
+from diffusers import StableDiffusionPipeline
+from fineface_train import au_embeds, load_adapter, parse_aus
+pipe = StableDiffusionPipeline.from_pretrained("path/to/{config.base_name}")
+load_adapter(pipe, "path/to/this/folder")
+aus = torch.tensor([parse_aus("AU12=5,AU6=2.5")])
+image = pipe("a person", ip_adapter_image_embeds=au_embeds(aus, guidance=True)).images[0]
+```
+
+## Training
+{facts or "- not recorded"}
+
+## Limits
+Faces and expressions follow the training data and its labels; measured AU control is in the run's report.
+"""

@@ -1,0 +1,168 @@
+"""AU encoders: intensities (B, 12) to AU tokens (B, tokens, d) for cross-attention of width d (paper, Table 2)."""
+
+import dataclasses
+import enum
+
+import torch
+from torch import Tensor, nn
+
+from fineface_train.aus import AU_COUNT, MAX_INTENSITY
+
+
+class EncoderName(enum.Enum):
+    none = "none"
+    mlp = "mlp"
+    res_mlp = "res_mlp"
+    res_mlp64 = "res_mlp64"
+    res_3mlp = "res_3mlp"
+    individual = "individual"
+    per_au_tokens = "per_au_tokens"
+
+
+@dataclasses.dataclass
+class EncoderConfig:
+    """Which AU encoder, and its options (each is read by the encoders that name it)."""
+
+    name: EncoderName = EncoderName.per_au_tokens
+    hidden: int = 64
+    """Width inside the MLPs of `mlp`, `res_mlp`, `individual` and of the interaction token."""
+    interaction_token: bool = True
+    """`per_au_tokens`: a 13th token from an MLP over all AUs."""
+    sum_tokens: bool = False
+    """`individual`: sum the 13 vectors into one token instead of keeping them apart (the paper does not say which)."""
+
+    def validate(self, key: str) -> None:
+        if self.hidden < 1:
+            raise ValueError(f"{key}.hidden={self.hidden}: must be at least 1")
+
+
+def _mlp(width_in: int, hidden: int, width_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width_in, hidden), nn.GELU(), nn.Linear(hidden, width_out))
+
+
+def _pad(vector: Tensor, width: int) -> Tensor:
+    """(B, n) to one token (B, 1, width), zeros behind."""
+    if vector.shape[1] > width:
+        raise ValueError(f"this encoder writes {vector.shape[1]} values, more than the cross-attention's width {width}")
+    return nn.functional.pad(vector, (0, width - vector.shape[1]))[:, None]
+
+
+class NoEncoding(nn.Module):
+    """The 12 raw values, zero-padded to d."""
+
+    tokens = 1
+
+    def __init__(self, width: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, aus: Tensor) -> Tensor:
+        return _pad(aus, self.width)
+
+
+class MLP(nn.Module):
+    """MLP 12 -> d."""
+
+    tokens = 1
+
+    def __init__(self, width: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.mlp = _mlp(AU_COUNT, config.hidden, width)
+
+    def forward(self, aus: Tensor) -> Tensor:
+        return self.mlp(aus)[:, None]
+
+
+class ResMLP(nn.Module):
+    """The 12 raw values beside an MLP 12 -> d - 12."""
+
+    tokens = 1
+
+    def __init__(self, width: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.mlp = _mlp(AU_COUNT, config.hidden, width - AU_COUNT)
+
+    def forward(self, aus: Tensor) -> Tensor:
+        return torch.cat([aus, self.mlp(aus)], dim=1)[:, None]
+
+
+class ResMLP64(nn.Module):
+    """The 12 raw values beside one Linear 12 -> 64, zero-padded to d: the paper's choice and the published checkpoint's."""
+
+    tokens = 1
+
+    def __init__(self, width: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.width = width
+        self.linear = nn.Linear(AU_COUNT, 64)
+
+    def forward(self, aus: Tensor) -> Tensor:
+        return _pad(torch.cat([aus, self.linear(aus)], dim=1), self.width)
+
+
+class Res3MLP(nn.Module):
+    """Like Res+MLP64 with three layers, layer normalisation and leaky ReLU."""
+
+    tokens = 1
+
+    def __init__(self, width: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.width = width
+        self.mlp = nn.Sequential(
+            nn.Linear(AU_COUNT, 64), nn.LayerNorm(64), nn.LeakyReLU(), nn.Linear(64, 64), nn.LayerNorm(64), nn.LeakyReLU(), nn.Linear(64, 64)
+        )
+
+    def forward(self, aus: Tensor) -> Tensor:
+        return _pad(torch.cat([aus, self.mlp(aus)], dim=1), self.width)
+
+
+class IndividualCoding(nn.Module):
+    """An MLP 1 -> d per AU and one MLP 12 -> d for their interactions: 13 tokens, or their sum as one."""
+
+    def __init__(self, width: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.tokens = 1 if config.sum_tokens else AU_COUNT + 1
+        self.each = nn.ModuleList(_mlp(1, config.hidden, width) for _ in range(AU_COUNT))
+        self.together = _mlp(AU_COUNT, config.hidden, width)
+
+    def forward(self, aus: Tensor) -> Tensor:
+        tokens = [mlp(aus[:, index : index + 1]) for index, mlp in enumerate(self.each)]
+        stacked = torch.stack([*tokens, self.together(aus)], dim=1)
+        return stacked.sum(1, keepdim=True) if self.tokens == 1 else stacked
+
+
+class PerAUTokens(nn.Module):
+    """Ours: token i = learned embedding i + (intensity i / 5) x learned direction i, and an optional interaction token.
+
+    With several tokens the adapter's keys matter, so that each AU can attend to its own place in the face; with one
+    token the softmax over a single key is 1 and nothing in the branch is spatial.
+    """
+
+    def __init__(self, width: int, config: EncoderConfig) -> None:
+        super().__init__()
+        self.tokens = AU_COUNT + int(config.interaction_token)
+        self.embedding = nn.Parameter(torch.randn(AU_COUNT, width))
+        self.direction = nn.Parameter(torch.randn(AU_COUNT, width))
+        self.interaction = _mlp(AU_COUNT, config.hidden, width) if config.interaction_token else None
+
+    def forward(self, aus: Tensor) -> Tensor:
+        tokens = self.embedding + (aus / MAX_INTENSITY)[:, :, None] * self.direction
+        if self.interaction is not None:
+            tokens = torch.cat([tokens, self.interaction(aus / MAX_INTENSITY)[:, None]], dim=1)
+        return tokens
+
+
+ENCODERS: dict[EncoderName, type[nn.Module]] = {
+    EncoderName.none: NoEncoding,
+    EncoderName.mlp: MLP,
+    EncoderName.res_mlp: ResMLP,
+    EncoderName.res_mlp64: ResMLP64,
+    EncoderName.res_3mlp: Res3MLP,
+    EncoderName.individual: IndividualCoding,
+    EncoderName.per_au_tokens: PerAUTokens,
+}
+
+
+def build_encoder(config: EncoderConfig, cross_attention_dim: int) -> nn.Module:
+    """The configured encoder for cross-attentions of width `cross_attention_dim`; `.tokens` says how many tokens it writes."""
+    return ENCODERS[config.name](cross_attention_dim, config)

@@ -1,0 +1,57 @@
+"""Faces from an adapted pipeline, by the plain `StableDiffusionPipeline` call."""
+
+import dataclasses
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+from fineface_train.methods.au_diffusion.adapter import au_embeds
+from fineface_train.methods.protocol import Request
+
+
+@dataclasses.dataclass
+class SamplingConfig:
+    """How images are drawn from the pipeline, everywhere: `generate`, `evaluate` and pictures during training."""
+
+    steps: int = 25
+    guidance: float = 3.0
+    au_guidance: bool = True
+    """Guidance sets all AUs to 0 in the negative, as in the paper; false guides by the prompt alone."""
+    scale: float | None = None
+    """Adapter scale (lambda of equation 2); null takes the bundle's."""
+
+    def validate(self, key: str) -> None:
+        if self.steps < 1:
+            raise ValueError(f"{key}.steps={self.steps}: must be at least 1")
+        if self.guidance < 1:
+            raise ValueError(f"{key}.guidance={self.guidance}: must be at least 1 (1 is no guidance)")
+
+
+class PipelineGenerator:
+    """A `FaceGenerator`: an adapted pipeline on its device. Every image depends on its own request only."""
+
+    def __init__(self, pipe: StableDiffusionPipeline, config: SamplingConfig, resolution: int) -> None:
+        self.pipe, self.config, self.resolution = pipe, config, resolution
+        if config.scale is not None:
+            pipe.set_ip_adapter_scale(config.scale)
+
+    @torch.no_grad()
+    def generate(self, requests: list[Request]) -> Tensor:
+        """(B, 3, H, W) floats in [0, 1] on the CPU."""
+        aus = torch.tensor([request.aus for request in requests], dtype=self.pipe.unet.dtype, device=self.pipe.device)
+        guided = self.config.guidance > 1
+        shape = (self.pipe.unet.config.in_channels, self.resolution // self.pipe.vae_scale_factor, self.resolution // self.pipe.vae_scale_factor)
+        # Starting noise is drawn on the CPU, one generator an image, so that it is the same on every device and in every batch.
+        noise = [torch.randn(shape, generator=torch.Generator().manual_seed(request.seed)) for request in requests]
+        images = self.pipe(
+            [request.prompt for request in requests],
+            latents=torch.stack(noise).to(self.pipe.device, self.pipe.unet.dtype),
+            ip_adapter_image_embeds=au_embeds(aus, guidance=guided, negative=None if self.config.au_guidance else aus),
+            num_inference_steps=self.config.steps,
+            guidance_scale=self.config.guidance,
+            height=self.resolution,
+            width=self.resolution,
+            output_type="pt",
+        ).images
+        return images.float().cpu()

@@ -1,0 +1,373 @@
+"""A run folder as one page: report.html, self-contained, and report.md with its tables.
+
+The report reads files only (DESIGN's picture: images and numbers); a section appears where its file exists, and the
+page says what is missing and which command makes it.
+"""
+
+import base64
+import dataclasses
+import importlib.resources
+import io
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+from PIL import Image
+
+from fineface_train.aus import AU_KEYS, AU_NAMES, MAX_INTENSITY
+from fineface_train.tracking import METRICS_FILE, read_metrics
+
+TEMPLATE = "report_template.html"
+GRID_ROWS = 6
+"""Prompts shown in the sample grid; a page with all of them would be too heavy to open."""
+COMBINATIONS = 12
+IMAGE_SIDE = 192
+"""Pixels: larger images are shrunk to this side and stored as JPEG."""
+LABEL_TOOLS = ("libreface",)
+"""Judges that also wrote training labels of a real data set, so that they grade their own handwriting."""
+
+METRICS: dict[str, tuple[str, str]] = {
+    "au_mse_active": ("AU error, commanded AUs", "squared error on the AUs that were asked for; lower is better"),
+    "au_mse_mean": ("AU error, mean of 12 AUs", "squared error averaged over all AUs; lower is better"),
+    "au_mse_sum": ("AU error, sum of 12 AUs", "squared error summed over all AUs; lower is better"),
+    "clip_i": ("CLIP-I to neutral", "similarity to the neutral face; falls as the face moves, so read it with the AU error"),
+    "slope": ("Slope", "measured over requested intensity; 1 is ideal"),
+    "rank_correlation": ("Rank correlation", "Spearman with ties; 1 is ideal, and says nothing about the size of the effect"),
+    "leakage": ("Leakage", "movement of AUs not asked for, relative to those that were; lower is better"),
+}
+EVALUATE = "fineface evaluate bundle={run}/bundle out={run}"
+TRAIN = "fineface train (the command that made this run)"
+PARTS: dict[str, tuple[str, str]] = {
+    "metrics.json": ("headline numbers, response curves, leakage, per-AU table", EVALUATE),
+    "images.parquet": ("generated faces", EVALUATE),
+    METRICS_FILE: ("training curves", TRAIN),
+    "samples": ("pictures drawn during training", TRAIN),
+    "audit.json": ("parameter audit", TRAIN),
+    "config.yaml": ("configuration", TRAIN),
+    "provenance.json": ("provenance", TRAIN),
+}
+
+
+def write_report(run: Path) -> Path:
+    """Write report.html and report.md into the folder `run` from what it holds; returns the page's path."""
+    if not run.is_dir():
+        raise ValueError(f"run={run} is not a folder; give the folder that `fineface train` or `fineface evaluate` wrote")
+    metrics = _read_json(run / "metrics.json")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(number=number, compact=compact)
+    template = environment.from_string(importlib.resources.files("fineface_train").joinpath(TEMPLATE).read_text(encoding="utf-8"))
+    config = run / "config.yaml"
+    page = template.render(
+        name=run.resolve().name,
+        metrics=metrics,
+        metric_names=METRICS,
+        aus=list(zip(AU_KEYS, AU_NAMES, strict=True)),
+        faces=_faces(run, metrics),
+        response=_response_charts(metrics),
+        curves=_training_charts(run / METRICS_FILE),
+        samples=_training_samples(run / "samples"),
+        audit=_read_json(run / "audit.json"),
+        provenance=list(_flat(_read_json(run / "provenance.json"))),
+        disagreement=list(_flat(metrics.get("judge_disagreement"))),
+        config=config.read_text(encoding="utf-8") if config.is_file() else "",
+        label_tool=any(tool in str(metrics.get("first_judge", "")).lower() for tool in LABEL_TOOLS),
+        missing=[(part, what, command.format(run=run)) for part, (what, command) in PARTS.items() if not (run / part).exists()],
+    )
+    _write(run / "report.md", f"# {run.resolve().name}\n\n" + (headline_table(metrics) if metrics else "Not evaluated yet.\n"))
+    return _write(run / "report.html", page)
+
+
+def headline_table(metrics: dict[str, Any]) -> str:
+    """The numbers of metrics.json (first judge, held-out identities) as two Markdown tables, aligned to be read as plain text."""
+    kinds = [kind for kind in ("individual", "combination") if metrics.get(kind)]
+    rows = [["", *(column for kind in kinds for column in (kind, "95% interval", "always zero"))]]
+    for key, (label, _) in METRICS.items():
+        cells = [metrics[kind].get(key) or {} for kind in kinds]
+        values = [text for cell in cells for text in (number(cell.get("value")), interval(cell), number(cell.get("always_zero")))]
+        rows.append([label, *values])
+    per_au = [["AU", "", "slope", "rank correlation", "AU error", "reading of neutral"]]
+    for key, name in zip(AU_KEYS, AU_NAMES, strict=True):
+        values = metrics.get("per_au", {}).get(key, {})
+        per_au.append([key, name, *(number(values.get(column)) for column in ("slope", "rank_correlation", "au_mse_active", "zero_reading"))])
+    judge, protocol = metrics.get("first_judge", "?"), metrics.get("protocol", "?")
+    return f"Judge {judge}, protocol {protocol}, held-out identities.\n\n{_markdown(rows)}\n{_markdown(per_au)}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number for people: fixed decimals, an en dash for what is undefined."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def compact(value: float) -> str:
+    """A short axis label or count: 1200 as 1.2k, 0.0003 as 3e-4."""
+    size = abs(value)
+    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if size >= limit:
+            return f"{value / (1e3 if suffix == 'k' else limit):.3g}{suffix}"
+    if 0 < size < 1e-3:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
+    return f"{value:.4g}"
+
+
+def interval(cell: dict[str, float | None]) -> str:
+    """The 95% interval of a metric as "1.80 to 2.10"."""
+    return f"{number(cell.get('low'))} to {number(cell.get('high'))}" if cell.get("low") is not None else "–"
+
+
+# ---- faces ----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Shown:
+    """One face on the page: its data URI, its text, and what the first judge read of each commanded AU."""
+
+    uri: str
+    title: str
+    readings: list[tuple[str, float, float | None]]
+    """(AU, requested, measured) of each commanded AU."""
+
+
+def _faces(run: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the picture sections need: `grid` rows, one prompt's `sweep`, `combinations` beside their neutral."""
+    path = run / "images.parquet"
+    if not path.is_file():
+        return {}
+    frame = pd.read_parquet(path)
+    judge = metrics.get("first_judge", "")
+    neutral = {row["prompt_index"]: row for row in frame[frame["kind"] == "neutral"].to_dict("records")}
+    single = frame[frame["kind"] == "individual"]
+    order = sorted(neutral, key=lambda index: (not neutral[index]["prompt_held_out"], index))
+    grid = [_grid_row(run, judge, neutral[index], single[single["prompt_index"] == index]) for index in order[:GRID_ROWS]]
+    sweep = _sweep(run, judge, neutral[order[0]], single[single["prompt_index"] == order[0]]) if order else None
+    return {"grid": grid, "prompts": len(order), "sweep": sweep, "combinations": _combinations(run, judge, neutral, frame[frame["kind"] == "combination"])}
+
+
+def _grid_row(run: Path, judge: str, neutral: dict[str, Any], single: pd.DataFrame) -> dict[str, Any]:
+    cells = [_shown(run, judge, neutral, [])]
+    for key in AU_KEYS:
+        rows = single[single["commanded"] == key].sort_values(key)
+        cells.append(_shown(run, judge, rows.iloc[-1].to_dict(), [key]) if len(rows) else None)
+    return {"prompt": neutral["prompt"], "held_out": bool(neutral["prompt_held_out"]), "cells": cells}
+
+
+def _sweep(run: Path, judge: str, neutral: dict[str, Any], single: pd.DataFrame) -> dict[str, Any]:
+    rows = []
+    for key, name in zip(AU_KEYS, AU_NAMES, strict=True):
+        steps = single[single["commanded"] == key].sort_values(key).to_dict("records")
+        if steps:
+            rows.append({"key": key, "name": name, "cells": [_shown(run, judge, neutral, [key]), *(_shown(run, judge, row, [key]) for row in steps)]})
+    return {"prompt": neutral["prompt"], "rows": rows}
+
+
+def _combinations(run: Path, judge: str, neutral: dict[int, dict[str, Any]], frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Up to `COMBINATIONS` different AU sets, held-out ones first, each on another prompt where it can be."""
+    chosen: list[dict[str, Any]] = []
+    ranked = frame.sort_values(["set_held_out", "prompt_held_out", "set_index", "prompt_index"], ascending=[False, False, True, True])
+    for position, (_, rows) in enumerate(ranked.groupby("set_index", sort=False)):
+        if len(chosen) == COMBINATIONS:
+            break
+        held_out = rows[rows["prompt_held_out"] == rows["prompt_held_out"].iloc[0]]
+        row = held_out.iloc[position % len(held_out)].to_dict()
+        if row["prompt_index"] not in neutral:
+            continue
+        commanded = [key for key in AU_KEYS if row[key] != 0]
+        pair = (_shown(run, judge, neutral[row["prompt_index"]], []), _shown(run, judge, row, commanded))
+        chosen.append({"neutral": pair[0], "face": pair[1], "held_out": bool(row["set_held_out"]), "prompt": row["prompt"]})
+    return chosen
+
+
+def _shown(run: Path, judge: str, row: dict[str, Any], commanded: Sequence[str]) -> Shown | None:
+    path = run / row["path"]
+    if not path.is_file():
+        return None
+    readings = [(key, float(row[key]), _finite(row.get(f"{judge}_{key}"))) for key in commanded]
+    asked = ", ".join(f"{key} asked {asked:g}, read {number(read)}" for key, asked, read in readings) or "neutral"
+    return Shown(image_uri(path), f"{row['prompt']} | {asked} | seed {row['seed']}", readings)
+
+
+def _finite(value: Any) -> float | None:  # noqa: ANN401
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def image_uri(path: Path, side: int = IMAGE_SIDE) -> str:
+    """An image file as a data URI; one larger than `side` pixels is shrunk and stored as JPEG, to keep the page light."""
+    with Image.open(path) as image:
+        if max(image.size) <= side:
+            return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        small = image.convert("RGB")
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _training_samples(folder: Path) -> list[tuple[str, str]]:
+    """The first, a middle and the last sample sheet as (step, data URI)."""
+    paths = sorted(folder.glob("step_*.png"))
+    picked = sorted({0, len(paths) // 2, len(paths) - 1}) if paths else []
+    return [(paths[index].stem.removeprefix("step_").lstrip("0") or "0", image_uri(paths[index], side=1400)) for index in picked]
+
+
+# ---- charts: small SVGs whose colours come from the page's style, so that they follow light and dark ---------------------
+
+
+@dataclasses.dataclass
+class Line:
+    """Points joined by a line; `style` is a class of the page's style sheet."""
+
+    points: Sequence[tuple[float, float]]
+    style: str
+    dots: bool = False
+
+
+def line_chart(
+    lines: list[Line], *, title: str, x: tuple[float, float], y: tuple[float, float], band: Sequence[tuple[float, float]] = (), size: tuple[int, int]
+) -> Markup:
+    """An SVG of `lines` over a shaded `band` (a closed outline), in data units `x` and `y`; `size` is in SVG units."""
+    width, height = size
+    left, right, top, bottom = 34, width - 8, 8, height - 20
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        across = (point[0] - x[0]) / ((x[1] - x[0]) or 1)
+        up = (point[1] - y[0]) / ((y[1] - y[0]) or 1)
+        return round(left + across * (right - left), 1), round(bottom - up * (bottom - top), 1)
+
+    def path(points: Sequence[tuple[float, float]]) -> str:
+        return "M" + "L".join("{},{}".format(*place(point)) for point in points)
+
+    parts = [Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, title)]
+    for tick in ticks(*y):
+        level = place((x[0], tick))[1]
+        parts.append(
+            Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text x="{}" y="{}" text-anchor="end">{}</text>').format(
+                left, right, level, level, left - 5, level + 3, compact(tick)
+            )
+        )
+    for tick in ticks(*x):
+        across = place((tick, y[0]))[0]
+        parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(across, height - 6, compact(tick)))
+    if band:
+        parts.append(Markup('<path class="band" d="{}Z"/>').format(path(band)))
+    for line in lines:
+        if len(line.points) > 1:
+            parts.append(Markup('<path class="{}" d="{}"/>').format(line.style, path(line.points)))
+        if line.dots or len(line.points) == 1:
+            parts += [Markup('<circle class="{}" cx="{}" cy="{}" r="2.6"/>').format(line.style, *place(point)) for point in line.points]
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers within [low, high]."""
+    span = high - low
+    if not span > 0:
+        return [low]
+    power = 10 ** math.floor(math.log10(span / 4))
+    step = next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= 5)
+    return [round(index * step, 12) for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _response_charts(metrics: dict[str, Any]) -> list[tuple[str, str, float | None, Markup]]:
+    """(AU, name, slope, chart) of each AU: measured over requested intensity with its interval and the ideal diagonal."""
+    charts = []
+    for key, name in zip(AU_KEYS, AU_NAMES, strict=True):
+        curve = metrics.get("response_curve", {}).get(key)
+        if not curve:
+            continue
+        points = _pairs(curve["requested"], curve["measured_mean"])
+        band = _pairs(curve["requested"], curve["low"]) + _pairs(curve["requested"], curve["high"])[::-1]
+        ideal = Line([(0, 0), (MAX_INTENSITY, MAX_INTENSITY)], "ideal")
+        bottom = min([0.0, *(value for _, value in band)])
+        top = max([MAX_INTENSITY, *(value for _, value in band)])
+        chart = line_chart(
+            [ideal, Line(points, "measured", dots=True)],
+            title=f"{key}: measured over requested",
+            x=(0, MAX_INTENSITY),
+            y=(bottom, top),
+            band=band,
+            size=(220, 160),
+        )
+        charts.append((key, name, metrics.get("per_au", {}).get(key, {}).get("slope"), chart))
+    return charts
+
+
+def _training_charts(path: Path) -> list[tuple[str, Markup]]:
+    """(title, chart) of loss, learning rate, gradient norm and speed over steps, and of any evaluation made on the way."""
+    if not path.is_file():
+        return []
+    lines = read_metrics(path)
+    titles = {"loss": "Loss", "learning_rate": "Learning rate", "gradient_norm": "Gradient norm", "examples_per_second": "Examples per second"}
+    charts = [(title, _curve(title, _series(lines, key), smooth=key in ("loss", "gradient_norm"))) for key, title in titles.items() if _series(lines, key)]
+    evaluations = [{"step": line["step"], **dict(_flat(line["evaluation"]))} for line in lines if "evaluation" in line]
+    for key in sorted({key for line in evaluations for key in line} - {"step"}):
+        points = _series(evaluations, key)
+        if len(points) > 1:
+            charts.append((f"Evaluation: {key}", _curve(key, points, smooth=False)))
+    return charts
+
+
+def _curve(title: str, points: list[tuple[float, float]], *, smooth: bool) -> Markup:
+    values = [value for _, value in points]
+    spread = sorted(values)
+    # One spike must not flatten the rest of a noisy curve: its axis ends a little above the 99th percentile.
+    high = spread[int(0.99 * (len(spread) - 1))] * 1.1 if smooth and len(values) > 20 else max(values) * 1.05
+    low = min(0.0, *values) if min(values) < 0.5 * max(values) else min(values) * 0.95
+    shown = [(step, min(value, high)) for step, value in points]
+    lines = [Line(shown, "raw"), Line(_smoothed(shown), "measured")] if smooth and len(values) > 20 else [Line(shown, "measured")]
+    return line_chart(lines, title=title, x=(points[0][0], points[-1][0]), y=(low, high if high > low else low + 1), size=(420, 200))
+
+
+def _smoothed(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Exponential moving average over about a twentieth of the curve, corrected for its start."""
+    keep = 1 - 1 / max(5.0, len(points) / 20)
+    average, weight, smoothed = 0.0, 0.0, []
+    for step, value in points:
+        average, weight = keep * average + (1 - keep) * value, keep * weight + 1 - keep
+        smoothed.append((step, average / weight))
+    return smoothed
+
+
+def _series(lines: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    return [(line["step"], line[key]) for line in lines if isinstance(line.get(key), (int, float))]
+
+
+def _pairs(xs: Sequence[float], ys: Sequence[float | None]) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in zip(xs, ys, strict=True) if y is not None]
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:  # noqa: ANN401
+    """Nested dictionaries as ("a.b", value) rows; lists stay as they are."""
+    if not isinstance(value, dict):
+        return [(prefix, value)] if prefix else []
+    return [row for key, item in value.items() for row in _flat(item, f"{prefix}.{key}" if prefix else str(key))]
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    """Rows, the first being the header, as an aligned Markdown table; numbers to the right."""
+    widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(rows[0]))]
+    names = [all(not row[column][:1].isdigit() for row in rows[1:]) for column in range(len(rows[0]))]
+    cells = [[text.ljust(width) if left else text.rjust(width) for text, width, left in zip(row, widths, names, strict=True)] for row in rows]
+    rule = ["-" * width if left else "-" * (width - 1) + ":" for width, left in zip(widths, names, strict=True)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [cells[0], rule, *cells[1:]])
+
+
+def _write(path: Path, text: str) -> Path:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return path

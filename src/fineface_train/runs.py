@@ -1,0 +1,67 @@
+"""Run folders: named by what the run is, found again by the same command, recording where their result comes from."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "fineface-train")
+
+
+@dataclasses.dataclass
+class RunConfig:
+    """Where run folders go."""
+
+    root: str = "outputs"
+    fresh: bool = False
+    """Start over in a new folder instead of going on in the one this config has."""
+    name: str | None = None
+    """First part of the folder's name; default: the experiment, or data and encoder."""
+
+    def validate(self, key: str) -> None:
+        if self.name is not None and not self.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise ValueError(f"{key}.name={self.name!r}: use letters, digits, '-', '_' and '.' only")
+
+
+def signature(identity: dict[str, Any]) -> str:
+    """Eight hex digits over everything that can change the result."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def choose_folder(config: RunConfig, name: str, identity: dict[str, Any]) -> Path:
+    """The folder of this run: the same for the same identity, or with `fresh` the next unused one."""
+    first = Path(config.root) / f"{config.name or name}-{signature(identity)}"
+    if not config.fresh:
+        return first
+    number, folder = 2, first
+    while folder.exists():
+        folder, number = first.with_name(f"{first.name}-{number}"), number + 1
+    return folder
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether training ended there: the bundle is written last."""
+    return (folder / "bundle" / "config.json").is_file() and (folder / "finished.json").is_file()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside its place, then move it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, code revision and machine."""
+    revision = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return {
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "git": revision.stdout.strip() or None,
+        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+    }

@@ -1,0 +1,221 @@
+"""The training loop: accelerate, gradient accumulation, clipping, schedules, averaging of weights, checkpoints.
+
+It draws nothing at random and knows no method: a model here is a module with `.trainable` (parameters by name) whose
+`forward(batch)` returns {"loss": scalar, ...}.
+"""
+
+import contextlib
+import dataclasses
+import enum
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fineface_train.checkpoint import latest_state, load_state, save_state
+from fineface_train.data.examples import ExampleDataset, ShareOfBatches, example_loader
+
+
+class Schedule(enum.Enum):
+    constant = "constant"
+    cosine = "cosine"
+
+
+class Precision(enum.Enum):
+    """`auto`: bf16 on GPUs that have it, float32 elsewhere. Trainables are float32 in all but `fp64`."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp64 = "fp64"
+
+
+@dataclasses.dataclass
+class TrainerConfig:
+    """Optimisation; defaults are the paper's (SPEC section 2)."""
+
+    steps: int = 20_000
+    batch_size: int = 16
+    """Global: divided by processes and accumulation."""
+    accumulation: int = 1
+    learning_rate: float = 1e-4
+    betas: list[float] = dataclasses.field(default_factory=lambda: [0.9, 0.999])
+    weight_decay: float = 0.01
+    schedule: Schedule = Schedule.constant
+    warmup_steps: int = 0
+    max_gradient_norm: float | None = 1.0
+    """null turns clipping off; the norm is logged either way."""
+    precision: Precision = Precision.auto
+    gradient_checkpointing: bool = False
+    ema_decay: float | None = None
+    """Average the trainables; the bundle then holds the average."""
+    checkpoint_every: int = 1000
+    sample_every: int = 1000
+    """Steps between sample pictures; 0 for none but the last."""
+    workers: int = 0
+
+    def validate(self, key: str) -> None:
+        for name in ("steps", "batch_size", "accumulation", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{key}.{name}={getattr(self, name)}: must be at least 1")
+        for name in ("warmup_steps", "sample_every", "workers", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{key}.{name}={getattr(self, name)}: must not be negative")
+        if not self.learning_rate > 0:
+            raise ValueError(f"{key}.learning_rate={self.learning_rate}: must be positive")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"{key}.betas={self.betas}: must be two numbers in [0, 1)")
+        if self.max_gradient_norm is not None and not self.max_gradient_norm > 0:
+            raise ValueError(f"{key}.max_gradient_norm={self.max_gradient_norm}: must be positive, or null for no clipping")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"{key}.ema_decay={self.ema_decay}: must lie between 0 and 1, or be null")
+        if self.batch_size % self.accumulation:
+            raise ValueError(f"{key}.batch_size={self.batch_size} is not a multiple of {key}.accumulation={self.accumulation}")
+
+
+class TrainableModel(Protocol):
+    trainable: dict[str, nn.Parameter]
+
+    def __call__(self, batch: Any) -> dict[str, Tensor]: ...
+
+
+def learning_rate(config: TrainerConfig, step: int) -> float:
+    """The rate of step 0, 1, ...: linear warm-up, then constant, or a cosine that ends at 0."""
+    rate = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+    if config.schedule is Schedule.cosine and step >= config.warmup_steps:
+        share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+        rate *= 0.5 + 0.5 * math.cos(math.pi * share)
+    return rate
+
+
+def make_accelerator(config: TrainerConfig) -> Accelerator:
+    """An accelerator with the configured precision and accumulation, on whatever this machine has."""
+    precision = config.precision
+    if precision is Precision.auto:
+        precision = Precision.bf16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else Precision.fp32
+    mixed = {Precision.bf16: "bf16", Precision.fp16: "fp16"}.get(precision, "no")
+    return Accelerator(mixed_precision=mixed, gradient_accumulation_steps=config.accumulation)
+
+
+def weight_dtype(config: TrainerConfig, accelerator: Accelerator) -> torch.dtype:
+    """The type of frozen weights and of batches."""
+    if config.precision is Precision.fp64:
+        return torch.float64
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
+
+
+@contextlib.contextmanager
+def averaged(trainable: dict[str, nn.Parameter], averages: dict[str, Tensor] | None) -> Iterator[None]:
+    """Inside, the trainables hold their averages (if there are any)."""
+    if averages is None:
+        yield
+        return
+    kept = {name: parameter.detach().clone() for name, parameter in trainable.items()}
+    try:
+        for name, parameter in trainable.items():
+            parameter.data.copy_(averages[name])
+        yield
+    finally:
+        for name, parameter in trainable.items():
+            parameter.data.copy_(kept[name])
+
+
+def fit(
+    model: nn.Module,
+    dataset: ExampleDataset,
+    config: TrainerConfig,
+    accelerator: Accelerator,
+    folder: Path,
+    to_device: Callable[[Any], Any],
+    log: Callable[[int, dict[str, float]], None],
+    resumed: Callable[[int], None],
+    picture: Callable[[int], None],
+    log_every: int,
+) -> None:
+    """Train to `config.steps`, going on from the newest checkpoint under `folder`/state.
+
+    Args:
+        model: a `TrainableModel` on its device; left with the averaged weights when averaging is on.
+        to_device: moves a batch to the device and type of the model.
+        log: called on the main process with (finished steps, values).
+        resumed: called once, before the first step, with the number of steps already done.
+        picture: called on the main process, with averaged weights in place, after `sample_every` steps.
+    Raises:
+        FloatingPointError: loss or gradient is not finite; names the step, the examples and the last checkpoint.
+    """
+    trainable: dict[str, nn.Parameter] = model.trainable
+    averages = {name: parameter.detach().clone() for name, parameter in trainable.items()} if config.ema_decay else None
+    optimiser = torch.optim.AdamW(trainable.values(), lr=config.learning_rate, betas=tuple(config.betas), weight_decay=config.weight_decay)
+    wrapped, prepared = accelerator.prepare(model, optimiser)
+    checkpoint = latest_state(folder / "state")
+    done = load_state(checkpoint, trainable, averages, optimiser) if checkpoint else 0
+    resumed(done)
+    sampler = ShareOfBatches(range(done, config.steps), config.batch_size, config.accumulation, accelerator.process_index, accelerator.num_processes)
+    batches = iter(example_loader(dataset, sampler, config.workers))
+    model.train()
+    started, logged_at, logged_step = time.perf_counter(), time.perf_counter(), done
+    bar = tqdm(range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step", mininterval=1, disable=not accelerator.is_main_process)
+    for step in bar:
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(config, step)
+        loss, norm, indices = _one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise FloatingPointError(f"step {step + 1}: loss {loss}, gradient norm {norm}; examples {indices}; last good checkpoint: {latest_state(folder / 'state')}")
+        if averages is not None:
+            decay = min(config.ema_decay or 0.0, (1 + step) / (10 + step))
+            for name, parameter in trainable.items():
+                averages[name].lerp_(parameter.detach(), 1 - decay)
+        done = step + 1
+        if done % log_every == 0 or done == config.steps:
+            now = time.perf_counter()
+            speed = (done - logged_step) * config.batch_size / (now - logged_at)
+            values = {"loss": loss, "learning_rate": learning_rate(config, step), "gradient_norm": norm, "examples_per_second": speed}
+            if accelerator.is_main_process:
+                log(done, values | {"examples": done * config.batch_size, "seconds": now - started})
+            bar.set_postfix(loss=f"{loss:.3f}")
+            logged_at, logged_step = now, done
+        if accelerator.is_main_process and (done % config.checkpoint_every == 0 or done == config.steps):
+            save_state(folder / "state", done, trainable, averages, optimiser)
+        if accelerator.is_main_process and (done == config.steps or (config.sample_every and done % config.sample_every == 0)):
+            with averaged(trainable, averages):
+                model.eval()
+                picture(done)
+                model.train()
+    accelerator.wait_for_everyone()
+    model.eval()
+    if averages is not None:
+        for name, parameter in trainable.items():
+            parameter.data.copy_(averages[name])
+
+
+def _one_step(
+    model: nn.Module,
+    optimiser: Any,
+    accelerator: Accelerator,
+    batches: Iterator[Any],
+    config: TrainerConfig,
+    trainable: dict[str, nn.Parameter],
+    to_device: Callable[[Any], Any],
+) -> tuple[float, float, list[int]]:
+    """One optimiser step over all its micro-batches: the loss over all processes, the gradient norm before clipping, own example ids."""
+    total, norm, indices = torch.zeros((), device=accelerator.device, dtype=torch.float64), torch.zeros(()), []
+    for _ in range(config.accumulation):
+        batch = next(batches)
+        indices += batch.index.tolist()
+        with accelerator.accumulate(model):
+            loss = model(to_device(batch))["loss"]
+            accelerator.backward(loss)
+            total += loss.detach().double() / config.accumulation
+            if accelerator.sync_gradients:
+                limit = math.inf if config.max_gradient_norm is None else config.max_gradient_norm
+                norm = accelerator.clip_grad_norm_(trainable.values(), limit)
+            optimiser.step()
+            optimiser.zero_grad()
+    return float(accelerator.reduce(total, "mean")), float(norm), indices

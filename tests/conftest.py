@@ -1,0 +1,80 @@
+"""Shared by all tests: a tiny pipeline of Stable Diffusion's own classes with random weights."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from fineface_train.toyfacs.models import build_tokenizer
+
+WIDTH = 96
+torch.set_num_threads(1)
+
+
+def tiny_unet() -> UNet2DConditionModel:
+    """Two levels, cross-attention width `WIDTH`, 8x8 latents of 4 channels."""
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=4,
+        norm_num_groups=8,
+    )
+
+
+def tiny_pipeline(prediction_type: str = "sample") -> StableDiffusionPipeline:
+    """A whole pipeline for 16 px images; about 0.2M parameters."""
+    torch.manual_seed(1)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 16),
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+        layers_per_block=1,
+    )
+    tokenizer = build_tokenizer(["a person with red hair"] * 3, vocabulary=300)
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=64, **ids
+        )
+    )
+    scheduler = DDIMScheduler(
+        prediction_type=prediction_type, rescale_betas_zero_snr=prediction_type != "epsilon", timestep_spacing="trailing", clip_sample=False, steps_offset=1
+    )
+    pipe = StableDiffusionPipeline(
+        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=tiny_unet(), scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    for module in (pipe.unet, pipe.vae, pipe.text_encoder):
+        module.requires_grad_(False).eval()
+    return pipe
+
+
+@pytest.fixture
+def pipe() -> StableDiffusionPipeline:
+    return tiny_pipeline()
+
+
+@pytest.fixture(scope="session")
+def saved_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny pipeline as a folder that `base.path` can name."""
+    folder = tmp_path_factory.mktemp("base")
+    tiny_pipeline().save_pretrained(folder)
+    return folder
