@@ -159,8 +159,7 @@ def build_autoencoder() -> None:
 
 
 def build_clip() -> None:
-    captions = [text for index in range(40) for text in sample_drawings((HELD_OUT + 1, index), 50).captions]
-    tokenizer = models.build_tokenizer(captions)
+    tokenizer = shared_tokenizer()
     stage = Stage("clip", models.build_clip(tokenizer, RESOLUTION), 1.5e-3, ema=0.99)
 
     def loss_at(step: int) -> tuple[Tensor, dict]:
@@ -177,11 +176,21 @@ def build_clip() -> None:
             scores = stage.raw(**tokens, pixel_values=clip_pixels(batch.images)).logits_per_image
             hits.append((scores.argmax(1) == torch.arange(50)).float().mean().item())
     if stage.accelerator.is_main_process:
-        tokenizer.save_pretrained(SHIPPED / "clip")
         CLIPImageProcessor(
             size={"shortest_edge": RESOLUTION}, crop_size={"height": RESOLUTION, "width": RESOLUTION}, image_mean=[0.5] * 3, image_std=[0.5] * 3
         ).save_pretrained(SHIPPED / "clip")
     stage.ship("clip", {"caption_found_among_50": round(sum(hits) / len(hits), 4)})
+
+
+def shared_tokenizer() -> CLIPTokenizer:
+    """The shipped tokenizer, learned first if there is none: ties between merges fall at random, so only one process may learn it."""
+    accelerator = Accelerator()
+    folder = SHIPPED / "clip"
+    if accelerator.is_main_process and not (folder / "tokenizer_config.json").exists():
+        captions = [text for index in range(40) for text in sample_drawings((HELD_OUT + 1, index), 50).captions]
+        models.build_tokenizer(captions).save_pretrained(folder)
+    accelerator.wait_for_everyone()
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 def clip_pixels(images: Tensor) -> Tensor:

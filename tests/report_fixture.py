@@ -116,7 +116,8 @@ def _metrics(frame: pd.DataFrame) -> dict[str, Any]:
         "subsets": {"individual": {"held_out": summary(kinds["individual"], JUDGES[0])}, "combination": {"seen_identity_seen_set": None}},
         "per_au": per_au(JUDGES[0]),
         "judges": {judge: {**{kind: summary(rows, judge) for kind, rows in kinds.items()}, "per_au": per_au(judge)} for judge in JUDGES},
-        "judge_disagreement": {"mean_squared_difference": 0.052},
+        "judge_disagreement": {"first": JUDGES[0], "second": JUDGES[1], "mean_squared_difference": 0.052, "per_au": {"AU1": {"correlation": 0.9}}},
+        "ceiling": {kind: {"clip_i": entry(0.8765, None)} for kind in kinds},
         "leakage_matrix": [[float(value) for value in (row - neutral) / 5] for row in strongest],
         "response_curve": {
             key: {

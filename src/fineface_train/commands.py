@@ -20,7 +20,6 @@ from fineface_train.data.cache import latent_cache, text_cache
 from fineface_train.data.examples import ExampleDataset
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare as prepare_data
-from fineface_train.data.prepare import source_weights
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.evaluate import evaluate as evaluate_images
 from fineface_train.evaluation.judges import load_judges
@@ -73,7 +72,7 @@ def train(config: Config) -> Path:
     model = AUDiffusion(
         pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=config.trainer.gradient_checkpointing
     ).to(accelerator.device)
-    mixture = Mixture(table, source_weights(config.data), config.data.rarity_weighting, config.seed)
+    mixture = Mixture(table, config.data.weights(table), config.data.rarity_weighting, config.seed)
     dataset = ExampleDataset(
         table.aus(), mixture, config.labels, config.conditioning, latents, text,
         timesteps=model.objective.timesteps, batch_size=config.trainer.batch_size, seed=config.seed,
@@ -181,7 +180,7 @@ def _run_folder(config: Config, accelerator: Accelerator, hashes: dict[str, str]
     kept = ("seed", "image_transform", "labels", "conditioning", "encoder", "finetune", "objective", "trainer")
     identity: dict[str, Any] = {key: everything[key] for key in kept}
     identity["trainer"] = {key: value for key, value in identity["trainer"].items() if key not in ("workers", "checkpoint_every", "sample_every")}
-    identity |= {"weights": source_weights(config.data), "rarity": config.data.rarity_weighting, "resolution": config.base.resolution} | hashes
+    identity |= {"weights": config.data.weights(table), "rarity": config.data.rarity_weighting, "resolution": config.base.resolution} | hashes
     name = config.experiment or f"{config.data.name}-{config.encoder.name.value}"
     chosen = [choose_folder(config.run, name, identity) if accelerator.is_main_process else None]
     if accelerator.num_processes > 1 and config.run.fresh:

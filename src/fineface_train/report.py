@@ -74,7 +74,7 @@ def write_report(run: Path) -> Path:
         samples=_training_samples(run / "samples"),
         audit=_read_json(run / "audit.json"),
         provenance=list(_flat(_read_json(run / "provenance.json"))),
-        disagreement=list(_flat(metrics.get("judge_disagreement"))),
+        disagreement=[(key, value) for key, value in (metrics.get("judge_disagreement") or {}).items() if isinstance(value, float)],
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
         label_tool=any(tool in str(metrics.get("first_judge", "")).lower() for tool in LABEL_TOOLS),
         missing=[(part, what, command.format(run=run)) for part, (what, command) in PARTS.items() if not (run / part).exists()],
@@ -84,7 +84,7 @@ def write_report(run: Path) -> Path:
 
 
 def headline_table(metrics: dict[str, Any]) -> str:
-    """The numbers of metrics.json (first judge, held-out identities) as two Markdown tables, aligned to be read as plain text."""
+    """The numbers of metrics.json (first judge) as two Markdown tables, aligned to be read as plain text."""
     kinds = [kind for kind in ("individual", "combination") if metrics.get(kind)]
     rows = [["", *(column for kind in kinds for column in (kind, "95% interval", "always zero"))]]
     for key, (label, _) in METRICS.items():
@@ -95,15 +95,17 @@ def headline_table(metrics: dict[str, Any]) -> str:
     for key, name in zip(AU_KEYS, AU_NAMES, strict=True):
         values = metrics.get("per_au", {}).get(key, {})
         per_au.append([key, name, *(number(values.get(column)) for column in ("slope", "rank_correlation", "au_mse_active", "zero_reading"))])
+    who = "held-out identities" if metrics.get("subset") == "held_out" else "all prompts"
     judge, protocol = metrics.get("first_judge", "?"), metrics.get("protocol", "?")
-    return f"Judge {judge}, protocol {protocol}, held-out identities.\n\n{_markdown(rows)}\n{_markdown(per_au)}"
+    return f"Judge {judge}, protocol {protocol}, {who}.\n\n{_markdown(rows)}\n{_markdown(per_au)}"
 
 
 def number(value: float | None, digits: int = 2) -> str:
     """A number for people: fixed decimals, an en dash for what is undefined."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def compact(value: float) -> str:

@@ -106,7 +106,7 @@ class Tracker:
         """Close the file and end the wandb run; may be called twice."""
         self._file.close()
         if self._wandb is not None:
-            self._attempt(lambda: self._wandb.finish())
+            self._attempt(self._finish_wandb)
             self._wandb = None
 
     def _start_wandb(self, config: TrackingConfig, run_config: dict[str, Any], name: str) -> None:
@@ -125,6 +125,12 @@ class Tracker:
             config=json.loads(json.dumps(run_config, default=str)),
             settings=wandb.Settings(silent=True, console="off", init_timeout=WANDB_TIMEOUT, finish_timeout=WANDB_TIMEOUT, x_disable_stats=True),
         )
+
+    def _finish_wandb(self) -> None:
+        import wandb
+
+        self._wandb.finish()
+        wandb.teardown()  # `finish` alone may return before wandb's background process has written its file
 
     def _log_images(self, step: int, name: str, images: dict[str, Image.Image]) -> None:
         import wandb

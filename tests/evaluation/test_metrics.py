@@ -46,6 +46,11 @@ def noisy(plan: list[PlannedImage], seed: int = 0) -> np.ndarray:
     return np.clip(requested(plan) @ mixing + 0.6 * rng.normal(size=(len(plan), AU_COUNT)), 0, 5)
 
 
+@pytest.fixture(scope="module")
+def noisy_result() -> dict:
+    return metrics.measure(make_frame(PLAN, one=noisy(PLAN)), ["one"])
+
+
 def values(summary: dict) -> dict[str, float | None]:
     return {name: entry["value"] for name, entry in summary.items()}
 
@@ -68,8 +73,8 @@ def test_a_perfect_judge_of_a_perfect_generator() -> None:
     assert result["images"] == 1665
 
 
-def test_always_zero_scores_eleven_on_the_commanded_au() -> None:
-    result = metrics.measure(make_frame(PLAN, one=noisy(PLAN)), ["one"])
+def test_always_zero_scores_eleven_on_the_commanded_au(noisy_result: dict) -> None:
+    result = noisy_result
     zero = {name: entry["always_zero"] for name, entry in result["individual"].items()}
     assert zero["au_mse_active"] == pytest.approx(11)
     assert zero["au_mse_sum"] == pytest.approx(11)
@@ -85,15 +90,14 @@ def test_a_judge_that_says_zero_scores_what_always_zero_says_and_stays_valid_jso
     for kind in ("individual", "combination"):
         for name, entry in result[kind].items():
             if name != "clip_i":
-                assert entry["value"] == entry["always_zero"]
+                assert entry["value"] == pytest.approx(entry["always_zero"])
     assert result["individual"]["slope"] == {"value": None, "low": None, "high": None, "always_zero": None}
     assert result["per_au"]["AU1"] == {"slope": 0, "rank_correlation": None, "au_mse_active": pytest.approx(11), "zero_reading": 0}
 
 
-def test_individual_numbers_equal_polyfit_and_scipy() -> None:
-    measured = noisy(PLAN)
+def test_individual_numbers_equal_polyfit_and_scipy(noisy_result: dict) -> None:
+    result, measured = noisy_result, noisy(PLAN)
     frame = make_frame(PLAN, one=measured)
-    result = metrics.measure(frame, ["one"])
     held = frame["prompt_held_out"].to_numpy()
     slopes, ranks, errors = np.zeros((12, 12)), [], []
     for au, key in enumerate(AU_KEYS):
@@ -121,9 +125,8 @@ def test_individual_numbers_equal_polyfit_and_scipy() -> None:
     assert result["per_au"]["AU4"]["zero_reading"] == pytest.approx(measured[neutral, 2].mean())
 
 
-def test_combination_slopes_equal_lstsq_over_held_out_sets_and_neutrals() -> None:
-    measured = noisy(PLAN)
-    result = metrics.measure(make_frame(PLAN, one=measured), ["one"])
+def test_combination_slopes_equal_lstsq_over_held_out_sets_and_neutrals(noisy_result: dict) -> None:
+    result, measured = noisy_result, noisy(PLAN)
     chosen = [index for index, image in enumerate(PLAN) if image.prompt_held_out and (image.set_held_out or image.kind is Kind.neutral)]
     assert len(chosen) == 10 * 26
     x, y = requested(PLAN)[chosen], measured[chosen]
@@ -174,8 +177,9 @@ def test_the_bootstrap_resamples_prompts() -> None:
     assert (entry["low"], entry["high"]) == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])))
     for kind, name in itertools.product(("individual", "combination"), ("au_mse_mean", "au_mse_active", "slope", "rank_correlation", "leakage")):
         entry = result[kind][name]
-        assert entry["low"] <= entry["value"] <= entry["high"], (kind, name)
         assert entry["low"] < entry["high"]
+        if name != "leakage":  # A mean of absolute values: its resamples lie higher.
+            assert entry["low"] <= entry["value"] <= entry["high"], (kind, name)
 
 
 def test_one_bootstrap_draw_equals_measuring_the_repeated_prompts() -> None:
@@ -189,8 +193,8 @@ def test_one_bootstrap_draw_equals_measuring_the_repeated_prompts() -> None:
         assert found[1] == pytest.approx(direct[name][0]), name
 
 
-def test_subsets_and_headlines_where_nobody_is_held_out() -> None:
-    result = metrics.measure(make_frame(PLAN, one=noisy(PLAN)), ["one"])
+def test_subsets_and_headlines_where_nobody_is_held_out(noisy_result: dict) -> None:
+    result = noisy_result
     assert result["subset"] == "held_out"
     assert set(result["subsets"]["individual"]) == {"seen", "held_out"}
     assert len(result["subsets"]["combination"]) == 4

@@ -35,9 +35,9 @@ class ResidualJudge(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, width: int = 24, outputs: int = AU_COUNT) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 5, 2, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         self.blocks = nn.Sequential(
-            ResidualBlock(width, width, 2), ResidualBlock(width, 2 * width, 2), ResidualBlock(2 * width, 4 * width, 2), ResidualBlock(4 * width, 4 * width, 1)
+            ResidualBlock(width, width, 1), ResidualBlock(width, 2 * width, 2), ResidualBlock(2 * width, 4 * width, 2), ResidualBlock(4 * width, 4 * width, 1)
         )
         self.head = nn.Sequential(nn.Conv2d(4 * width, width, 1), nn.ReLU(), nn.Flatten(), nn.Linear(64 * width, 128), nn.ReLU(), nn.Linear(128, outputs))
 
@@ -50,7 +50,7 @@ class PatchJudge(ModelMixin, ConfigMixin):
     """Judge two: 4x4 patches mixed by wide depthwise convolutions (ConvMixer), coordinates appended, pooled by attention per AU."""
 
     @register_to_config
-    def __init__(self, width: int = 128, depth: int = 5, outputs: int = AU_COUNT) -> None:
+    def __init__(self, width: int = 96, depth: int = 3, outputs: int = AU_COUNT) -> None:
         super().__init__()
         self.patches = nn.Conv2d(5, width, 6, 4, 1)
         self.mixers = nn.ModuleList(

@@ -1,7 +1,9 @@
 """The ToyFACS models: small members of the very classes that make up Stable Diffusion and CLIP."""
 
+import json
+
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from tokenizers import Tokenizer, models, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
 
 WIDTH = 128
@@ -25,7 +27,7 @@ def build_tokenizer(captions: list[str], vocabulary: int = 900) -> CLIPTokenizer
         show_progress=False,
     )
     learner.train_from_iterator(captions, trainer)
-    learned = __import__("json").loads(learner.to_str())["model"]
+    learned = json.loads(learner.to_str())["model"]
     vocab = dict(learned["vocab"])
     for symbol in _byte_alphabet():
         vocab.setdefault(symbol + "</w>", len(vocab))
@@ -34,9 +36,7 @@ def build_tokenizer(captions: list[str], vocabulary: int = 900) -> CLIPTokenizer
 
 
 def _byte_alphabet() -> list[str]:
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    return sorted(ByteLevel.alphabet())
+    return sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
 def build_clip(tokenizer: CLIPTokenizer, image_size: int) -> CLIPModel:

@@ -145,7 +145,10 @@ def audit(unet: UNet2DConditionModel, others: dict[str, nn.Module]) -> list[Audi
 
 
 def au_embeds(aus: Tensor, *, guidance: bool, negative: Tensor | None = None) -> list[Tensor]:
-    """AUs (B, 12) as `ip_adapter_image_embeds`: [(2B, 1, 12)] with the negatives (default: all AUs 0) first under guidance."""
+    """AUs (B, 12) as `ip_adapter_image_embeds`: [(2B, 1, 12)] with the negatives (default: all AUs 0) first under guidance.
+
+    A plain `StableDiffusionPipeline` call takes one AU vector (B = 1) for all its prompts; see `generate.PerImagePipeline`.
+    """
     if not guidance:
         return [aus[:, None]]
     return [torch.cat([torch.zeros_like(aus) if negative is None else negative, aus])[:, None]]

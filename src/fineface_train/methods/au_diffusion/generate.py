@@ -28,13 +28,27 @@ class SamplingConfig:
             raise ValueError(f"{key}.guidance={self.guidance}: must be at least 1 (1 is no guidance)")
 
 
+class PerImagePipeline(StableDiffusionPipeline):
+    """The plain pipeline, with an AU vector for each image of a batch.
+
+    diffusers repeats `ip_adapter_image_embeds` once per prompt, as one reference image is meant for all of them; B
+    vectors for B prompts would become B x B and be read as further tokens without an error. Here they stay as they are.
+    """
+
+    def prepare_ip_adapter_image_embeds(
+        self, ip_adapter_image: None, ip_adapter_image_embeds: list[Tensor], device: torch.device, num_images_per_prompt: int, do_classifier_free_guidance: bool
+    ) -> list[Tensor]:
+        return [embeds.to(device) for embeds in ip_adapter_image_embeds]
+
+
 class PipelineGenerator:
     """A `FaceGenerator`: an adapted pipeline on its device. Every image depends on its own request only."""
 
     def __init__(self, pipe: StableDiffusionPipeline, config: SamplingConfig, resolution: int) -> None:
-        self.pipe, self.config, self.resolution = pipe, config, resolution
+        self.pipe, self.config, self.resolution = PerImagePipeline(**pipe.components, requires_safety_checker=False), config, resolution
+        self.pipe.set_progress_bar_config(disable=True)
         if config.scale is not None:
-            pipe.set_ip_adapter_scale(config.scale)
+            self.pipe.set_ip_adapter_scale(config.scale)
 
     @torch.no_grad()
     def generate(self, requests: list[Request]) -> Tensor:

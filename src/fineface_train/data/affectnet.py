@@ -1,0 +1,198 @@
+"""AffectNet on disk to a sample table: a metadata CSV and images, filtered and transformed as in SPEC sections 2 and 6."""
+
+import dataclasses
+import enum
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fineface_train.aus import AU_KEYS, MAX_INTENSITY
+from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
+
+logger = logging.getLogger(__name__)
+SOURCE = "affectnet"
+KEY = "data.affectnet"
+HOW_TO_GET = (
+    "AffectNet is licensed: request it at http://mohammadmahoor.com/affectnet/, extract the manually annotated images, and put "
+    "FineFace's affecnet_metadata.csv beside them. Without it, data=toyfacs draws data in the same layout"
+)
+RAISED: tuple[str, ...] = ("AU1", "AU4")
+"""AUs that the annotator overrates: to the power 1.8."""
+LOWERED: tuple[str, ...] = ("AU15", "AU17", "AU20")
+"""AUs that it underrates: to the power 0.8."""
+FLAGS: tuple[str, ...] = ("HasFace", "IsPhoto", "IsReal")
+TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+
+
+class TotalFilter(enum.Enum):
+    """What of a row's raw AUs must exceed the threshold: their `sum` (paper) or their `max` (published code)."""
+
+    sum = "sum"
+    max = "max"
+
+
+class Transform(enum.Enum):
+    """How the annotator's AUs are corrected: as the paper says, or as its published code does."""
+
+    paper = "paper"
+    published = "published"
+
+
+@dataclasses.dataclass
+class AffectNetConfig:
+    """Where AffectNet lies and which of its images are used. Paths are relative to `root` unless absolute."""
+
+    root: str | None = None
+    metadata: str = "affecnet_metadata.csv"
+    images: str = "images"
+    min_side: int = 512
+    """Least width and height in pixels, by the metadata."""
+    min_height: int | None = None
+    """Another least height; null: `min_side`. The published code asks for 513."""
+    total_filter: TotalFilter = TotalFilter.sum
+    total_threshold: float = 0.2
+    """On the metadata's 0-1 scale: rows below it (sum), or not above it (max), are dropped."""
+    transform: Transform = Transform.paper
+    low_cut: float = 1.0
+    """Intensities below this become 0, on the 0-5 scale, after the transform."""
+    weight: float | None = None
+    """Share of training examples, relative to the other sources; null: the number of its training rows."""
+
+    def validate(self, key: str) -> None:
+        if self.min_side < 0:
+            raise ValueError(f"{key}.min_side={self.min_side}: must not be negative (pixels; 0 keeps all)")
+        if self.min_height is not None and self.min_height < 0:
+            raise ValueError(f"{key}.min_height={self.min_height}: must not be negative, or null")
+        if not 0 <= self.total_threshold <= 12:
+            raise ValueError(f"{key}.total_threshold={self.total_threshold}: must lie in 0..12 (twelve AUs on the 0-1 scale)")
+        if not 0 <= self.low_cut <= MAX_INTENSITY:
+            raise ValueError(f"{key}.low_cut={self.low_cut}: must lie in 0..{MAX_INTENSITY:g}")
+        if self.weight is not None and self.weight < 0:
+            raise ValueError(f"{key}.weight={self.weight}: must not be negative, or null")
+
+
+def read_affectnet(config: AffectNetConfig, seed: int) -> SampleTable:
+    """The images that pass all filters, with corrected AUs; a tenth, chosen by `seed` and the image's name, is validation.
+
+    Filters, in this order: flags, size, low total. Minima and maxima of the transform are taken over the rows that pass.
+    Raises ValueError that names what is missing or cannot be read.
+    """
+    metadata_path, images_root = _paths(config)
+    rows = _read_metadata(metadata_path)
+    counts = {"read": len(rows)}
+    width, height = (rows[f"ImageResolution{axis}"].to_numpy() for axis in "XY")
+    min_height = config.min_side if config.min_height is None else config.min_height
+    filters = {f"{flag} is false": rows[flag].to_numpy(dtype=bool) for flag in FLAGS}
+    filters["under min_side"] = (width >= config.min_side) & (height >= min_height)
+    filters["low total"] = _passes_total(rows[[f"{key}_rec" for key in AU_KEYS]].to_numpy(dtype=float), config)
+    kept = np.ones(len(rows), dtype=bool)
+    for name, passes in filters.items():
+        counts[f"dropped: {name}"] = int((kept & ~passes).sum())
+        kept &= passes
+    rows = rows[kept]
+    counts["kept"] = len(rows)
+    logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
+    if rows.empty:
+        raise ValueError(f"{metadata_path}: no row passes the filters ({counts}); check {KEY}.min_side={config.min_side} and {KEY}.total_threshold")
+
+    images = _existing_images(images_root, rows["ImageName"].tolist())
+    raw = {key: rows[f"{key}_rec"].to_numpy(dtype=float) for key in AU_KEYS}
+    table = SampleTable.build(
+        SOURCE,
+        ids=[f"{SOURCE}/{name}" for name in rows["ImageName"]],
+        images=images,
+        captions=rows["TextDescription"].tolist(),
+        aus=transform(raw, config),
+        subjects=[f"{SOURCE}/{name}" for name in rows["ImageName"]],
+        splits=["validation" if hash_fraction(seed, SOURCE, name) < VALIDATION_SHARE else "train" for name in rows["ImageName"]],
+    )
+    return dataclasses.replace(table, counts={SOURCE: counts})
+
+
+def transform(raw: dict[str, np.ndarray], config: AffectNetConfig) -> np.ndarray:
+    """Columns (N,) on the 0-1 scale to intensities (N, 12) in [0, 5] (SPEC section 2).
+
+    `published`: min-max to the column's own maximum instead of 5, which is AU17's for AU15, and 1.8 times as much for the lowered
+    AUs; what lies beyond 5 then is clipped, as training would do after its noise.
+    """
+    corrected = []
+    for key in AU_KEYS:
+        if key not in RAISED + LOWERED:
+            corrected.append(raw[key])
+            continue
+        column = _min_max(raw[key] ** (1.8 if key in RAISED else 0.8))
+        if config.transform is Transform.published:
+            column = column * raw["AU17" if key == "AU15" else key].max() * (1.8 if key in LOWERED else 1.0)
+        corrected.append(column)
+    aus = np.clip(np.stack(corrected, axis=1) * MAX_INTENSITY, 0, MAX_INTENSITY)
+    return np.where(aus < config.low_cut, 0, aus)
+
+
+def _min_max(column: np.ndarray) -> np.ndarray:
+    """Stretched to [0, 1]; a constant column becomes 0."""
+    low, high = column.min(), column.max()
+    return (column - low) / (high - low) if high > low else np.zeros_like(column)
+
+
+def _passes_total(raw: np.ndarray, config: AffectNetConfig) -> np.ndarray:
+    if config.total_filter is TotalFilter.sum:
+        return raw.sum(axis=1) >= config.total_threshold
+    return raw.max(axis=1) > config.total_threshold
+
+
+def input_files(config: AffectNetConfig) -> list[Path]:
+    """The metadata: the table changes only when it (or the config) does."""
+    return [_paths(config)[0]]
+
+
+def _paths(config: AffectNetConfig) -> tuple[Path, Path]:
+    if config.root is None:
+        raise ValueError(f"{KEY}.root=null: set it, or the environment variable AFFECTNET_ROOT, to the folder that holds {config.metadata}. {HOW_TO_GET}")
+    root = Path(config.root).absolute()
+    for name in ("metadata", "images"):
+        path = root / getattr(config, name)
+        if not path.exists():
+            where = f"{KEY}.{name}={getattr(config, name)}"
+            raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {HOW_TO_GET}")
+    return root / config.metadata, root / config.images
+
+
+def _read_metadata(path: Path) -> pd.DataFrame:
+    """The columns we use, with flags as booleans and numbers checked."""
+    sizes, levels = ["ImageResolutionX", "ImageResolutionY"], [f"{key}_rec" for key in AU_KEYS]
+    needed = ["ImageName", *FLAGS, *sizes, *levels, "TextDescription"]
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    missing = [column for column in needed if column not in rows.columns]
+    if missing:
+        raise ValueError(f"{path}: columns missing: {', '.join(missing)}; it needs {', '.join(needed)}")
+    rows = rows[needed].copy()
+    twice = rows["ImageName"].duplicated().to_numpy()
+    _refuse(path, "ImageName", rows["ImageName"], ~twice, "the image occurs twice")
+    for flag in FLAGS:
+        truth = rows[flag].str.strip().str.lower().map(TRUTH)
+        _refuse(path, flag, rows[flag], truth.notna().to_numpy(), "must be True or False")
+        rows[flag] = truth.astype(bool)
+    # An annotator that found no face has no numbers to tell: those of rows that are dropped anyway may be empty.
+    dropped = ~rows[list(FLAGS)].all(axis=1)
+    for column in sizes + levels:
+        numbers = pd.to_numeric(rows[column], errors="coerce").mask(dropped, 0)
+        high = 1 if column in levels else np.inf
+        _refuse(path, column, rows[column], ((numbers >= 0) & (numbers <= high)).to_numpy(), f"must be a number in 0..{high}")
+        rows[column] = numbers
+    return rows
+
+
+def _refuse(path: Path, column: str, values: pd.Series, good: np.ndarray, rule: str) -> None:
+    if not good.all():
+        index = int(np.argmin(good))
+        raise ValueError(f"{path}, line {index + 2}: {column}={values.iloc[index]!r}: {rule}")
+
+
+def _existing_images(root: Path, names: list[str]) -> list[str]:
+    paths = [root / name for name in names]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f"{KEY}.images={root}: {len(missing)} of {len(paths)} images are missing, the first is {missing[0]}")
+    return [str(path) for path in paths]

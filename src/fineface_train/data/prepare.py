@@ -1,0 +1,147 @@
+"""`fineface prepare`: datasets on disk to one table of samples, once, with a manifest that tells what became of every row."""
+
+import dataclasses
+import enum
+import hashlib
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from fineface_train.data import affectnet, disfa
+from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
+from fineface_train.data.disfa import DisfaConfig, read_disfa
+from fineface_train.data.table import SampleTable
+from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
+
+logger = logging.getLogger(__name__)
+CORPUS, TABLE, MANIFEST = "corpus", "table.parquet", "manifest.json"
+LAYOUT_VERSION = 1
+"""Raised when readers change what they make of the same files and config."""
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """Which sources the data has, and where the prepared table lies."""
+
+    name: str = "toyfacs"
+    root: str = "outputs/data/toyfacs"
+    """Folder of the prepared table, its manifest and, if ToyFACS is drawn, `corpus/`."""
+    toyfacs: CorpusConfig | None = None
+    """Set: draw a corpus into `root`/corpus; the sources' roots point there."""
+    disfa: DisfaConfig | None = None
+    affectnet: AffectNetConfig | None = None
+    rarity_weighting: float = 0.0
+    """Power of the mean inverse frequency of a row's active AUs in its chance to be drawn; 0 draws uniformly."""
+
+    def validate(self, key: str) -> None:
+        if not self.name:
+            raise ValueError(f"{key}.name={self.name!r}: must not be empty")
+        if self.disfa is None and self.affectnet is None:
+            raise ValueError(f"{key}: has no source; set {key}.disfa or {key}.affectnet, or choose one of the presets in configs/data")
+        if not 0 <= self.rarity_weighting <= 2:
+            raise ValueError(f"{key}.rarity_weighting={self.rarity_weighting}: must lie in 0..2 (0 draws uniformly)")
+        for name in ("toyfacs", "disfa", "affectnet"):
+            if getattr(self, name) is not None:
+                getattr(self, name).validate(f"{key}.{name}")
+        if len({source.weight is None for source in (self.disfa, self.affectnet) if source is not None}) > 1:
+            raise ValueError(f"{key}: set {key}.disfa.weight and {key}.affectnet.weight both, or neither")
+
+    def weights(self, table: SampleTable) -> dict[str, float]:
+        """Each source's share of the training examples, up to a factor, for `Mixture`."""
+        training = table.frame.loc[table.frame["split"] == "train", "source"].value_counts()
+        sources = {name: source for name, source in (("disfa", self.disfa), ("affectnet", self.affectnet)) if source is not None}
+        return {name: float(training.get(name, 0)) if source.weight is None else source.weight for name, source in sources.items()}
+
+
+def prepare(config: DataConfig, seed: int, *, progress: bool = True) -> SampleTable:
+    """Draw the corpus if one is asked for, read all sources, and write `table.parquet` and `manifest.json` into `config.root`.
+
+    Does nothing but read the table, and says so, when config, seed, corpus and input files are those of the manifest that lies there.
+    """
+    root = Path(config.root).absolute()
+    corpus = _ensure_corpus(config.toyfacs, root / CORPUS, progress)
+    identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": _plain(config), "corpus": corpus, "inputs": _inputs(config)}
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    if (root / MANIFEST).is_file() and (root / TABLE).is_file():
+        manifest, table = read_manifest(root), SampleTable.read(root / TABLE)
+        if manifest["config_hash"] == key and manifest["table"]["fingerprint"] == table.fingerprint():
+            logger.info("data %s: nothing changed, %d samples in %s", config.name, len(table), root / TABLE)
+            return dataclasses.replace(table, counts=manifest["sources"])
+        logger.info("data %s: config, table or input files changed, preparing again", config.name)
+    start = time.monotonic()
+    table = _read_sources(config, seed)
+    # The manifest vouches for the table, so it goes first and comes back last.
+    (root / MANIFEST).unlink(missing_ok=True)
+    table.write(root / TABLE)
+    _write_json(root / MANIFEST, {"name": config.name, "config_hash": key, **identity, "sources": table.counts, "table": _summary(table)})
+    logger.info("data %s: %d samples in %s (%.1f s)", config.name, len(table), root / TABLE, time.monotonic() - start)
+    return table
+
+
+def read_manifest(root: Path | str) -> dict[str, Any]:
+    """The manifest of a prepared folder. Raises ValueError if there is none."""
+    path = Path(root) / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"data.root={root}: holds no {MANIFEST}; run `fineface prepare` first")
+    return json.loads(path.read_text())
+
+
+def _ensure_corpus(config: CorpusConfig | None, folder: Path, progress: bool) -> dict | None:
+    """Write the corpus unless the one that lies there is from the same config and drawing code; returns its stamp."""
+    if config is None:
+        return None
+    stamp, found = corpus_stamp(config), read_stamp(folder)
+    if found == stamp:
+        return stamp
+    if found is not None:
+        logger.info("%s: drawn from another config or by other code, drawing it again", folder)
+    write_corpus(config, folder, progress)
+    return stamp
+
+
+def _read_sources(config: DataConfig, seed: int) -> SampleTable:
+    tables = []
+    if config.disfa is not None:
+        tables.append(read_disfa(config.disfa, seed))
+    if config.affectnet is not None:
+        tables.append(read_affectnet(config.affectnet, seed))
+    return SampleTable.concatenate(tables)
+
+
+def _inputs(config: DataConfig) -> str:
+    """A hash over name, size and time of every file that labels and captions are read from."""
+    files = [] if config.disfa is None else disfa.input_files(config.disfa)
+    files += [] if config.affectnet is None else affectnet.input_files(config.affectnet)
+    stamps = [f"{file}|{file.stat().st_size}|{file.stat().st_mtime_ns}" for file in files]
+    return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
+
+
+def _summary(table: SampleTable) -> dict[str, Any]:
+    """Counts and the fingerprint, for the manifest."""
+    active = table.aus() > 0
+    alone = active & (active.sum(axis=1, keepdims=True) == 1)
+    keys = [column for column in table.frame.columns if column.startswith("AU")]
+    return {
+        "rows": len(table),
+        "fingerprint": table.fingerprint(),
+        "splits": {f"{source} {split}": int(count) for (source, split), count in table.frame.groupby(["source", "split"]).size().items()},
+        "active_share": dict(zip(keys, active.mean(axis=0).round(4).tolist(), strict=True)),
+        "alone_share": dict(zip(keys, alone.mean(axis=0).round(4).tolist(), strict=True)),
+        "neutral_share": round(float((~active.any(axis=1)).mean()), 4),
+    }
+
+
+def _plain(value: object) -> object:
+    """A config as JSON's own types."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(partial, path)

@@ -1,0 +1,89 @@
+"""The one table that every reader returns: a row per image, with its caption, AUs, subject and split."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fineface_train.aus import AU_COUNT, AU_KEYS, MAX_INTENSITY
+
+TEXT_COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", "subject", "split")
+COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", *AU_KEYS, "subject", "split")
+SPLITS: tuple[str, ...] = ("train", "validation", "test")
+VALIDATION_SHARE = 0.1
+"""Share of each source that is never trained on: of DISFA's subjects, of AffectNet's images."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SampleTable:
+    """Labelled images. Columns: `id` (unique), `source`, `image` (absolute path), `caption`, `AU1`..`AU26` (float32, 0-5), `subject`, `split`."""
+
+    frame: pd.DataFrame
+    counts: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    """For each source, how many rows were read, dropped by each filter, and kept; told by the reader, not part of the contents."""
+
+    def __post_init__(self) -> None:
+        missing = [column for column in COLUMNS if column not in self.frame.columns]
+        if missing:
+            raise ValueError(f"sample table: columns missing: {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
+        if self.frame["id"].duplicated().any():
+            raise ValueError(f"sample table: id {self.frame['id'][self.frame['id'].duplicated()].iloc[0]!r} occurs twice")
+        unknown = set(self.frame["split"]) - set(SPLITS)
+        if unknown:
+            raise ValueError(f"sample table: split {sorted(unknown)[0]!r} is not one of {', '.join(SPLITS)}")
+        aus = self.aus()
+        if not ((aus >= 0) & (aus <= MAX_INTENSITY)).all():
+            raise ValueError(f"sample table: AU intensities must lie in 0..{MAX_INTENSITY:g}")
+
+    @staticmethod
+    def build(
+        source: str, *, ids: Sequence[str], images: Sequence[str], captions: Sequence[str], aus: np.ndarray, subjects: Sequence[str], splits: Sequence[str]
+    ) -> "SampleTable":
+        """A table from parallel sequences of N; `aus` is (N, 12) in [0, 5]."""
+        frame = pd.DataFrame({"id": list(ids), "source": source, "image": list(images), "caption": list(captions)})
+        frame[list(AU_KEYS)] = np.asarray(aus, dtype=np.float32).reshape(len(frame), AU_COUNT)
+        frame["subject"], frame["split"] = list(subjects), list(splits)
+        return SampleTable(frame)
+
+    @staticmethod
+    def concatenate(tables: Sequence["SampleTable"]) -> "SampleTable":
+        """All rows, in the order of `tables`."""
+        counts = {source: values for table in tables for source, values in table.counts.items()}
+        return SampleTable(pd.concat([table.frame[list(COLUMNS)] for table in tables], ignore_index=True), counts)
+
+    @staticmethod
+    def read(path: Path) -> "SampleTable":
+        """Read what `write` wrote."""
+        return SampleTable(pd.read_parquet(path))
+
+    def write(self, path: Path) -> None:
+        """Write as Parquet: beside the target first, then moved there."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
+        self.frame[list(COLUMNS)].to_parquet(partial, index=False)
+        os.replace(partial, path)
+
+    def aus(self) -> np.ndarray:
+        """Intensities (N, 12) float32 in [0, 5]."""
+        return self.frame[list(AU_KEYS)].to_numpy(dtype=np.float32)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over all columns but `image`: the same data has the same fingerprint wherever it lies."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.aus()).tobytes())
+        for column in TEXT_COLUMNS:
+            if column != "image":
+                digest.update("\0".join([column, *self.frame[column].astype(str)]).encode())
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+
+def hash_fraction(*parts: object) -> float:
+    """A pseudo-random number in [0, 1) that depends on `parts` alone: a choice that does not move when rows come or go."""
+    digest = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

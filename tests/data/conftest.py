@@ -1,0 +1,35 @@
+"""One small corpus for all tests of the data, drawn once; tests that change files copy it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fineface_train.data.affectnet import AffectNetConfig
+from fineface_train.data.disfa import DisfaConfig
+from fineface_train.toyfacs.corpus import CorpusConfig, write_corpus
+
+SMALL = CorpusConfig(disfa_subjects=3, disfa_frames=12, affectnet_images=60, seed=5)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "corpus"
+    write_corpus(SMALL, root, progress=False)
+    return root
+
+
+@pytest.fixture
+def own_corpus(corpus: Path, tmp_path: Path) -> Path:
+    """A copy that the test may change."""
+    return Path(shutil.copytree(corpus, tmp_path / "corpus"))
+
+
+def disfa_config(corpus: Path, **changes: object) -> DisfaConfig:
+    values: dict = {"image_pattern": "{subject}/{index:05d}.png", "neutral_share": 1.0, "min_side": 64}
+    return DisfaConfig(root=str(corpus / "disfa"), **(values | changes))
+
+
+def affectnet_config(corpus: Path, **changes: object) -> AffectNetConfig:
+    values: dict = {"min_side": 64}
+    return AffectNetConfig(root=str(corpus / "affectnet"), **(values | changes))

@@ -1,0 +1,146 @@
+"""`prepare`: one table and one manifest, made once, and made again when something changed."""
+
+import dataclasses
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fineface_train.config import choices, load_config
+from fineface_train.data.disfa import DisfaConfig
+from fineface_train.data.labels import LabelsConfig, Scope
+from fineface_train.data.mixture import Mixture
+from fineface_train.data.prepare import DataConfig, prepare, read_manifest
+from fineface_train.data.table import SampleTable
+from fineface_train.toyfacs.combinations import holds_held_out
+
+from .conftest import SMALL, affectnet_config, disfa_config
+
+
+def _config(root: Path) -> DataConfig:
+    corpus = root / "corpus"
+    return DataConfig(root=str(root), toyfacs=dataclasses.replace(SMALL), disfa=disfa_config(corpus), affectnet=affectnet_config(corpus))
+
+
+@pytest.fixture
+def config(corpus: Path, tmp_path: Path) -> DataConfig:
+    """A config whose corpus is drawn already."""
+    shutil.copytree(corpus, tmp_path / "toy" / "corpus")
+    return _config(tmp_path / "toy")
+
+
+def test_both_sources_in_one_table_with_a_manifest(tmp_path: Path) -> None:
+    config = _config(tmp_path / "toy")
+    table = prepare(config, seed=0, progress=False)
+    manifest = read_manifest(config.root)
+    assert set(table.frame["source"]) == {"disfa", "affectnet"}
+    assert manifest["table"]["rows"] == len(table) == sum(manifest["table"]["splits"].values())
+    assert manifest["table"]["fingerprint"] == table.fingerprint() == SampleTable.read(tmp_path / "toy" / "table.parquet").fingerprint()
+    assert manifest["sources"]["affectnet"]["dropped: HasFace is false"] == 1
+    assert manifest["sources"] == table.counts
+    assert sorted(path.name for path in (tmp_path / "toy").iterdir()) == ["corpus", "manifest.json", "table.parquet"]
+    active = table.aus() > 0
+    alone = active & (active.sum(axis=1, keepdims=True) == 1)
+    assert alone.mean(axis=0).min() >= 0.02
+    assert min(manifest["table"]["alone_share"].values()) >= 0.02
+    assert not holds_held_out(table.aus()).any()
+
+
+def test_nothing_is_done_twice(config: DataConfig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    first = prepare(config, seed=0, progress=False)
+    files = {path: path.stat().st_mtime_ns for path in Path(config.root).rglob("*")}
+    caplog.clear()
+    again = prepare(config, seed=0, progress=False)
+    assert "nothing changed" in caplog.text
+    assert again.frame.equals(first.frame)
+    assert again.counts == first.counts
+    assert {path: path.stat().st_mtime_ns for path in Path(config.root).rglob("*")} == files
+
+
+def test_what_changed_is_made_again(config: DataConfig) -> None:
+    first = prepare(config, seed=0, progress=False)
+    assert prepare(config, seed=1, progress=False).fingerprint() != first.fingerprint()
+    assert config.affectnet is not None
+    assert config.toyfacs is not None
+    config.affectnet.low_cut = 2.0
+    changed = prepare(config, seed=0, progress=False)
+    active = changed.aus()[(changed.frame["source"] == "affectnet").to_numpy()]
+    assert active[active > 0].min() >= 2
+    config.affectnet.low_cut = 1.0
+    assert prepare(config, seed=0, progress=False).fingerprint() == first.fingerprint()
+    config.toyfacs.seed = 9
+    assert prepare(config, seed=0, progress=False).fingerprint() != first.fingerprint()
+    assert read_manifest(config.root)["corpus"]["config"]["seed"] == 9
+
+
+def test_edited_labels_are_noticed(config: DataConfig) -> None:
+    first = prepare(config, seed=0, progress=False)
+    path = Path(config.root) / "corpus" / "disfa" / "ActionUnit_Labels" / "SN001" / "SN001_au12.txt"
+    path.write_text("".join(f"{frame},5\n" for frame in range(1, 13)))
+    assert prepare(config, seed=0, progress=False).fingerprint() != first.fingerprint()
+
+
+def test_the_table_does_not_depend_on_where_it_lies(config: DataConfig, tmp_path: Path) -> None:
+    shutil.copytree(config.root, tmp_path / "elsewhere")
+    tables = [prepare(each, seed=0, progress=False) for each in (config, _config(tmp_path / "elsewhere"))]
+    assert tables[0].fingerprint() == tables[1].fingerprint()
+    assert tables[0].frame["image"].iloc[0] != tables[1].frame["image"].iloc[0]
+
+
+def test_weights_of_sources(config: DataConfig) -> None:
+    table = prepare(config, seed=0, progress=False)
+    training = table.frame["split"] == "train"
+    by_rows = config.weights(table)
+    assert by_rows == {source: (training & (table.frame["source"] == source)).sum() for source in ("disfa", "affectnet")}
+    assert config.disfa is not None
+    assert config.affectnet is not None
+    config.disfa.weight, config.affectnet.weight = 3.0, 1.0
+    assert config.weights(table) == {"disfa": 3.0, "affectnet": 1.0}
+    mixture = Mixture(table, config.weights(table), config.rarity_weighting, seed=0)
+    drawn = table.frame["source"].to_numpy()[[mixture.row(index) for index in range(2000)]]
+    assert np.mean(drawn == "disfa") == pytest.approx(0.75, abs=0.04)
+
+
+def test_faults_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no manifest\.json; run `fineface prepare` first"):
+        read_manifest(tmp_path)
+    with pytest.raises(ValueError, match=r"data: has no source; set data\.disfa or data\.affectnet"):
+        DataConfig().validate("data")
+    with pytest.raises(ValueError, match=r"data\.rarity_weighting=-1"):
+        DataConfig(disfa=DisfaConfig(), rarity_weighting=-1).validate("data")
+    with pytest.raises(ValueError, match=r"data\.disfa\.min_side=-1"):
+        DataConfig(disfa=DisfaConfig(min_side=-1)).validate("data")
+    with pytest.raises(ValueError, match=r"set data\.disfa\.weight and data\.affectnet\.weight both, or neither"):
+        DataConfig(disfa=DisfaConfig(weight=1.0), affectnet=affectnet_config(tmp_path)).validate("data")
+    with pytest.raises(ValueError, match=r"data\.disfa\.root=null.*DISFA_ROOT"):
+        prepare(DataConfig(root=str(tmp_path), disfa=DisfaConfig()), seed=0)
+
+
+@pytest.mark.parametrize("name", ["toyfacs", "disfa", "affectnet", "disfa_affectnet"])
+def test_presets_compose(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert name in choices("data")
+    monkeypatch.delenv("DISFA_ROOT", raising=False)
+    monkeypatch.setenv("AFFECTNET_ROOT", "/datasets/affectnet")
+    data = load_config([f"data={name}", "data.root=/prepared"]).data
+    assert data.name == name
+    assert (data.disfa is not None, data.affectnet is not None) == ("affectnet" != name, "disfa" != name)
+    if data.toyfacs is not None:
+        assert data.disfa is not None
+        assert data.disfa.root == "/prepared/corpus/disfa"
+    elif data.disfa is not None:
+        assert data.disfa.root is None
+        assert data.disfa.neutral_share == 0.1
+    if data.toyfacs is None and data.affectnet is not None:
+        assert data.affectnet.root == "/datasets/affectnet"
+        assert data.affectnet.min_side == 512
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("fineface", LabelsConfig()), ("published", LabelsConfig(std=0.2, scope=Scope.batch)), ("none", LabelsConfig(0.0, 0.0, Scope.sample))],
+)
+def test_label_presets_compose(name: str, expected: LabelsConfig) -> None:
+    assert load_config([f"labels={name}"]).labels == expected

@@ -1,0 +1,165 @@
+"""Bundles: written whole, loaded strictly, and the same image from a fresh process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, au_embeds, install_adapter, install_lora, mark_trainable
+from fineface_train.methods.au_diffusion.base import fingerprint
+from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, load_adapter, read_bundle_config, save_bundle
+from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
+from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
+from fineface_train.methods.protocol import Request
+from tests.conftest import WIDTH, tiny_pipeline
+
+
+def trained(name: EncoderName = EncoderName.per_au_tokens, rank: int = 4, alpha: float = 8.0) -> tuple[StableDiffusionPipeline, BundleConfig]:
+    """A tiny pipeline whose adapter and LoRA are random, and what its bundle says."""
+    pipe = tiny_pipeline()
+    finetune = FinetuneConfig(lora_rank=rank, lora_alpha=alpha, adapter_scale=0.8)
+    config = BundleConfig(EncoderConfig(name=name), finetune, "tiny", base_fingerprints(pipe.unet), WIDTH, 16)
+    install_adapter(pipe.unet, config.encoder, finetune.adapter_scale)
+    if rank:
+        install_lora(pipe.unet, rank, alpha)
+    torch.manual_seed(4)
+    with torch.no_grad():
+        for parameter in mark_trainable(pipe.unet).values():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return pipe, config
+
+
+def image(pipe: StableDiffusionPipeline) -> torch.Tensor:
+    generator = PipelineGenerator(pipe, SamplingConfig(steps=3), 16)
+    return generator.generate([Request("a person with red hair", (0, 0, 0, 0, 3.5, 0, 5, 0, 0, 0, 1, 0), 7)])
+
+
+@pytest.mark.parametrize("name", list(EncoderName))
+@pytest.mark.parametrize("rank", [0, 4])
+def test_round_trip_gives_the_same_image(tmp_path: Path, name: EncoderName, rank: int) -> None:
+    pipe, config = trained(name, rank)
+    save_bundle(pipe.unet, config, tmp_path / "bundle")
+    other = tiny_pipeline()
+    loaded = load_adapter(other, tmp_path / "bundle")
+    assert loaded.finetune == config.finetune
+    assert torch.equal(image(other), image(pipe))
+
+
+def test_a_fresh_process_gives_the_same_image(tmp_path: Path) -> None:
+    pipe, config = trained()
+    save_bundle(pipe.unet, config, tmp_path / "bundle")
+    torch.save(image(pipe), tmp_path / "image.pt")
+    code = (
+        "import sys, torch; from pathlib import Path; from tests.conftest import tiny_pipeline; from tests.methods.test_bundle import image, load_adapter\n"
+        "pipe = tiny_pipeline(); load_adapter(pipe, Path(sys.argv[1]) / 'bundle')\n"
+        "assert torch.equal(image(pipe), torch.load(Path(sys.argv[1]) / 'image.pt', weights_only=True))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_alpha_is_restored(tmp_path: Path) -> None:
+    """Half the alpha is half the LoRA update: a loader that assumed alpha = rank would give another image."""
+    pipe, config = trained(alpha=2.0)
+    save_bundle(pipe.unet, config, tmp_path / "bundle")
+    other = tiny_pipeline()
+    load_adapter(other, tmp_path / "bundle")
+    module = other.unet.get_submodule("mid_block.attentions.0.transformer_blocks.0.attn1.to_q")
+    assert module.scaling["default"] == pytest.approx(0.5)
+
+
+def test_plain_pipeline_call_generates_with_it(tmp_path: Path) -> None:
+    """What the documentation shows: no class of ours in the call."""
+    pipe, config = trained()
+    save_bundle(pipe.unet, config, tmp_path / "bundle")
+    other = tiny_pipeline()
+    load_adapter(other, tmp_path / "bundle")
+    calls = [
+        other(
+            "a person",
+            ip_adapter_image_embeds=au_embeds(torch.full((1, 12), value), guidance=True),
+            guidance_scale=3.0,
+            num_inference_steps=2,
+            height=16,
+            width=16,
+            output_type="pt",
+            generator=torch.Generator().manual_seed(0),
+        ).images
+        for value in (0.0, 5.0)
+    ]
+    assert (calls[0] - calls[1]).abs().max() > 1e-3
+
+
+def test_fingerprint_ignores_adapters_and_precision_but_not_weights() -> None:
+    pipe, _ = trained()
+    clean = tiny_pipeline()
+    assert fingerprint(pipe.unet) == fingerprint(clean.unet) == fingerprint(tiny_pipeline().unet.half())
+    with torch.no_grad():
+        clean.unet.conv_in.weight.mul_(1.01)
+    assert fingerprint(clean.unet) != fingerprint(pipe.unet)
+
+
+def test_images_do_not_depend_on_their_batch() -> None:
+    pipe, _ = trained()
+    generator = PipelineGenerator(pipe, SamplingConfig(steps=3), 16)
+    requests = [Request("a person", tuple(float(k == j) * 5 for k in range(12)), j) for j in range(3)]
+    together = generator.generate(requests)
+    torch.testing.assert_close(together, torch.cat([generator.generate([request]) for request in requests]), atol=1e-5, rtol=0)
+
+
+def damage(folder: Path, kind: str) -> None:
+    adapter, config = folder / "adapter.safetensors", folder / "config.json"
+    if kind == "no folder":
+        config.unlink()
+    elif kind == "truncated":
+        adapter.write_bytes(adapter.read_bytes()[:-100])
+    elif kind == "missing lora":
+        (folder / "pytorch_lora_weights.safetensors").unlink()
+    else:
+        values = json.loads(config.read_text())
+        values |= {"other AUs": {"aus": [1, 2]}, "newer": {"format": 99}, "other width": {"cross_attention_dim": 768}, "other rank": {}}[kind]
+        if kind == "other rank":
+            values["finetune"]["lora_rank"] = 8
+        config.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("no folder", "no config.json there"),
+        ("truncated", "adapter.safetensors is damaged"),
+        ("missing lora", "pytorch_lora_weights.safetensors is missing"),
+        ("other AUs", "trained for AUs"),
+        ("newer", "newer than this program"),
+        ("other width", "width 768"),
+        ("other rank", "size mismatch|shape"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path: Path, kind: str, message: str) -> None:
+    pipe, config = trained()
+    save_bundle(pipe.unet, config, tmp_path / "bundle")
+    damage(tmp_path / "bundle", kind)
+    with pytest.raises((ValueError, RuntimeError), match=message):
+        load_adapter(tiny_pipeline(), tmp_path / "bundle")
+
+
+def test_another_base_is_refused_unless_wanted(tmp_path: Path) -> None:
+    pipe, config = trained()
+    save_bundle(pipe.unet, config, tmp_path / "bundle")
+    other = tiny_pipeline()
+    with torch.no_grad():
+        other.unet.conv_in.weight.mul_(1.5)
+    with pytest.raises(ValueError, match="any_base"):
+        load_adapter(other, tmp_path / "bundle")
+    load_adapter(other, tmp_path / "bundle", any_base=True)
+
+
+def test_saving_again_replaces_whole(tmp_path: Path) -> None:
+    pipe, config = trained()
+    save_bundle(pipe.unet, config, tmp_path / "bundle")
+    save_bundle(pipe.unet, config, tmp_path / "bundle")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert read_bundle_config(tmp_path / "bundle").encoder == config.encoder
