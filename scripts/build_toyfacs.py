@@ -28,7 +28,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.evaluation.judge_models import AttributeClassifier, PatchJudge, ResidualJudge
@@ -81,7 +81,9 @@ class Stage:
         """Minimise `loss_at(step)` for the remaining steps, then leave the EMA in the model."""
         started = saved = time.time()
         before = self.seconds
-        bar = tqdm(range(self.step, self.steps), initial=self.step, total=self.steps, desc=self.name, mininterval=5, disable=not self.accelerator.is_main_process)
+        bar = tqdm(
+            range(self.step, self.steps), initial=self.step, total=self.steps, desc=self.name, mininterval=5, disable=not self.accelerator.is_main_process
+        )
         self.model.train()
         for step in bar:
             set_seed(step * 64 + self.accelerator.process_index)
@@ -176,7 +178,7 @@ def build_clip() -> None:
             scores = stage.raw(**tokens, pixel_values=clip_pixels(batch.images)).logits_per_image
             hits.append((scores.argmax(1) == torch.arange(50)).float().mean().item())
     if stage.accelerator.is_main_process:
-        CLIPImageProcessor(
+        CLIPImageProcessorPil(
             size={"shortest_edge": RESOLUTION}, crop_size={"height": RESOLUTION, "width": RESOLUTION}, image_mean=[0.5] * 3, image_std=[0.5] * 3
         ).save_pretrained(SHIPPED / "clip")
     stage.ship("clip", {"caption_found_among_50": round(sum(hits) / len(hits), 4)})

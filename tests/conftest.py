@@ -65,7 +65,14 @@ def tiny_pipeline(prediction_type: str = "sample") -> StableDiffusionPipeline:
         prediction_type=prediction_type, rescale_betas_zero_snr=prediction_type != "epsilon", timestep_spacing="trailing", clip_sample=False, steps_offset=1
     )
     pipe = StableDiffusionPipeline(
-        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=tiny_unet(), scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=tiny_unet(),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipe.set_progress_bar_config(disable=True)
     for module in (pipe.unet, pipe.vae, pipe.text_encoder):

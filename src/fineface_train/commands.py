@@ -1,12 +1,14 @@
 """What each verb does, top to bottom: prepare, train, generate, evaluate, report."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -15,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, MAX_INTENSITY, format_aus, parse_aus
-from fineface_train.config import Config, from_yaml, plain, to_yaml
+from fineface_train.config import Config, plain, to_yaml
 from fineface_train.data.cache import latent_cache, text_cache
 from fineface_train.data.examples import ExampleDataset
 from fineface_train.data.mixture import Mixture
@@ -23,7 +25,7 @@ from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.evaluate import evaluate as evaluate_images
 from fineface_train.evaluation.judges import load_judges
-from fineface_train.evaluation.protocol import REAL_PROMPTS, EvaluationPrompt, ProtocolName, build_plan, toyfacs_combinations, toyfacs_prompts
+from fineface_train.evaluation.protocol import REAL_PROMPTS, EvaluationPrompt, build_plan, toyfacs_combinations, toyfacs_prompts
 from fineface_train.methods.au_diffusion.adapter import AuditRow, audit
 from fineface_train.methods.au_diffusion.base import PromptSet, fingerprint, load_base
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, load_adapter, save_bundle
@@ -34,7 +36,7 @@ from fineface_train.report import headline_table, write_report
 from fineface_train.runs import choose_folder, is_finished, provenance, write_json
 from fineface_train.toyfacs.render import grid
 from fineface_train.tracking import Tracker
-from fineface_train.trainer import averaged, fit, make_accelerator, weight_dtype
+from fineface_train.trainer import fit, make_accelerator, weight_dtype
 
 
 def prepare(config: Config) -> SampleTable:
@@ -49,7 +51,9 @@ def train(config: Config) -> Path:
         table = prepare(config)
         pipe = load_base(config.base)
         vae_hash, text_hash, unet_hash = (fingerprint(module) for module in (pipe.vae, pipe.text_encoder, pipe.unet))
-        folder = _run_folder(config, accelerator, {"table": table.fingerprint(), "vae": vae_hash, "text": text_hash, "unet": unet_hash})
+        folder = _run_folder(
+            config, accelerator, config.data.weights(table), {"table": table.fingerprint(), "vae": vae_hash, "text": text_hash, "unet": unet_hash}
+        )
         if is_finished(folder):
             accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.\nrun: {folder}")
             return folder
@@ -103,12 +107,15 @@ def train(config: Config) -> Path:
         assert tracker is not None
         save_bundle(pipe.unet, bundle_config, folder / "bundle")
         seconds = time.perf_counter() - started
-        write_json(folder / "provenance.json", provenance() | {"base": {"name": config.base.name, "unet": unet_hash, "vae": vae_hash}, "table": table.fingerprint(), "training_seconds": seconds, "processes": accelerator.num_processes, "device": str(accelerator.device)})  # fmt: skip
+        made_from = {"base": {"name": config.base.name, "unet": unet_hash, "vae": vae_hash, "text_encoder": text_hash}, "table": table.fingerprint()}
+        made_by = {"training_seconds": seconds, "processes": accelerator.num_processes, "device": str(accelerator.device)}
+        write_json(folder / "provenance.json", provenance() | made_from | made_by)
         write_json(folder / "finished.json", {"steps": config.trainer.steps, "seconds": seconds})
         if config.evaluation.after_training:
             metrics = _evaluate(config, folder / "bundle", folder)
-            tracker.log(config.trainer.steps, {"evaluation": {part: {key: value["value"] for key, value in metrics[part].items()} for part in ("individual", "combination")}})
-            tracker.table("evaluation/per_au", _per_au_frame(metrics))
+            headline = {part: {key: cell["value"] for key, cell in metrics[part].items()} for part in ("individual", "combination")}
+            tracker.log(config.trainer.steps, {"evaluation": headline})
+            tracker.table("evaluation/per_au", pd.DataFrame.from_dict(metrics["per_au"], orient="index").reset_index(names="au"))
             report(config, folder)
         tracker.finish()
         print(f"run: {folder}", flush=True)
@@ -174,13 +181,13 @@ def evaluation_prompts(config: Config) -> list[EvaluationPrompt]:
     return toyfacs_prompts() if config.base.prompts is PromptSet.toyfacs else list(REAL_PROMPTS)
 
 
-def _run_folder(config: Config, accelerator: Accelerator, hashes: dict[str, str]) -> Path:
+def _run_folder(config: Config, accelerator: Accelerator, weights: dict[str, float], hashes: dict[str, str]) -> Path:
     """This run's folder, the same on all processes."""
     everything = plain(config)
     kept = ("seed", "image_transform", "labels", "conditioning", "encoder", "finetune", "objective", "trainer")
     identity: dict[str, Any] = {key: everything[key] for key in kept}
     identity["trainer"] = {key: value for key, value in identity["trainer"].items() if key not in ("workers", "checkpoint_every", "sample_every")}
-    identity |= {"weights": config.data.weights(table), "rarity": config.data.rarity_weighting, "resolution": config.base.resolution} | hashes
+    identity |= {"weights": weights, "rarity": config.data.rarity_weighting, "resolution": config.base.resolution} | hashes
     name = config.experiment or f"{config.data.name}-{config.encoder.name.value}"
     chosen = [choose_folder(config.run, name, identity) if accelerator.is_main_process else None]
     if accelerator.num_processes > 1 and config.run.fresh:
@@ -228,10 +235,22 @@ def _load_generator(config: Config, bundle: Path) -> tuple[PipelineGenerator, Bu
 
 
 def _evaluate(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
-    generator, _ = _load_generator(config, bundle)
+    generator, loaded = _load_generator(config, bundle)
     judges = load_judges(config.judge, generator.pipe.device)
     plan = build_plan(config.protocol, evaluation_prompts(config), toyfacs_combinations(), config.evaluation.seed)
-    return evaluate_images(generator, judges, plan, out, config.evaluation.batch_size, protocol=config.protocol.value, bundle=str(bundle))
+    weights = b"".join(path.read_bytes() for path in sorted(bundle.glob("*.safetensors")))
+    made_by = [hashlib.sha256(weights).hexdigest(), loaded.base_fingerprints, plain(generator.config), config.base.resolution]
+    out.mkdir(parents=True, exist_ok=True)
+    return evaluate_images(
+        generator,
+        judges,
+        plan,
+        out,
+        protocol=config.protocol,
+        bundle=str(bundle),
+        generator_fingerprint=json.dumps(made_by),
+        batch_size=config.evaluation.batch_size,
+    )
 
 
 def _need_bundle(config: Config) -> Path:

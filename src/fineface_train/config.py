@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from fineface_train.data.cache import ImageTransform
 from fineface_train.data.examples import ConditioningConfig
@@ -77,15 +78,12 @@ class Config:
 
 def load_config(overrides: list[str]) -> Config:
     """Compose and validate; raises ValueError that names the key, the value and what is allowed."""
+    ConfigStore.instance().store(name="schema", node=Config)
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            composed = compose("config", overrides=overrides)
-        typed = OmegaConf.merge(OmegaConf.structured(Config), composed)
-        config = OmegaConf.to_object(typed)
-    except HydraException as error:
-        raise ValueError(_hydra_message(error)) from error
-    except OmegaConfBaseException as error:
-        raise ValueError(_omegaconf_message(error)) from error
+            config = OmegaConf.to_object(compose("config", overrides=overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_explain(error)) from error
     assert isinstance(config, Config)
     validate(config)
     return config
@@ -139,26 +137,22 @@ def _known_keys(kind: type = Config, prefix: str = "") -> list[str]:
     return keys
 
 
-def _hydra_message(error: HydraException) -> str:
-    text = str(error).split("\n")
-    missing = re.search(r"Could not find '([^/']+)/([^']+)'", str(error)) or re.search(r"In '[^']*': Could not find '([^/']+)/([^']+)'", str(error))
+def _explain(error: Exception) -> str:
+    """One line that names the key, the value and what is allowed, from what Hydra and OmegaConf say in several."""
+    text = str(error)
+    missing = re.search(r"Could not find '([^/']+)/([^']+)'", text)
     if missing:
         group, name = missing.groups()
         near = difflib.get_close_matches(name, choices(group), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{group}={name}: no such choice; there are {', '.join(choices(group)) or 'none'}{hint}"
-    unknown = re.search(r"Could not override '([^']+)'", str(error)) or re.search(r"Key '([^']+)' is not in struct", str(error))
-    if unknown:
-        return _unknown_key(unknown[1])
-    return " ".join(line.strip() for line in text if line.strip())
-
-
-def _omegaconf_message(error: OmegaConfBaseException) -> str:
-    key = getattr(error, "full_key", None) or "config"
-    first = str(error).split("\n")[0]
-    if "not in 'Config'" in first or "not in '" in first:
-        return _unknown_key(key)
-    return f"{key}: {first}"
+    unknown = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' (?:is not in struct|not in)", text)
+    cause: BaseException = error.__cause__ or error
+    if unknown and not isinstance(cause, ValidationError):
+        return _unknown_key(getattr(cause, "full_key", None) or unknown[1])
+    reason = str(cause).split("\n")[0]
+    key = getattr(cause, "full_key", None)
+    return f"{key}: {reason}" if key else " ".join(line.strip() for line in text.split("\n") if line.strip())
 
 
 def _unknown_key(key: str) -> str:

@@ -196,7 +196,7 @@ def _shown(run: Path, judge: str, row: dict[str, Any], commanded: Sequence[str])
     return Shown(image_uri(path), f"{row['prompt']} | {asked} | seed {row['seed']}", readings)
 
 
-def _finite(value: Any) -> float | None:  # noqa: ANN401
+def _finite(value: Any) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
@@ -352,7 +352,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:  # noqa: ANN401
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """Nested dictionaries as ("a.b", value) rows; lists stay as they are."""
     if not isinstance(value, dict):
         return [(prefix, value)] if prefix else []

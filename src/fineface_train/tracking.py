@@ -170,7 +170,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401
+def _finite(value: Any) -> Any:
     """`value` as plain JSON types, from numbers of numpy or torch too; null where a number is not finite, as JSON has none."""
     if isinstance(value, dict):
         return {str(key): _finite(item) for key, item in value.items()}
@@ -191,7 +191,7 @@ def _named_numbers(line: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield from _flatten(f"train/{key}", value)
 
 
-def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, float]]:  # noqa: ANN401
+def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _flatten(f"{prefix}/{key}", item)

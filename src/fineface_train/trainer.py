@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
@@ -150,9 +150,9 @@ def fit(
     Raises:
         FloatingPointError: loss or gradient is not finite; names the step, the examples and the last checkpoint.
     """
-    trainable: dict[str, nn.Parameter] = model.trainable
+    trainable = cast(TrainableModel, model).trainable
     averages = {name: parameter.detach().clone() for name, parameter in trainable.items()} if config.ema_decay else None
-    optimiser = torch.optim.AdamW(trainable.values(), lr=config.learning_rate, betas=tuple(config.betas), weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(trainable.values(), lr=config.learning_rate, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay)
     wrapped, prepared = accelerator.prepare(model, optimiser)
     checkpoint = latest_state(folder / "state")
     done = load_state(checkpoint, trainable, averages, optimiser) if checkpoint else 0
@@ -161,13 +161,17 @@ def fit(
     batches = iter(example_loader(dataset, sampler, config.workers))
     model.train()
     started, logged_at, logged_step = time.perf_counter(), time.perf_counter(), done
-    bar = tqdm(range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step", mininterval=1, disable=not accelerator.is_main_process)
+    bar = tqdm(
+        range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step", mininterval=1, disable=not accelerator.is_main_process
+    )
     for step in bar:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(config, step)
         loss, norm, indices = _one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise FloatingPointError(f"step {step + 1}: loss {loss}, gradient norm {norm}; examples {indices}; last good checkpoint: {latest_state(folder / 'state')}")
+            raise FloatingPointError(
+                f"step {step + 1}: loss {loss}, gradient norm {norm}; examples {indices}; last good checkpoint: {latest_state(folder / 'state')}"
+            )
         if averages is not None:
             decay = min(config.ema_decay or 0.0, (1 + step) / (10 + step))
             for name, parameter in trainable.items():

@@ -140,8 +140,8 @@ def test_combinations() -> None:
         {1: 4, 2: 4, 4: 3, 9: 3},
         {6: 3, 12: 3},
     ]
-    for combination in named:
-        assert {f"AU{au}": value for au, value in combination.items()} in (*SEEN_COMBINATIONS, *HELD_OUT_COMBINATIONS)
+    for paper in named:
+        assert {f"AU{au}": value for au, value in paper.items()} in (*SEEN_COMBINATIONS, *HELD_OUT_COMBINATIONS)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_presets_compose(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AFFECTNET_ROOT", "/datasets/affectnet")
     data = load_config([f"data={name}", "data.root=/prepared"]).data
     assert data.name == name
-    assert (data.disfa is not None, data.affectnet is not None) == ("affectnet" != name, "disfa" != name)
+    assert (data.disfa is not None, data.affectnet is not None) == (name != "affectnet", name != "disfa")
     if data.toyfacs is not None:
         assert data.disfa is not None
         assert data.disfa.root == "/prepared/corpus/disfa"

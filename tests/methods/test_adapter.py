@@ -5,7 +5,16 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 
-from fineface_train.methods.au_diffusion.adapter import adapter_modules, audit, au_embeds, au_encoder, cross_attention_names, install_adapter, install_lora, mark_trainable
+from fineface_train.methods.au_diffusion.adapter import (
+    adapter_modules,
+    au_embeds,
+    au_encoder,
+    audit,
+    cross_attention_names,
+    install_adapter,
+    install_lora,
+    mark_trainable,
+)
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
 from tests.conftest import WIDTH, tiny_unet
 

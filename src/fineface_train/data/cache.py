@@ -85,7 +85,8 @@ def latent_cache(
 
     def build(folder: Path) -> None:
         mean, std = (np.lib.format.open_memmap(folder / f"{part}.npy", mode="w+", dtype=np.float32, shape=shape) for part in ("mean", "std"))
-        for chosen, images in _batches(table.frame["image"].tolist(), batch_size, lambda path: load_image(path, resolution, transform), "encoding images", quiet):
+        paths = table.frame["image"].tolist()
+        for chosen, images in _batches(paths, batch_size, lambda path: load_image(path, resolution, transform), "encoding images", quiet):
             with torch.no_grad():
                 posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
             mean[chosen], std[chosen] = posterior.mean.float().cpu().numpy(), posterior.std.float().cpu().numpy()

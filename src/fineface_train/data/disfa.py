@@ -122,7 +122,9 @@ def _read_subject(folder: Path, subject: str) -> pd.DataFrame:
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{subject}_au{au}.txt {length}" for au, length in lengths.items())
         raise ValueError(f"{folder}: the label files disagree on the number of frames: {shown}")
-    return pd.DataFrame({"frame": np.arange(1, lengths[AUS[0]] + 1), **columns})
+    labels = pd.DataFrame(columns)
+    labels.insert(0, "frame", np.arange(1, len(labels) + 1))
+    return labels
 
 
 def _read_labels(path: Path) -> np.ndarray:

@@ -53,9 +53,8 @@ class PatchJudge(ModelMixin, ConfigMixin):
     def __init__(self, width: int = 96, depth: int = 3, outputs: int = AU_COUNT) -> None:
         super().__init__()
         self.patches = nn.Conv2d(5, width, 6, 4, 1)
-        self.mixers = nn.ModuleList(
-            nn.ModuleDict({"space": nn.Conv2d(width, width, 5, padding=2, groups=width), "channels": nn.Conv2d(width, width, 1)}) for _ in range(depth)
-        )
+        self.space = nn.ModuleList(nn.Conv2d(width, width, 5, padding=2, groups=width) for _ in range(depth))
+        self.channels = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(depth))
         self.space_norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(depth))
         self.channel_norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(depth))
         self.place = nn.Conv2d(width, outputs, 1)
@@ -70,9 +69,9 @@ class PatchJudge(ModelMixin, ConfigMixin):
         axis = torch.linspace(-1, 1, size, device=images.device, dtype=images.dtype)
         where = torch.stack(torch.meshgrid(axis, axis, indexing="ij"))[None].expand(len(images), -1, -1, -1)
         x = self.patches(torch.cat([images * 2 - 1, where], dim=1))
-        for mixer, space_norm, channel_norm in zip(self.mixers, self.space_norms, self.channel_norms, strict=True):
-            x = x + torch.nn.functional.gelu(space_norm(mixer["space"](x)))
-            x = torch.nn.functional.gelu(channel_norm(mixer["channels"](x)))
+        for space, space_norm, channels, channel_norm in zip(self.space, self.space_norms, self.channels, self.channel_norms, strict=True):
+            x = x + torch.nn.functional.gelu(space_norm(space(x)))
+            x = torch.nn.functional.gelu(channel_norm(channels(x)))
         weight = (self.place(x) + self.place_bias).flatten(2).softmax(-1)
         pooled = torch.einsum("bop,bcp->boc", weight, self.value(x).flatten(2))
         return (torch.einsum("boc,oc->bo", pooled, self.read) + self.bias) * (MAX_INTENSITY / 2)

@@ -58,7 +58,7 @@ class AuJudge(Protocol):
         ...
 
 
-def _ready(model: Any, device: torch.device | str) -> Any:  # noqa: ANN401 (diffusers' `to` is typed as taking no device)
+def _ready(model: Any, device: torch.device | str) -> Any:
     return model.to(device).eval()
 
 

@@ -289,7 +289,7 @@ def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, 
     return nulled(result)
 
 
-def nulled(value: Any) -> Any:  # noqa: ANN401
+def nulled(value: Any) -> Any:
     """The same value with NaN replaced by None, for JSON."""
     if isinstance(value, dict):
         return {key: nulled(part) for key, part in value.items()}

@@ -29,9 +29,9 @@ DISFA_SUBJECTS: tuple[str, ...] = tuple(f"SN{number:03d}" for number in (*range(
 STAMP = "corpus.json"
 ALONE_FLOOR = 0.02
 COMBINATION_SHARE = 0.16
-FACELESS_SHARE = 0.015
+FAULT_SHARE = 0.015
 """Share of AffectNet rows for each fault that a filter must find: no face, no photo, not real, too small."""
-LEAST_AFFECTNET = 1.25
+LEAST_AFFECTNET = 1.4
 """Weakest AU in the AffectNet part: the reader sets what it reads as less than 1 to 0, and the annotator's noise must not decide that."""
 CHUNK = 50
 SEGMENT = 30
@@ -158,9 +158,9 @@ def _write_disfa(config: CorpusConfig, root: Path, bar: tqdm) -> None:
     """Videos' frames: each subject is one identity; labels count from 1, images from 0."""
     rng = np.random.default_rng((config.seed, 1))
     counts = _frame_counts(config)
+    expressions = np.split(sample_expressions(rng, sum(counts), integers=True), np.cumsum(counts)[:-1])
     pool = _seen_identities()
     chosen = rng.permutation(len(pool))
-    expressions = np.split(sample_expressions(rng, sum(counts), integers=True), np.cumsum(counts)[:-1])
     captions: list[pd.DataFrame] = []
     for index, (subject, count) in enumerate(zip(DISFA_SUBJECTS, counts, strict=False)):
         labels, images = root / "ActionUnit_Labels" / subject, root / "frames" / subject
@@ -242,7 +242,7 @@ def _faults(rng: np.random.Generator, aus: np.ndarray) -> np.ndarray:
     names = ("no face", "no photo", "not real", "too small")
     fault = np.full(len(aus), "", dtype=object)
     free = rng.permutation(np.setdiff1d(np.arange(len(aus)), _anchors(aus)))
-    each = max(1, round(FACELESS_SHARE * len(aus)))
+    each = max(1, round(FAULT_SHARE * len(aus)))
     for index, name in enumerate(names):
         fault[free[index * each : (index + 1) * each]] = name
     return fault

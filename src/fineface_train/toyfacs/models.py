@@ -62,7 +62,7 @@ def build_clip(tokenizer: CLIPTokenizer, image_size: int) -> CLIPModel:
 def text_encoder_of(clip: CLIPModel) -> CLIPTextModel:
     """The text tower of `clip` as the stand-alone model that a Stable Diffusion pipeline holds."""
     encoder = CLIPTextModel(clip.config.text_config)
-    source = {key: value for key, value in clip.text_model.state_dict().items()}
+    source = clip.text_model.state_dict()
     target = encoder.state_dict()
     prefix = "text_model." if any(key.startswith("text_model.") for key in target) else ""
     encoder.load_state_dict({prefix + key: value for key, value in source.items()}, strict=True)

@@ -4,6 +4,7 @@ Coordinates run from -1 (left, top) to 1 (right, bottom). Every AU moves its own
 linear in its intensity and brings its own creases, so that each can be read alone and in combination.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -52,7 +53,7 @@ class Canvas:
     def stroke(self, points: list[Point], width: Tensor | float) -> Tensor:
         """Signed distance to a polyline of the given half width, drawn on the right side and mirrored to the left."""
         best: Tensor | None = None
-        for (ax, ay), (bx, by) in zip(points[:-1], points[1:], strict=True):
+        for (ax, ay), (bx, by) in itertools.pairwise(points):
             ux, uy = bx - ax, by - ay
             px, py = self.mirrored_x - ax, self.y - ay
             along = ((px * ux + py * uy) / (ux * ux + uy * uy + 1e-8)).clamp(0, 1)
@@ -78,7 +79,7 @@ def draw(faces: list[Face], aus: Tensor, nuisances: Tensor, size: int = RESOLUTI
         raise ValueError(f"{len(faces)} faces need aus (B, 12) and nuisances (B, {NUISANCES}), got {tuple(aus.shape)}, {tuple(nuisances.shape)}")
     n = [column.view(-1, 1, 1) for column in nuisances.float().T]
     a = [(column / 5).view(-1, 1, 1) for column in aus.float().T]
-    au1, au2, au4, au5, au6, au9, au12, au15, au17, au20, au25, au26 = a
+    au1, au2, au4, au5, au6, au9, *_, au26 = a
     skin = _gather(SKINS, [f.skin for f in faces]) + 0.015 * nuisances[:, 8:9].float()
     hair = _gather(HAIRS, [f.hair for f in faces])
     shirt, ground = _gather(SHIRTS, [f.shirt for f in faces]), _gather(BACKGROUNDS, [f.background for f in faces])

@@ -6,6 +6,7 @@ are new projections of the AU tokens. diffusers' own `IPAdapterAttnProcessor2_0`
 """
 
 import dataclasses
+from typing import cast
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -84,7 +85,13 @@ def adapter_modules(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
 
 def au_encoder(unet: UNet2DConditionModel) -> nn.Module:
     """The AU encoder inside an adapted UNet."""
-    return unet.encoder_hid_proj.image_projection_layers[0]
+    encoder: nn.Module = unet.encoder_hid_proj.image_projection_layers[0]
+    return encoder
+
+
+def has_live_keys(unet: UNet2DConditionModel) -> bool:
+    """Whether the adapter's keys can matter: the softmax over a single token is 1 whatever its key."""
+    return int(au_encoder(unet).tokens) > 1  # type: ignore[arg-type]
 
 
 def mark_trainable(unet: UNet2DConditionModel) -> dict[str, nn.Parameter]:
@@ -99,8 +106,8 @@ def mark_trainable(unet: UNet2DConditionModel) -> dict[str, nn.Parameter]:
     for name, parameter in encoder.named_parameters():
         trainable[f"image_proj.{name}"] = parameter
     for name, module in adapter_modules(unet).items():
-        if name.endswith("to_v_ip") or encoder.tokens > 1:
-            trainable[f"{name}.weight"] = module.weight
+        if name.endswith("to_v_ip") or has_live_keys(unet):
+            trainable[f"{name}.weight"] = cast(nn.Parameter, module.weight)
     for name, parameter in unet.named_parameters():
         if ".lora_A." in name or ".lora_B." in name:
             trainable[f"lora.{name}"] = parameter
@@ -122,7 +129,6 @@ class AuditRow:
 
 def audit(unet: UNet2DConditionModel, others: dict[str, nn.Module]) -> list[AuditRow]:
     """Trainable, frozen and dead parameters by part: encoder, K, V, LoRA, base UNet, and `others` (text encoder, VAE)."""
-    encoder = au_encoder(unet)
     rows = {part: AuditRow(part) for part in ("AU encoder", "adapter K", "adapter V", "LoRA", "base UNet")}
     for name, parameter in unet.named_parameters():
         if name.startswith("encoder_hid_proj."):
@@ -135,7 +141,7 @@ def audit(unet: UNet2DConditionModel, others: dict[str, nn.Module]) -> list[Audi
             part = "LoRA" if ".lora_" in name else "base UNet"
         if parameter.requires_grad:
             rows[part].trainable += parameter.numel()
-        elif part == "adapter K" and encoder.tokens == 1:
+        elif part == "adapter K" and not has_live_keys(unet):
             rows[part].dead += parameter.numel()
         else:
             rows[part].frozen += parameter.numel()

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -48,7 +49,7 @@ class BaseConfig:
             raise ValueError(f"{key}.resolution={self.resolution}: must be a positive multiple of 8")
 
 
-_SHAPES = {
+_SHAPES: dict[Architecture, dict[str, dict[str, Any]]] = {
     Architecture.sd21_random: {
         "unet": {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True},
         "text": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16, "hidden_act": "gelu"},
@@ -101,7 +102,14 @@ def _random_pipeline(config: BaseConfig) -> StableDiffusionPipeline:
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1, prediction_type="epsilon"
     )
     return StableDiffusionPipeline(
-        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
 
 

@@ -1,9 +1,9 @@
 """Bundles: what others use of a trained adapter. A folder with
 
-    adapter.safetensors                    image_proj.* (the AU encoder) and ip_adapter.{1,3,..}.to_{k,v}_ip.weight
-    pytorch_lora_weights.safetensors       unet.*.lora_{A,B}.weight, as diffusers writes them (absent without LoRA)
-    config.json                            encoder, AU order, LoRA rank and alpha, adapter scale, base and its fingerprints
-    README.md                              the model card
+adapter.safetensors                    image_proj.* (the AU encoder) and ip_adapter.{1,3,..}.to_{k,v}_ip.weight
+pytorch_lora_weights.safetensors       unet.*.lora_{A,B}.weight, as diffusers writes them (absent without LoRA)
+config.json                            encoder, AU order, LoRA rank and alpha, adapter scale, base and its fingerprints
+README.md                              the model card
 """
 
 import dataclasses
@@ -118,7 +118,8 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
     unet = pipe.unet
     if unet.config.cross_attention_dim != config.cross_attention_dim:
         raise ValueError(
-            f"bundle={folder} is for {config.base_name} (cross-attention width {config.cross_attention_dim}); this pipeline's is {unet.config.cross_attention_dim}"
+            f"bundle={folder} is for {config.base_name} with cross-attention width {config.cross_attention_dim}; "
+            f"this pipeline's is {unet.config.cross_attention_dim}"
         )
     precision = "bfloat16" if unet.dtype == torch.bfloat16 else "float16"
     if not any_base and fingerprint(unet, getattr(torch, precision)) != config.base_fingerprints[precision]:

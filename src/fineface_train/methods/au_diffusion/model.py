@@ -16,7 +16,14 @@ class AUDiffusion(nn.Module):
     """The adapted UNet and its objective. VAE and text encoder stay outside: their outputs come with the batch."""
 
     def __init__(
-        self, pipe: StableDiffusionPipeline, encoder: EncoderConfig, finetune: FinetuneConfig, objective: ObjectiveConfig, *, seed: int, gradient_checkpointing: bool
+        self,
+        pipe: StableDiffusionPipeline,
+        encoder: EncoderConfig,
+        finetune: FinetuneConfig,
+        objective: ObjectiveConfig,
+        *,
+        seed: int,
+        gradient_checkpointing: bool,
     ) -> None:
         """Adapt `pipe.unet` in place; new weights come from `seed`, so that arms with one seed start alike."""
         super().__init__()
