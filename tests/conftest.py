@@ -14,7 +14,10 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from fineface_train.toyfacs.corpus import CorpusConfig, write_corpus
+
 WIDTH = 96
+SMALL = CorpusConfig(disfa_subjects=3, disfa_frames=12, affectnet_images=60, seed=5)
 torch.set_num_threads(1)
 
 
@@ -78,6 +81,14 @@ def tiny_pipeline(prediction_type: str = "sample") -> StableDiffusionPipeline:
     for module in (pipe.unet, pipe.vae, pipe.text_encoder):
         module.requires_grad_(False).eval()
     return pipe
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ToyFACS corpus, drawn once; tests that change files copy it."""
+    root = tmp_path_factory.mktemp("data") / "corpus"
+    write_corpus(SMALL, root, progress=False)
+    return root
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ from fineface_train.data.cache import latent_cache, text_cache
 from fineface_train.data.examples import ExampleDataset
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare as prepare_data
+from fineface_train.data.prepare import read_manifest
 from fineface_train.data.table import SampleTable
+from fineface_train.evaluation.drawn import ceiling
 from fineface_train.evaluation.evaluate import evaluate as evaluate_images
 from fineface_train.evaluation.judges import load_judges
 from fineface_train.evaluation.protocol import REAL_PROMPTS, EvaluationPrompt, build_plan, toyfacs_combinations, toyfacs_prompts
@@ -38,10 +40,13 @@ from fineface_train.toyfacs.render import grid
 from fineface_train.tracking import Tracker
 from fineface_train.trainer import fit, make_accelerator, weight_dtype
 
+DATA_SEED = 0
+"""Chooses neutral frames and splits; not the run's seed, so that arms with different seeds share one table."""
+
 
 def prepare(config: Config) -> SampleTable:
     """`fineface prepare`: from the files of a dataset to one table."""
-    return prepare_data(config.data, config.seed)
+    return prepare_data(config.data, DATA_SEED)
 
 
 def train(config: Config) -> Path:
@@ -52,7 +57,10 @@ def train(config: Config) -> Path:
         pipe = load_base(config.base)
         vae_hash, text_hash, unet_hash = (fingerprint(module) for module in (pipe.vae, pipe.text_encoder, pipe.unet))
         folder = _run_folder(
-            config, accelerator, config.data.weights(table), {"table": table.fingerprint(), "vae": vae_hash, "text": text_hash, "unet": unet_hash}
+            config,
+            accelerator,
+            config.data.weights(table),
+            {"table": table.fingerprint(), "corpus": read_manifest(Path(config.data.root))["corpus"], "vae": vae_hash, "text": text_hash, "unet": unet_hash},
         )
         if is_finished(folder):
             accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.\nrun: {folder}")
@@ -181,7 +189,7 @@ def evaluation_prompts(config: Config) -> list[EvaluationPrompt]:
     return toyfacs_prompts() if config.base.prompts is PromptSet.toyfacs else list(REAL_PROMPTS)
 
 
-def _run_folder(config: Config, accelerator: Accelerator, weights: dict[str, float], hashes: dict[str, str]) -> Path:
+def _run_folder(config: Config, accelerator: Accelerator, weights: dict[str, float], hashes: dict[str, Any]) -> Path:
     """This run's folder, the same on all processes."""
     everything = plain(config)
     kept = ("seed", "image_transform", "labels", "conditioning", "encoder", "finetune", "objective", "trainer")
@@ -241,7 +249,7 @@ def _evaluate(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
     weights = b"".join(path.read_bytes() for path in sorted(bundle.glob("*.safetensors")))
     made_by = [hashlib.sha256(weights).hexdigest(), loaded.base_fingerprints, plain(generator.config), config.base.resolution]
     out.mkdir(parents=True, exist_ok=True)
-    return evaluate_images(
+    metrics = evaluate_images(
         generator,
         judges,
         plan,
@@ -251,6 +259,11 @@ def _evaluate(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
         generator_fingerprint=json.dumps(made_by),
         batch_size=config.evaluation.batch_size,
     )
+    if config.base.prompts is PromptSet.toyfacs and "ceiling" not in metrics:
+        drawn = ceiling(judges, plan, out / "ceiling", config.protocol)
+        metrics["ceiling"] = {part: drawn[part] for part in ("individual", "combination")}
+        write_json(out / "metrics.json", metrics)
+    return metrics
 
 
 def _need_bundle(config: Config) -> Path:

@@ -1,4 +1,4 @@
-"""One small corpus for all tests of the data, drawn once; tests that change files copy it."""
+"""A corpus that a test may change, and the readers' configs for it."""
 
 import shutil
 from pathlib import Path
@@ -7,16 +7,6 @@ import pytest
 
 from fineface_train.data.affectnet import AffectNetConfig
 from fineface_train.data.disfa import DisfaConfig
-from fineface_train.toyfacs.corpus import CorpusConfig, write_corpus
-
-SMALL = CorpusConfig(disfa_subjects=3, disfa_frames=12, affectnet_images=60, seed=5)
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data") / "corpus"
-    write_corpus(SMALL, root, progress=False)
-    return root
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import enum
 import torch
 from torch import Tensor
 
+MAX_WEIGHT = 1e4
+
 
 class Weighting(enum.Enum):
     """`none`: 1. `min_snr`: Min-SNR (arXiv 2303.09556). `snr_plus_one`: min(SNR + 1, gamma) on the error of the sample.
@@ -66,11 +68,11 @@ class Objective:
         if self.config.weighting is Weighting.none:
             return torch.ones(len(timesteps), device=timesteps.device)
         alpha = self.alphas_cumprod.to(timesteps.device)[timesteps]
-        snr = alpha / (1 - alpha)
+        snr = (alpha / (1 - alpha).clamp(min=1e-9)).clamp(min=1e-6)
         on_sample = (snr if self.config.weighting is Weighting.min_snr else snr + 1).clamp(max=self.config.gamma)
         divisor = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": snr + 1}[self.prediction_type]
-        # At zero terminal SNR epsilon says nothing about x0; its weight there is the limit for min_snr and capped for the other.
-        return (on_sample / divisor.clamp(min=1e-4)).float()
+        # Near pure noise an error of epsilon is a huge one of x0: capped, so that a step at zero terminal SNR drowns no other.
+        return (on_sample / divisor).clamp(max=MAX_WEIGHT).float()
 
     def loss(self, prediction: Tensor, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Mean over the batch of the weighted squared error."""

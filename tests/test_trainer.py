@@ -1,0 +1,219 @@
+"""The loop on a tiny pipeline and a small corpus, through the real readers and caches."""
+
+import contextlib
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from diffusers import StableDiffusionPipeline
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from fineface_train.data.cache import ImageTransform, LatentCache, TextCache, latent_cache, text_cache
+from fineface_train.data.examples import ConditioningConfig, ExampleDataset, ShareOfBatches, collate, example_loader
+from fineface_train.data.labels import LabelsConfig, Scope
+from fineface_train.data.mixture import Mixture
+from fineface_train.data.table import SampleTable
+from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
+from fineface_train.methods.au_diffusion.encoders import EncoderConfig
+from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
+from fineface_train.methods.au_diffusion.objective import ObjectiveConfig
+from fineface_train.trainer import Precision, Schedule, TrainerConfig, averaged, fit, learning_rate
+from tests.conftest import tiny_pipeline
+from tests.data.conftest import affectnet_config
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def table(corpus: Path) -> SampleTable:
+    from fineface_train.data.affectnet import read_affectnet
+
+    return read_affectnet(affectnet_config(corpus), seed=0)
+
+
+@pytest.fixture(scope="module")
+def caches(table: SampleTable, tmp_path_factory: pytest.TempPathFactory) -> tuple[LatentCache, TextCache]:
+    pipe, root = tiny_pipeline(), tmp_path_factory.mktemp("cache")
+    return latent_cache(table, pipe.vae, "vae", root, 16, ImageTransform.crop, quiet=True), text_cache(table, pipe, "text", root, quiet=True)
+
+
+MakeDataset = Callable[..., ExampleDataset]
+
+
+@pytest.fixture(scope="module")
+def make_dataset(table: SampleTable, caches: tuple[LatentCache, TextCache]) -> MakeDataset:
+    def make(seed: int = 0, batch_size: int = 4, labels: LabelsConfig | None = None, conditioning: ConditioningConfig | None = None) -> ExampleDataset:
+        mixture = Mixture(table, {"affectnet": 1.0}, 0.0, seed)
+        return ExampleDataset(
+            table.aus(), mixture, labels or LabelsConfig(), conditioning or ConditioningConfig(), *caches, timesteps=1000, batch_size=batch_size, seed=seed
+        )
+
+    return make
+
+
+def make_model(pipe: StableDiffusionPipeline | None = None, checkpointing: bool = False) -> AUDiffusion:
+    return AUDiffusion(
+        pipe or tiny_pipeline(), EncoderConfig(), FinetuneConfig(lora_rank=4, lora_alpha=4), ObjectiveConfig(), seed=0, gradient_checkpointing=checkpointing
+    )
+
+
+def train(
+    folder: Path, dataset: ExampleDataset, stop_after: int | None = None, model: AUDiffusion | None = None, **changes: object
+) -> tuple[AUDiffusion, list[dict]]:
+    """Fit a tiny model; with `stop_after`, stop as if killed after that many logged steps."""
+    values: dict = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "checkpoint_every": 2, "sample_every": 0}
+    config = TrainerConfig(**(values | changes))
+    config.validate("trainer")
+    model = model or make_model()
+    lines: list[dict] = []
+
+    def ignore(step: int) -> None:
+        pass
+
+    class StoppedError(Exception):
+        pass
+
+    def log(step: int, values: dict[str, float]) -> None:
+        lines.append({"step": step, **values})
+        if step == stop_after:
+            raise StoppedError
+
+    dtype = torch.float64 if config.precision is Precision.fp64 else torch.float32
+    model.to(dtype)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=config.accumulation)
+    with contextlib.suppress(StoppedError):
+        fit(model, dataset, config, accelerator, folder, lambda b: batch_to(b, accelerator.device, dtype), log, ignore, ignore, log_every=1)
+    return model, lines
+
+
+def test_examples_are_pure_functions_of_seed_and_index(make_dataset: MakeDataset) -> None:
+    one, two, other = make_dataset(0), make_dataset(0), make_dataset(1)
+    for index in (0, 7, 10_000_000):
+        first, second = one[index], two[index]
+        assert all(torch.equal(getattr(first, name), getattr(second, name)) for name in vars(first))
+    assert not torch.equal(one[3].noise, other[3].noise)
+    assert not torch.equal(one[3].noise, one[4].noise)
+    assert not torch.equal(one[3].noise, one[3].posterior_noise)
+
+
+def test_processes_accumulation_and_workers_share_the_same_examples(make_dataset: MakeDataset) -> None:
+    whole = [index for batch in ShareOfBatches(range(3), 8, 1, 0, 1) for index in batch]
+    assert whole == list(range(24))
+    for accumulation, processes in ((2, 1), (1, 2), (2, 2)):
+        parts = [list(ShareOfBatches(range(3), 8, accumulation, process, processes)) for process in range(processes)]
+        steps = [sorted(i for p in range(processes) for a in range(accumulation) for i in parts[p][step * accumulation + a]) for step in range(3)]
+        assert steps == [list(range(8 * step, 8 * step + 8)) for step in range(3)]
+    dataset = make_dataset()
+    loaders = [list(example_loader(dataset, ShareOfBatches(range(2), 4, 1, 0, 1), workers)) for workers in (0, 2)]
+    assert all(torch.equal(getattr(a, name), getattr(b, name)) for a, b in zip(*loaders, strict=True) for name in vars(a))
+    with pytest.raises(ValueError, match=r"trainer\.batch_size=8 cannot be divided among 3 processes"):
+        ShareOfBatches(range(1), 8, 1, 0, 3)
+
+
+def test_rounding_of_a_whole_batch_is_one_draw(make_dataset: MakeDataset) -> None:
+    labels = LabelsConfig(std=0.3, rounding_probability=0.5, scope=Scope.batch)
+    dataset = make_dataset(labels=labels, batch_size=4)
+    rounded = [[bool((dataset[4 * batch + place].aus == dataset[4 * batch + place].aus.round()).all()) for place in range(4)] for batch in range(12)]
+    assert all(len(set(batch)) == 1 for batch in rounded)
+    assert {batch[0] for batch in rounded} == {True, False}
+
+
+def test_dropout_hides_captions_and_aus(make_dataset: MakeDataset) -> None:
+    always = make_dataset(conditioning=ConditioningConfig(1.0, 1.0))
+    never = make_dataset(conditioning=ConditioningConfig(0.0, 0.0))
+    assert all(np.array_equal(always[i].text.numpy(), always.text.empty) and always[i].aus.abs().sum() == 0 for i in range(5))
+    assert all(np.array_equal(never[i].text.numpy(), never.text[int(never[i].row)]) for i in range(5))
+    half = make_dataset(conditioning=ConditioningConfig(0.5, 0.0))
+    share = np.mean([np.array_equal(half[i].text.numpy(), half.text.empty) for i in range(200)])
+    assert 0.35 < share < 0.65
+
+
+def test_resuming_is_exact_to_the_bit(tmp_path: Path, make_dataset: MakeDataset) -> None:
+    whole, lines = train(tmp_path / "whole", make_dataset(), ema_decay=0.9)
+    train(tmp_path / "cut", make_dataset(), stop_after=5, ema_decay=0.9)
+    resumed, rest = train(tmp_path / "cut", make_dataset(), ema_decay=0.9)
+    assert [line["step"] for line in rest] == [5, 6]
+    assert all(torch.equal(value, resumed.trainable[name]) for name, value in whole.trainable.items())
+    assert [line["loss"] for line in lines[4:]] == [line["loss"] for line in rest]
+
+
+def test_accumulation_changes_rounding_only(tmp_path: Path, make_dataset: MakeDataset) -> None:
+    """Not to be had with loss means over unequal parts, a missed division or a step per micro-batch."""
+    runs = [train(tmp_path / str(k), make_dataset(), accumulation=k, precision=Precision.fp64, learning_rate=1e-4)[0] for k in (1, 2, 4)]
+    for name, value in runs[0].trainable.items():
+        for other in runs[1:]:
+            torch.testing.assert_close(value, other.trainable[name], atol=1e-9, rtol=0)
+
+
+def test_gradient_checkpointing_changes_rounding_only(tmp_path: Path, make_dataset: MakeDataset) -> None:
+    plain, _ = train(tmp_path / "a", make_dataset(), precision=Precision.fp64)
+    thrifty, _ = train(tmp_path / "b", make_dataset(), precision=Precision.fp64, model=make_model(checkpointing=True))
+    for name, value in plain.trainable.items():
+        torch.testing.assert_close(value, thrifty.trainable[name], atol=1e-9, rtol=0)
+
+
+def test_clipping_clips_and_logs_the_norm_before(tmp_path: Path, make_dataset: MakeDataset) -> None:
+    """Adam's first step does not depend on the size of a gradient, so look at the gradients themselves."""
+    seen: dict[str, list[float]] = {}
+    for limit in (None, 1e-3):
+        model = make_model()
+        norms: list[float] = []
+
+        def watch(optimiser: torch.optim.Optimizer, *_: object, norms: list[float] = norms, model: AUDiffusion = model) -> None:
+            norms.append(float(torch.stack([p.grad.norm() for p in model.trainable.values() if p.grad is not None]).norm()))
+
+        handle = register_optimizer_step_pre_hook(watch)
+        _, lines = train(tmp_path / str(limit), make_dataset(), model=model, steps=1, max_gradient_norm=limit)
+        handle.remove()
+        seen[str(limit)] = [norms[0], lines[0]["gradient_norm"]]
+    assert seen["None"][0] == pytest.approx(seen["None"][1], rel=1e-5)
+    assert seen["0.001"][0] == pytest.approx(1e-3, rel=1e-2)
+    assert seen["0.001"][1] == pytest.approx(seen["None"][1], rel=1e-5)
+    assert seen["None"][1] > 1e-2
+
+
+def test_schedules() -> None:
+    constant = TrainerConfig(learning_rate=1.0, warmup_steps=4, steps=104)
+    assert [learning_rate(constant, step) for step in (0, 1, 3, 50)] == [0.25, 0.5, 1.0, 1.0]
+    cosine = TrainerConfig(learning_rate=1.0, warmup_steps=4, steps=104, schedule=Schedule.cosine)
+    assert learning_rate(cosine, 4) == 1.0
+    assert learning_rate(cosine, 54) == pytest.approx(0.5)
+    assert 0 < learning_rate(cosine, 103) < 1e-3
+
+
+def test_averages_are_what_the_bundle_gets_and_state_has_both(tmp_path: Path, make_dataset: MakeDataset) -> None:
+    from safetensors.torch import load_file
+
+    model, _ = train(tmp_path, make_dataset(), ema_decay=0.5)
+    state = tmp_path / "state" / f"step_{STEPS:08d}"
+    raw, average = load_file(state / "trainable.safetensors"), load_file(state / "averages.safetensors")
+    assert all(torch.equal(average[name], value) for name, value in model.trainable.items())
+    assert any(not torch.equal(raw[name], average[name]) for name in raw)
+    assert json.loads((state / "progress.json").read_text()) == {"step": STEPS}
+    assert len(list((tmp_path / "state").iterdir())) == 1
+    before = copy.deepcopy(dict(model.trainable))
+    with averaged(model.trainable, {name: torch.zeros_like(value) for name, value in model.trainable.items()}):
+        assert all(value.abs().sum() == 0 for value in model.trainable.values())
+    assert all(torch.equal(before[name], value) for name, value in model.trainable.items())
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_examples(tmp_path: Path, make_dataset: MakeDataset) -> None:
+    model = make_model()
+    with torch.no_grad():
+        next(iter(model.trainable.values())).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"step 1: loss nan.*examples \[0, 1, 2, 3\]"):
+        train(tmp_path, make_dataset(), model=model)
+
+
+def test_training_lowers_the_loss_on_what_it_saw(tmp_path: Path, make_dataset: MakeDataset) -> None:
+    dataset = make_dataset()
+    batch = collate([dataset[index] for index in range(16)])
+    model = make_model()
+    before = model(batch)["loss"].item()
+    model, _ = train(tmp_path, dataset, model=model, steps=40, learning_rate=3e-3)
+    assert model(batch)["loss"].item() < 0.9 * before
