@@ -56,12 +56,9 @@ def train(config: Config) -> Path:
         table = prepare(config)
         pipe = load_base(config.base)
         vae_hash, text_hash, unet_hash = (fingerprint(module) for module in (pipe.vae, pipe.text_encoder, pipe.unet))
-        folder = _run_folder(
-            config,
-            accelerator,
-            config.data.weights(table),
-            {"table": table.fingerprint(), "corpus": read_manifest(Path(config.data.root))["corpus"], "vae": vae_hash, "text": text_hash, "unet": unet_hash},
-        )
+        corpus = read_manifest(Path(config.data.root))["corpus"]
+        hashes = {"table": table.fingerprint(), "corpus": corpus, "vae": vae_hash, "text": text_hash, "unet": unet_hash}
+        folder = _run_folder(config, accelerator, config.data.weights(table), hashes)
         if is_finished(folder):
             accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.\nrun: {folder}")
             return folder
@@ -84,6 +81,8 @@ def train(config: Config) -> Path:
     model = AUDiffusion(
         pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=config.trainer.gradient_checkpointing
     ).to(accelerator.device)
+    if dtype == torch.float64:
+        model.double()
     mixture = Mixture(table, config.data.weights(table), config.data.rarity_weighting, config.seed)
     dataset = ExampleDataset(
         table.aus(), mixture, config.labels, config.conditioning, latents, text,

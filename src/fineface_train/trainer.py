@@ -58,7 +58,7 @@ class TrainerConfig:
     """Average the trainables; the bundle then holds the average."""
     checkpoint_every: int = 1000
     sample_every: int = 1000
-    """Steps between sample pictures; 0 for none but the last."""
+    """Steps between sample pictures, and one at the end; 0 for none."""
     workers: int = 0
 
     def validate(self, key: str) -> None:
@@ -187,7 +187,7 @@ def fit(
             logged_at, logged_step = now, done
         if accelerator.is_main_process and (done % config.checkpoint_every == 0 or done == config.steps):
             save_state(folder / "state", done, trainable, averages, optimiser)
-        if accelerator.is_main_process and (done == config.steps or (config.sample_every and done % config.sample_every == 0)):
+        if accelerator.is_main_process and config.sample_every and (done == config.steps or done % config.sample_every == 0):
             with averaged(trainable, averages):
                 model.eval()
                 picture(done)

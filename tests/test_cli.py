@@ -1,0 +1,138 @@
+"""The command line as a user meets it: help, mistakes, and the verbs on the shipped world."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fineface_train.aus import AU_KEYS
+from fineface_train.cli import VERBS, main
+from fineface_train.config import CONFIGS, load_config
+
+SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_config_composes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("DISFA_ROOT", "AFFECTNET_ROOT"):
+        monkeypatch.setenv(variable, "somewhere")
+    group, name = path.parent.name, path.stem
+    config = load_config([f"{group}={name}"])
+    if group == "experiment":
+        assert config.experiment == name
+    if group == "encoder":
+        assert config.encoder.name.value == name
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_lists_choices_and_keys(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "res_mlp64" in out
+    assert "trainer.batch_size=" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "no verb 'trian'.*did you mean train"),
+        (["train", "encoder=res_mlp46"], "encoder=res_mlp46: no such choice.*did you mean res_mlp64"),
+        (["train", "trainer.step=5"], r"trainer\.step: no such config key; did you mean trainer\.steps"),
+        (["train", "sed=1"], "sed: no such config key; did you mean seed"),
+        (["train", "trainer.steps=abc"], r"trainer\.steps: Value 'abc'"),
+        (["train", "trainer.steps=0"], r"trainer\.steps=0: must be at least 1"),
+        (["train", "trainer.betas=[0.9,1.5]"], r"trainer\.betas=.*must be two numbers in \[0, 1\)"),
+        (["train", "trainer.batch_size=5", "trainer.accumulation=2"], "not a multiple"),
+        (["train", "encoder.name=foo"], r"encoder\.name: Invalid value 'foo', expected one of"),
+        (["train", "labels.std=-1"], r"labels\.std"),
+        (["train", "base.path=nowhere", *SMALL_DATA], r"base\.path=nowhere"),
+        (["train", "data=disfa"], "DISFA_ROOT"),
+        (["generate"], "prompt is empty"),
+        (["generate", "prompt=a person", "aus='AU3=2'"], "AU3 is not one of AU1"),
+        (["generate", "prompt=a person", "aus='AU12=x'"], "cannot read 'AU12=x'"),
+        (["generate", "prompt=a person", "aus='AU12=5,AU12=1'"], "given twice"),
+        (["generate", "prompt=a person"], "bundle is empty"),
+        (["generate", "prompt=a person", "bundle=nowhere"], "bundle=nowhere: no config.json there"),
+        (["evaluate"], "bundle is empty"),
+        (["evaluate", "protocol=slow"], "protocol.*expected one of"),
+        (["report", "out=nowhere"], "out=nowhere: no such folder"),
+    ],
+)
+def test_mistakes_get_one_clear_line_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISFA_ROOT", raising=False)
+    arguments = [*arguments, f"data.root={tmp_path}"] if arguments[0] == "train" else arguments
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert "Traceback" not in error
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the shipped base: two steps, one denoising step per image, the whole quick protocol."""
+    root = tmp_path_factory.mktemp("outputs")
+    arguments = [
+        *("train", "experiment=quickstart", *SMALL_DATA, f"data.root={root / 'data'}", f"run.root={root / 'runs'}", "run.name=first"),
+        *("trainer.steps=2", "trainer.batch_size=4", "sampling.steps=1", "tracking.log_every=1"),
+    ]
+    assert main(arguments) == 0
+    (folder,) = (root / "runs").iterdir()
+    return folder
+
+
+def test_a_run_folder_holds_everything(run: Path) -> None:
+    for name in ("config.yaml", "metrics.jsonl", "state", "bundle/adapter.safetensors", "bundle/config.json", "bundle/README.md", "samples/step_000002.png"):
+        assert (run / name).exists(), name
+    for name in ("images.parquet", "metrics.json", "report.html", "report.md", "provenance.json", "audit.json"):
+        assert (run / name).exists(), name
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 2]
+    assert {"loss", "learning_rate", "gradient_norm", "examples_per_second"} <= set(lines[0])
+    metrics = json.loads((run / "metrics.json").read_text())
+    for part in ("individual", "combination"):
+        for key in ("au_mse_mean", "au_mse_sum", "au_mse_active", "slope", "rank_correlation", "leakage", "clip_i"):
+            assert {"value", "low", "high", "always_zero"} <= set(metrics[part][key])
+    assert metrics["individual"]["au_mse_active"]["always_zero"] == pytest.approx((1 + 9 + 25) / 3)
+    assert set(metrics["per_au"]) == set(AU_KEYS)
+    assert np.array(metrics["leakage_matrix"], dtype=float).shape == (12, 12)
+    rows = pd.read_parquet(run / "images.parquet")
+    assert len(rows) == 6 + 6 * 12 * 3 + 6 * 10
+    assert all((run / path).is_file() for path in rows["path"])
+
+
+def test_a_finished_run_is_not_done_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    root = run.parents[1]
+    arguments = [
+        *("train", "experiment=quickstart", *SMALL_DATA, f"data.root={root / 'data'}", f"run.root={root / 'runs'}", "run.name=first"),
+        *("trainer.steps=2", "trainer.batch_size=4", "sampling.steps=1", "tracking.log_every=1"),
+    ]
+    assert main(arguments) == 0
+    assert "finished already; nothing to do" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+
+
+def test_generate_writes_pngs_that_say_how_they_were_made(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        *("generate", f"bundle={run / 'bundle'}", "prompt=a person, with glasses".replace(",", r"\,"), "aus='AU12=5,AU6=2.5'", "seed=3", "n=2"),
+        *(f"out={tmp_path}", "sampling.steps=2", "scale=0.5"),
+    ]
+    assert main(arguments) == 0
+    paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(paths) == 2
+    with Image.open(paths[1]) as image:
+        assert image.size == (64, 64)
+        assert image.info["prompt"] == "a person, with glasses"
+        assert image.info["aus"] == "AU6=2.5,AU12=5"
+        assert image.info["seed"] == "4"
+        assert image.info["bundle"].endswith("bundle")
+    assert main(arguments) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+    assert main([*arguments[:3], "aus='AU12=-10'", f"out={tmp_path}", "sampling.steps=1"]) == 0
+    assert "extrapolates" in capsys.readouterr().out
