@@ -39,7 +39,7 @@ from fineface_train.toyfacs.worlds import Drawings, Expressions, sample_drawings
 
 SHIPPED = Path("data/toyfacs")
 SCRATCH = Path("outputs/build_toyfacs")
-STEPS = {"autoencoder": 6000, "clip": 700, "judge_one": 1800, "judge_two": 1800, "attributes": 400, "base": 8500}
+STEPS = {"autoencoder": 6000, "clip": 700, "judge_one": 1800, "judge_two": 1800, "attributes": 400, "base": 7000}
 POOL = 40_000
 BASE_BATCH = 32
 HELD_OUT = 1_000_000_007
@@ -61,10 +61,12 @@ class Stage:
         self.state_file = SCRATCH / f"{name}.pt"
         self.seconds, self.step = 0.0, 0
         if self.state_file.exists():
-            state = torch.load(self.state_file, map_location=self.accelerator.device, weights_only=True)
+            state = torch.load(self.state_file, map_location="cpu", weights_only=True)
             self.raw.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.step, self.seconds, self.ema = state["step"], state["seconds"], state["ema"]
+            self.step, self.seconds = state["step"], state["seconds"]
+            if self.ema is not None:
+                self.ema = {key: value.to(self.accelerator.device) for key, value in state["ema"].items()}
 
     def seed(self, step: int) -> tuple[int, ...]:
         """A seed for this step's share of the batch on this process."""
