@@ -38,3 +38,14 @@ def test_five_golden_losses(tmp_path: Path) -> None:
     golden = json.loads(GOLDEN.read_text())
     lines = run(tmp_path, "trainer.steps=5", "trainer.batch_size=8")
     assert [line["loss"] for line in lines] == pytest.approx(golden["losses"], rel=golden["relative_tolerance"])
+
+
+def test_bfloat16_with_pictures(tmp_path: Path, saved_base: Path) -> None:
+    """Frozen weights in bfloat16, trainables in float32: training, pictures and the bundle, on the CPU's autocast."""
+    from safetensors.torch import load_file
+
+    lines = run(tmp_path, f"base.path={saved_base}", "base.resolution=16", "trainer.steps=3", "trainer.precision=bf16", "trainer.sample_every=2", "sampling.steps=1")
+    assert all(0 < line["loss"] < 20 for line in lines)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert len(list((folder / "samples").iterdir())) == 2
+    assert {str(tensor.dtype) for tensor in load_file(folder / "bundle" / "pytorch_lora_weights.safetensors").values()} == {"torch.float32"}

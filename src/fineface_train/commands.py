@@ -38,7 +38,7 @@ from fineface_train.report import headline_table, write_report
 from fineface_train.runs import choose_folder, is_finished, provenance, write_json
 from fineface_train.toyfacs.render import grid
 from fineface_train.tracking import Tracker
-from fineface_train.trainer import fit, make_accelerator, weight_dtype
+from fineface_train.trainer import Precision, fit, make_accelerator, weight_dtype
 
 DATA_SEED = 0
 """Chooses neutral frames and splits; not the run's seed, so that arms with different seeds share one table."""
@@ -56,13 +56,14 @@ def train(config: Config) -> Path:
         table = prepare(config)
         pipe = load_base(config.base)
         vae_hash, text_hash, unet_hash = (fingerprint(module) for module in (pipe.vae, pipe.text_encoder, pipe.unet))
-        corpus = read_manifest(Path(config.data.root))["corpus"]
-        hashes = {"table": table.fingerprint(), "corpus": corpus, "vae": vae_hash, "text": text_hash, "unet": unet_hash}
-        folder = _run_folder(config, accelerator, config.data.weights(table), hashes)
-        if is_finished(folder):
-            accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.\nrun: {folder}")
-            return folder
-        pipe.to(accelerator.device)
+    corpus = read_manifest(Path(config.data.root))["corpus"]
+    hashes = {"table": table.fingerprint(), "corpus": corpus, "vae": vae_hash, "text": text_hash, "unet": unet_hash}
+    folder = _run_folder(config, accelerator, config.data.weights(table), hashes)
+    if is_finished(folder):
+        accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.\nrun: {folder}")
+        return folder
+    pipe.to(accelerator.device)
+    with accelerator.main_process_first():
         cache, quiet = Path(config.data.root) / "cache", not accelerator.is_main_process
         latents = latent_cache(table, pipe.vae, vae_hash, cache, config.base.resolution, config.image_transform, quiet=quiet)
         text = text_cache(table, pipe, text_hash, cache, quiet=quiet)
@@ -76,8 +77,8 @@ def train(config: Config) -> Path:
         resolution=config.base.resolution,
         training={"steps": config.trainer.steps, "batch_size": config.trainer.batch_size, "seed": config.seed, "data": config.data.name, "samples": len(table)},
     )
-    dtype = weight_dtype(config.trainer, accelerator)
-    pipe.to(dtype=dtype)
+    dtype = torch.float64 if config.trainer.precision is Precision.fp64 else torch.float32
+    pipe.to(dtype=weight_dtype(config.trainer, accelerator))
     model = AUDiffusion(
         pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=config.trainer.gradient_checkpointing
     ).to(accelerator.device)
@@ -96,7 +97,8 @@ def train(config: Config) -> Path:
 
     def picture(step: int) -> None:
         assert tracker is not None
-        image = _sample_sheet(config, pipe)
+        with accelerator.autocast():
+            image = _sample_sheet(config, pipe)
         path = folder / "samples" / f"step_{step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         image.save(path)
@@ -196,10 +198,10 @@ def _run_folder(config: Config, accelerator: Accelerator, weights: dict[str, flo
     identity["trainer"] = {key: value for key, value in identity["trainer"].items() if key not in ("workers", "checkpoint_every", "sample_every")}
     identity |= {"weights": weights, "rarity": config.data.rarity_weighting, "resolution": config.base.resolution} | hashes
     name = config.experiment or f"{config.data.name}-{config.encoder.name.value}"
-    chosen = [choose_folder(config.run, name, identity) if accelerator.is_main_process else None]
-    if accelerator.num_processes > 1 and config.run.fresh:
+    chosen = [choose_folder(config.run, name, identity)]
+    if accelerator.num_processes > 1:
         broadcast_object_list(chosen)
-    folder = chosen[0] or choose_folder(config.run, name, identity)
+    folder = chosen[0]
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "config.yaml").exists():

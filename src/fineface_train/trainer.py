@@ -105,7 +105,7 @@ def make_accelerator(config: TrainerConfig) -> Accelerator:
 
 
 def weight_dtype(config: TrainerConfig, accelerator: Accelerator) -> torch.dtype:
-    """The type of frozen weights and of batches."""
+    """The type of frozen weights; batches stay float32 (float64 for `fp64`) and autocast does the rest."""
     if config.precision is Precision.fp64:
         return torch.float64
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
@@ -143,7 +143,7 @@ def fit(
 
     Args:
         model: a `TrainableModel` on its device; left with the averaged weights when averaging is on.
-        to_device: moves a batch to the device and type of the model.
+        to_device: moves a batch to the model's device.
         log: called on the main process with (finished steps, values).
         resumed: called once, before the first step, with the number of steps already done.
         picture: called on the main process, with averaged weights in place, after `sample_every` steps.
@@ -168,7 +168,8 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(config, step)
         loss, norm, indices = _one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        # With fp16 a gradient that overflows is expected now and then: the scaler skips that step and lowers its scale.
+        if not (math.isfinite(loss) and (math.isfinite(norm) or accelerator.mixed_precision == "fp16")):
             raise FloatingPointError(
                 f"step {step + 1}: loss {loss}, gradient norm {norm}; examples {indices}; last good checkpoint: {latest_state(folder / 'state')}"
             )
