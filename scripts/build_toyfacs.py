@@ -39,7 +39,8 @@ from fineface_train.toyfacs.worlds import Drawings, Expressions, sample_drawings
 
 SHIPPED = Path("data/toyfacs")
 SCRATCH = Path("outputs/build_toyfacs")
-STEPS = {"autoencoder": 6000, "clip": 700, "judge_one": 1800, "judge_two": 1800, "attributes": 400, "base": 7000}
+STEPS = {"autoencoder": 6000, "clip": 1200, "judge_one": 1800, "judge_two": 1800, "attributes": 400, "base": 7000}
+CLIP_SIBLINGS_FROM = 700
 POOL = 40_000
 BASE_BATCH = 32
 HELD_OUT = 1_000_000_007
@@ -167,7 +168,8 @@ def build_clip() -> None:
     stage = Stage("clip", models.build_clip(tokenizer, RESOLUTION), 1.5e-3, ema=0.99)
 
     def loss_at(step: int) -> tuple[Tensor, dict]:
-        batch = draw_batch(stage, step, 48)
+        # Without siblings in a batch, colours alone tell images apart, and the text tower forgets glasses and beards.
+        batch = draw_batch(stage, step, 48, siblings=step >= CLIP_SIBLINGS_FROM)
         tokens = tokenizer(batch.captions, padding="max_length", truncation=True, return_tensors="pt").to(stage.accelerator.device)
         output = stage.model(**tokens, pixel_values=clip_pixels(batch.images), return_loss=True)
         return output.loss, {"loss": f"{output.loss.item():.3f}"}
@@ -175,7 +177,8 @@ def build_clip() -> None:
     stage.fit(loss_at)
     hits = []
     with torch.no_grad():
-        for batch in held_out(500):
+        for index in range(10):
+            batch = sample_drawings((HELD_OUT, index), 50, siblings=True)
             tokens = tokenizer(batch.captions, padding="max_length", truncation=True, return_tensors="pt")
             scores = stage.raw(**tokens, pixel_values=clip_pixels(batch.images)).logits_per_image
             hits.append((scores.argmax(1) == torch.arange(50)).float().mean().item())
@@ -183,7 +186,7 @@ def build_clip() -> None:
         CLIPImageProcessorPil(
             size={"shortest_edge": RESOLUTION}, crop_size={"height": RESOLUTION, "width": RESOLUTION}, image_mean=[0.5] * 3, image_std=[0.5] * 3
         ).save_pretrained(SHIPPED / "clip")
-    stage.ship("clip", {"caption_found_among_50": round(sum(hits) / len(hits), 4)})
+    stage.ship("clip", {"caption_found_among_50_siblings": round(sum(hits) / len(hits), 4)})
 
 
 def shared_tokenizer() -> CLIPTokenizer:
@@ -293,7 +296,7 @@ def latent_pool(stage: Stage, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> t
 
 def build_base() -> None:
     """The base pipeline: x0 prediction with weights min(SNR + 1, 10), one caption in ten dropped for guidance."""
-    stage = Stage("base", models.build_unet(RESOLUTION), 1.2e-3, ema=0.9995)
+    stage = Stage("base", models.build_unet(RESOLUTION), 1.2e-3, ema=0.998)
     device, share = stage.accelerator.device, BASE_BATCH // stage.accelerator.num_processes
     vae = AutoencoderKL.from_pretrained(SHIPPED / "base" / "vae").eval().to(device)
     tokenizer = CLIPTokenizer.from_pretrained(SHIPPED / "clip")
@@ -338,8 +341,8 @@ def build_base() -> None:
     record("base", {"caption_accuracy": attribute_accuracy(classifier, batches), "steps": stage.steps, "seconds": round(stage.seconds)})
 
 
-def draw_batch(stage: Stage, step: int, count: int, kinds: tuple[Expressions, ...] = DENSE + SPARSE) -> Drawings:
-    batch = sample_drawings(stage.seed(step), count, kinds)
+def draw_batch(stage: Stage, step: int, count: int, kinds: tuple[Expressions, ...] = DENSE + SPARSE, *, siblings: bool = False) -> Drawings:
+    batch = sample_drawings(stage.seed(step), count, kinds, siblings=siblings)
     batch.images = batch.images.to(stage.accelerator.device)
     return batch
 

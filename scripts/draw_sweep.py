@@ -38,7 +38,9 @@ def main() -> None:
         load_adapter(pipe, arguments.bundle)
         generator = PipelineGenerator(pipe, SamplingConfig(), 64)
     requests = [
-        Request(prompts[(5 + au) % 15].text, tuple(float(level * (place == au)) for place in range(AU_COUNT)), 1000 + au) for au in range(AU_COUNT) for level in range(6)
+        Request(prompts[(5 + au) % 15].text, tuple(float(level * (place == au)) for place in range(AU_COUNT)), 1000 + au)
+        for au in range(AU_COUNT)
+        for level in range(6)
     ]
     images = torch.cat([generator.generate(requests[start : start + 36]) for start in range(0, len(requests), 36)])
     side = images.shape[-1] * SCALE

@@ -44,7 +44,9 @@ def test_bfloat16_with_pictures(tmp_path: Path, saved_base: Path) -> None:
     """Frozen weights in bfloat16, trainables in float32: training, pictures and the bundle, on the CPU's autocast."""
     from safetensors.torch import load_file
 
-    lines = run(tmp_path, f"base.path={saved_base}", "base.resolution=16", "trainer.steps=3", "trainer.precision=bf16", "trainer.sample_every=2", "sampling.steps=1")
+    lines = run(
+        tmp_path, f"base.path={saved_base}", "base.resolution=16", "trainer.steps=3", "trainer.precision=bf16", "trainer.sample_every=2", "sampling.steps=1"
+    )
     assert all(0 < line["loss"] < 20 for line in lines)
     (folder,) = (tmp_path / "runs").iterdir()
     assert len(list((folder / "samples").iterdir())) == 2

@@ -64,11 +64,21 @@ class Drawings:
 
 
 def sample_drawings(
-    seed: tuple[int, ...], count: int, kinds: tuple[Expressions, ...] = (Expressions.dense, Expressions.sparse), expression_share: float = EXPRESSION_SHARE
+    seed: tuple[int, ...],
+    count: int,
+    kinds: tuple[Expressions, ...] = (Expressions.dense, Expressions.sparse),
+    expression_share: float = EXPRESSION_SHARE,
+    *,
+    siblings: bool = False,
 ) -> Drawings:
-    """`count` drawings as a pure function of `seed`, the kinds of expression in turn; a share of captions tells the AUs."""
+    """`count` drawings as a pure function of `seed`, the kinds of expression in turn; a share of captions tells the AUs.
+
+    `siblings` come in fours that differ in glasses and beard only.
+    """
     rng = np.random.default_rng(seed)
     faces = [sample_face(rng) for _ in range(count)]
+    if siblings:
+        faces = [dataclasses.replace(faces[index // 4], glasses=("no", "yes")[index % 2], beard=("no", "yes")[index // 2 % 2]) for index in range(count)]
     aus = [sample_aus(rng, kinds[index % len(kinds)]) for index in range(count)]
     captions = [caption(face, rng, values if rng.uniform() < expression_share else None) for face, values in zip(faces, aus, strict=True)]
     vectors = torch.tensor(np.array(aus), dtype=torch.float32)
