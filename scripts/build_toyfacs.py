@@ -39,7 +39,7 @@ from fineface_train.toyfacs.worlds import Drawings, Expressions, sample_drawings
 
 SHIPPED = Path("data/toyfacs")
 SCRATCH = Path("outputs/build_toyfacs")
-STEPS = {"autoencoder": 6000, "clip": 1200, "judge_one": 1800, "judge_two": 1800, "attributes": 400, "base": 7000}
+STEPS = {"autoencoder": 6000, "clip": 1200, "judge_one": 1800, "judge_two": 1300, "attributes": 400, "base": 6000}
 CLIP_SIBLINGS_FROM = 700
 POOL = 40_000
 BASE_BATCH = 32

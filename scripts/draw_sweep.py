@@ -15,8 +15,7 @@ from PIL import Image, ImageDraw
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES
 from fineface_train.evaluation.drawn import DrawnFaces
-from fineface_train.evaluation.protocol import build_plan, toyfacs_prompts
-from fineface_train.evaluation.protocol import ProtocolName as Protocol
+from fineface_train.evaluation.protocol import ProtocolName, build_plan, toyfacs_prompts
 from fineface_train.methods.au_diffusion.base import BaseConfig, load_base
 from fineface_train.methods.au_diffusion.bundle import load_adapter
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
@@ -31,7 +30,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     arguments = parser.parse_args()
     prompts = toyfacs_prompts()
-    plan = build_plan(Protocol.paper, prompts, [], seed=1000)
+    plan = build_plan(ProtocolName.paper, prompts, [], seed=1000)
     generator: FaceGenerator = DrawnFaces(plan)
     if arguments.bundle:
         pipe = load_base(BaseConfig(path="data/toyfacs/base"))

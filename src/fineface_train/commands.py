@@ -30,7 +30,7 @@ from fineface_train.evaluation.judges import load_judges
 from fineface_train.evaluation.protocol import REAL_PROMPTS, EvaluationPrompt, build_plan, toyfacs_combinations, toyfacs_prompts
 from fineface_train.methods.au_diffusion.adapter import AuditRow, audit
 from fineface_train.methods.au_diffusion.base import PromptSet, fingerprint, load_base
-from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, load_adapter, save_bundle
+from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, load_adapter, read_bundle_config, save_bundle
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.protocol import Request
@@ -270,6 +270,7 @@ def _evaluate(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
 def _need_bundle(config: Config) -> Path:
     if not config.bundle:
         raise ValueError("bundle is empty: give a trained adapter, e.g. bundle=data/toyfacs/bundle or bundle=outputs/<run>/bundle")
+    read_bundle_config(Path(config.bundle))  # what is wrong with it is said before a model loads
     return Path(config.bundle)
 
 

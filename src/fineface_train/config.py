@@ -28,6 +28,7 @@ from fineface_train.runs import RunConfig
 from fineface_train.tracking import TrackingConfig
 from fineface_train.trainer import TrainerConfig
 
+TEXT_KEYS = ("prompt", "aus", "out", "bundle")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -81,12 +82,20 @@ def load_config(overrides: list[str]) -> Config:
     ConfigStore.instance().store(name="schema", node=Config)
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            config = OmegaConf.to_object(compose("config", overrides=overrides))
+            config = OmegaConf.to_object(compose("config", overrides=[_quoted(override) for override in overrides]))
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_explain(error)) from error
     assert isinstance(config, Config)
     validate(config)
     return config
+
+
+def _quoted(override: str) -> str:
+    """Free text as Hydra wants it, so that prompt="a man, smiling" and aus="AU12=5,AU6=2.5" need no quotes within quotes."""
+    key, equals, value = override.partition("=")
+    if key not in TEXT_KEYS or not equals or value in ("", "null") or value[0] in "\"'":
+        return override
+    return key + '="' + value.replace('"', '\\"') + '"'
 
 
 def validate(config: Config) -> None:

@@ -39,7 +39,7 @@ class BaseConfig:
     """Side of the square images in pixels."""
     prompts: PromptSet = PromptSet.real
     """Which prompts evaluate it: ToyFACS's identities, or the paper's."""
-    tokenizer: str = "data/toyfacs/base/tokenizer"
+    tokenizer: str = "data/toyfacs/clip"
     """Only for random architectures, which have no vocabulary of their own."""
 
     def validate(self, key: str) -> None:
