@@ -31,7 +31,7 @@ from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.evaluation.judge_models import AttributeClassifier, PatchJudge, ResidualJudge
+from fineface_train.evaluation.judge_models import AttributeClassifier, PyramidJudge, ResidualJudge
 from fineface_train.toyfacs import models
 from fineface_train.toyfacs.faces import ATTRIBUTES, Face
 from fineface_train.toyfacs.render import RESOLUTION, grid
@@ -39,7 +39,7 @@ from fineface_train.toyfacs.worlds import Drawings, Expressions, sample_drawings
 
 SHIPPED = Path("data/toyfacs")
 SCRATCH = Path("outputs/build_toyfacs")
-STEPS = {"autoencoder": 6000, "clip": 1200, "judge_one": 1800, "judge_two": 1300, "attributes": 400, "base": 6000}
+STEPS = {"autoencoder": 6000, "clip": 1200, "judge_one": 1800, "judge_two": 2000, "attributes": 400, "base": 6000}
 CLIP_SIBLINGS_FROM = 700
 POOL = 40_000
 BASE_BATCH = 32
@@ -351,7 +351,7 @@ STAGES = {
     "autoencoder": build_autoencoder,
     "clip": build_clip,
     "judge_one": lambda: build_judge("judge_one", ResidualJudge(), 2e-3, DENSE + SPARSE),
-    "judge_two": lambda: build_judge("judge_two", PatchJudge(), 2e-3, DENSE),
+    "judge_two": lambda: build_judge("judge_two", PyramidJudge(), 1e-3, DENSE),
     "attributes": build_attributes,
     "base": build_base,
 }

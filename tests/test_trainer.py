@@ -50,7 +50,7 @@ def make_dataset(table: SampleTable, caches: tuple[LatentCache, TextCache]) -> M
     def make(seed: int = 0, batch_size: int = 4, labels: LabelsConfig | None = None, conditioning: ConditioningConfig | None = None) -> ExampleDataset:
         mixture = Mixture(table, {"affectnet": 1.0}, 0.0, seed)
         return ExampleDataset(
-            table.aus(), mixture, labels or LabelsConfig(), conditioning or ConditioningConfig(), *caches, timesteps=1000, batch_size=batch_size, seed=seed
+            table.aus(), mixture, labels or LabelsConfig(), conditioning or ConditioningConfig(), *caches, timesteps=1000, rounding_group=batch_size, seed=seed
         )
 
     return make

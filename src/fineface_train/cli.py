@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import os
 import sys
 import traceback
 import warnings
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     if {"-h", "--help"} & set(overrides):
         print(_verb_help(verb))
         return 0
+    _show_our_log()
     _quieten_libraries()
     try:
         from fineface_train import commands, config
@@ -66,6 +68,16 @@ def _flat(value: dict, prefix: str = "") -> list[tuple[str, object]]:
     for key, item in value.items():
         pairs += _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else [(prefix + key, "null" if item is None else item)]
     return pairs
+
+
+def _show_our_log() -> None:
+    """What readers dropped and what was found unchanged; from the first process only."""
+    logger = logging.getLogger("fineface_train")
+    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
 
 
 def _quieten_libraries() -> None:

@@ -2,10 +2,8 @@
 
 import dataclasses
 import difflib
-import enum
 import re
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -17,10 +15,11 @@ from fineface_train.data.cache import ImageTransform
 from fineface_train.data.examples import ConditioningConfig
 from fineface_train.data.labels import LabelsConfig
 from fineface_train.data.prepare import DataConfig
-from fineface_train.evaluation.judges import JudgeConfig
+from fineface_train.evaluation.judges import JudgeConfig, JudgeKind
 from fineface_train.evaluation.protocol import ProtocolName
+from fineface_train.files import plain
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
-from fineface_train.methods.au_diffusion.base import BaseConfig
+from fineface_train.methods.au_diffusion.base import BaseConfig, PromptSet
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
 from fineface_train.methods.au_diffusion.generate import SamplingConfig
 from fineface_train.methods.au_diffusion.objective import ObjectiveConfig
@@ -29,7 +28,8 @@ from fineface_train.tracking import TrackingConfig
 from fineface_train.trainer import TrainerConfig
 
 TEXT_KEYS = ("prompt", "aus", "out", "bundle")
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIGS = REPOSITORY / "configs"
 
 
 @dataclasses.dataclass
@@ -74,11 +74,14 @@ class Config:
     aus: str = ""
     n: int = 1
     scale: float | None = None
+    """Adapter scale (lambda of equation 2) for images; null takes the bundle's."""
     out: str | None = None
 
 
 def load_config(overrides: list[str]) -> Config:
     """Compose and validate; raises ValueError that names the key, the value and what is allowed."""
+    if not CONFIGS.is_dir():
+        raise ValueError(f"no configs in {CONFIGS}: install the project from its checkout with `pip install -e .`")
     ConfigStore.instance().store(name="schema", node=Config)
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -86,8 +89,19 @@ def load_config(overrides: list[str]) -> Config:
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_explain(error)) from error
     assert isinstance(config, Config)
+    config.base.path, config.base.tokenizer = _found(config.base.path), _found(config.base.tokenizer) or ""
+    for name in ("one", "two", "attributes", "clip"):
+        setattr(config.judge, name, _found(getattr(config.judge, name)))
+    config.bundle = _found(config.bundle)
     validate(config)
     return config
+
+
+def _found(path: str | None) -> str | None:
+    """What is shipped is found from any working directory: a path that is not there is looked for beside configs/."""
+    if path and not Path(path).exists() and (REPOSITORY / path).exists():
+        return str(REPOSITORY / path)
+    return path
 
 
 def _quoted(override: str) -> str:
@@ -104,32 +118,16 @@ def validate(config: Config) -> None:
         value = getattr(config, field.name)
         if hasattr(value, "validate"):
             value.validate(field.name)
+    if config.judge.kind is JudgeKind.toyfacs and config.base.prompts is not PromptSet.toyfacs and config.evaluation.after_training:
+        raise ValueError(f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; choose judge=none, or evaluation.after_training=false")
     if config.n < 1:
         raise ValueError(f"n={config.n}: must be at least 1")
     if config.seed < 0:
         raise ValueError(f"seed={config.seed}: must not be negative")
 
 
-def plain(config: Any) -> Any:
-    """A config as YAML's own types."""
-    if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
-    if isinstance(config, enum.Enum):
-        return config.value
-    if isinstance(config, dict):
-        return {key: plain(value) for key, value in config.items()}
-    return [plain(value) for value in config] if isinstance(config, (list, tuple)) else config
-
-
 def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
-
-
-def from_yaml(path: Path) -> Config:
-    """A run's config.yaml as the config it was."""
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.load(path)))
-    assert isinstance(config, Config)
-    return config
 
 
 def choices(group: str) -> list[str]:

@@ -10,7 +10,6 @@ import importlib.resources
 import io
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from fineface_train.aus import AU_KEYS, AU_NAMES, MAX_INTENSITY
+from fineface_train.files import write_text
 from fineface_train.tracking import METRICS_FILE, read_metrics
 
 TEMPLATE = "report_template.html"
@@ -79,8 +79,8 @@ def write_report(run: Path) -> Path:
         label_tool=any(tool in str(metrics.get("first_judge", "")).lower() for tool in LABEL_TOOLS),
         missing=[(part, what, command.format(run=run)) for part, (what, command) in PARTS.items() if not (run / part).exists()],
     )
-    _write(run / "report.md", f"# {run.resolve().name}\n\n" + (headline_table(metrics) if metrics else "Not evaluated yet.\n"))
-    return _write(run / "report.html", page)
+    write_text(run / "report.md", f"# {run.resolve().name}\n\n" + (headline_table(metrics) if metrics else "Not evaluated yet.\n"))
+    return write_text(run / "report.html", page)
 
 
 def headline_table(metrics: dict[str, Any]) -> str:
@@ -366,10 +366,3 @@ def _markdown(rows: list[list[str]]) -> str:
     cells = [[text.ljust(width) if left else text.rjust(width) for text, width, left in zip(row, widths, names, strict=True)] for row in rows]
     rule = ["-" * width if left else "-" * (width - 1) + ":" for width, left in zip(widths, names, strict=True)]
     return "".join(f"| {' | '.join(row)} |\n" for row in [cells[0], rule, *cells[1:]])
-
-
-def _write(path: Path, text: str) -> Path:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-    return path

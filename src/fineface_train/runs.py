@@ -45,16 +45,8 @@ def choose_folder(config: RunConfig, name: str, identity: dict[str, Any]) -> Pat
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether training ended there: the bundle is written last."""
+    """Whether training ended there; evaluation and report come after it."""
     return (folder / "bundle" / "config.json").is_file() and (folder / "finished.json").is_file()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside its place, then move it there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
 
 
 def provenance() -> dict[str, Any]:

@@ -25,7 +25,7 @@ WANDB_TIMEOUT = 60.0
 
 
 class WandbMode(enum.Enum):
-    """`auto`: online where the environment holds WANDB_API_KEY, offline otherwise."""
+    """`auto`: WANDB_MODE if it is set, else online where wandb knows an API key, else offline."""
 
     auto = "auto"
     online = "online"
@@ -112,7 +112,9 @@ class Tracker:
     def _start_wandb(self, config: TrackingConfig, run_config: dict[str, Any], name: str) -> None:
         import wandb  # here, as the import takes a second and may itself fail
 
-        online = config.mode is WandbMode.online or (config.mode is WandbMode.auto and bool(os.environ.get("WANDB_API_KEY")))
+        mode: Any = config.mode.value
+        if config.mode is WandbMode.auto:
+            mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") or wandb.api.api_key else "offline")
         self._wandb = wandb.init(
             project=config.project,
             group=config.group,
@@ -120,7 +122,7 @@ class Tracker:
             name=name,
             id=run_id(self.folder),
             resume="allow",
-            mode="online" if online else "offline",
+            mode=mode,
             dir=str(self.folder),
             config=json.loads(json.dumps(run_config, default=str)),
             settings=wandb.Settings(silent=True, console="off", init_timeout=WANDB_TIMEOUT, finish_timeout=WANDB_TIMEOUT, x_disable_stats=True),

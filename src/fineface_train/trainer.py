@@ -6,6 +6,7 @@ It draws nothing at random and knows no method: a model here is a module with `.
 
 import contextlib
 import dataclasses
+import datetime
 import enum
 import math
 import time
@@ -15,6 +16,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -101,7 +103,9 @@ def make_accelerator(config: TrainerConfig) -> Accelerator:
     if precision is Precision.auto:
         precision = Precision.bf16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else Precision.fp32
     mixed = {Precision.bf16: "bf16", Precision.fp16: "fp16"}.get(precision, "no")
-    return Accelerator(mixed_precision=mixed, gradient_accumulation_steps=config.accumulation)
+    # Caches and evaluation keep the others waiting for the first process longer than the default 10 or 30 minutes.
+    patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=24))
+    return Accelerator(mixed_precision=mixed, gradient_accumulation_steps=config.accumulation, kwargs_handlers=[patient])
 
 
 def weight_dtype(config: TrainerConfig, accelerator: Accelerator) -> torch.dtype:

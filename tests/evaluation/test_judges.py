@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-from fineface_train.evaluation.judge_models import AttributeClassifier, PatchJudge, ResidualJudge
+from fineface_train.evaluation.judge_models import AttributeClassifier, PyramidJudge, ResidualJudge
 from fineface_train.evaluation.judges import AttributeJudge, ClipImageScorer, JudgeConfig, ToyFacsJudge, attribute_hits, likeness, load_judges
 from fineface_train.toyfacs.faces import ATTRIBUTES, Face
 from fineface_train.toyfacs.render import to_uint8
@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("judges")
     ResidualJudge(width=8).save_pretrained(root / "one")
-    PatchJudge(width=16, depth=1).save_pretrained(root / "two")
+    PyramidJudge(widths=(8, 8, 16, 16)).save_pretrained(root / "two")
     AttributeClassifier(width=8).save_pretrained(root / "attributes")
     text = CLIPTextConfig(vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, projection_dim=8)
     vision = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=64, patch_size=16, projection_dim=8)
@@ -43,7 +43,7 @@ def drawings() -> Drawings:
 def test_judges_read_twelve_intensities_in_range(config: JudgeConfig, drawings: Drawings) -> None:
     judges = load_judges(config)
     assert list(judges.aus) == ["judge_one", "judge_two"]
-    for name, judge_class in (("judge_one", ResidualJudge), ("judge_two", PatchJudge)):
+    for name, judge_class in (("judge_one", ResidualJudge), ("judge_two", PyramidJudge)):
         judge = judges.aus[name]
         assert isinstance(judge, ToyFacsJudge)
         assert isinstance(judge.model, judge_class)

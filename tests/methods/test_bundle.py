@@ -135,14 +135,14 @@ def damage(folder: Path, kind: str) -> None:
         ("other AUs", "trained for AUs"),
         ("newer", "newer than this program"),
         ("other width", "width 768"),
-        ("other rank", "size mismatch|shape"),
+        ("other rank", "has shape"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, kind: str, message: str) -> None:
     pipe, config = trained()
     save_bundle(pipe.unet, config, tmp_path / "bundle")
     damage(tmp_path / "bundle", kind)
-    with pytest.raises((ValueError, RuntimeError), match=message):
+    with pytest.raises(ValueError, match=message):
         load_adapter(tiny_pipeline(), tmp_path / "bundle")
 
 

@@ -1,9 +1,11 @@
 """What the frozen parts of the base say about the data, computed once and kept on disk: VAE posteriors and captions' embeddings.
 
 A cache is named by a hash of what it was computed from (images, transform, model weights), so it is found again when
-all of that is the same and never used when any of it changed. It is written to a temporary folder and then renamed.
+all of that is the same and not when any of it changed (weights are known by
+a sample of their values, see `base.fingerprint`). It is written to a temporary folder and then renamed.
 """
 
+import contextlib
 import enum
 import hashlib
 import os
@@ -113,7 +115,8 @@ def text_cache(table: SampleTable, pipe: StableDiffusionPipeline, text_hash: str
         out.flush()
         np.save(folder / "entry.npy", np.array([place[caption] for caption in captions], dtype=np.int64))
 
-    return TextCache(_find_or_build(root / f"text-{_hash(text_hash, *captions)}", build))
+    vocabulary = str(sorted(pipe.tokenizer.get_vocab().items()))
+    return TextCache(_find_or_build(root / f"text-{_hash(text_hash, vocabulary, *captions)}", build))
 
 
 def _batches(paths: list[str], size: int, load: Callable[[str], np.ndarray], title: str, quiet: bool) -> Iterator[tuple[slice, Tensor]]:
@@ -131,7 +134,9 @@ def _find_or_build(folder: Path, build: Callable[[Path], None]) -> Path:
         partial.mkdir(parents=True)
         try:
             build(partial)
-            partial.rename(folder)
+            with contextlib.suppress(OSError):  # another run may have finished the same cache meanwhile
+                partial.rename(folder)
+            assert folder.exists()
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder

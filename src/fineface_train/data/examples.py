@@ -55,7 +55,7 @@ class Batch:
 
 
 class ExampleDataset(Dataset[Batch]):
-    """Example i of an endless stream; see the module's text."""
+    """Example i of an endless stream; see the module's text. `rounding_group`: examples that share one draw with `labels.scope=batch`."""
 
     def __init__(
         self,
@@ -67,11 +67,11 @@ class ExampleDataset(Dataset[Batch]):
         text: TextCache,
         *,
         timesteps: int,
-        batch_size: int,
+        rounding_group: int,
         seed: int,
     ) -> None:
         self.aus, self.mixture, self.labels, self.conditioning = aus, mixture, labels, conditioning
-        self.latents, self.text, self.timesteps, self.batch_size, self.seed = latents, text, timesteps, batch_size, seed
+        self.latents, self.text, self.timesteps, self.rounding_group, self.seed = latents, text, timesteps, rounding_group, seed
 
     def __getitem__(self, index: int) -> Batch:
         """Example `index` as a `Batch` without its leading axis."""
@@ -85,7 +85,7 @@ class ExampleDataset(Dataset[Batch]):
         au_noise, round_draw = rng.standard_normal(12), float(rng.uniform())
         drop_caption, drop_aus = rng.uniform(), rng.uniform()
         if self.labels.scope is Scope.batch:
-            round_draw = float(self._generator(index // self.batch_size, stream=2).uniform())
+            round_draw = float(self._generator(index // self.rounding_group, stream=2).uniform())
         aus = smooth(self.aus[row], au_noise, round_draw, self.labels)
         if drop_aus < self.conditioning.au_dropout:
             aus = np.zeros_like(aus)

@@ -1,11 +1,9 @@
 """`fineface prepare`: datasets on disk to one table of samples, once, with a manifest that tells what became of every row."""
 
 import dataclasses
-import enum
 import hashlib
 import json
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from fineface_train.data import affectnet, disfa
 from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
 from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.data.table import SampleTable
+from fineface_train.files import plain, write_json
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ def prepare(config: DataConfig, seed: int, *, progress: bool = True) -> SampleTa
     """
     root = Path(config.root).absolute()
     corpus = _ensure_corpus(config.toyfacs, root / CORPUS, progress)
-    identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": _plain(config), "corpus": corpus, "inputs": _inputs(config)}
+    identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     if (root / MANIFEST).is_file() and (root / TABLE).is_file():
         manifest, table = read_manifest(root), SampleTable.read(root / TABLE)
@@ -76,7 +75,7 @@ def prepare(config: DataConfig, seed: int, *, progress: bool = True) -> SampleTa
     # The manifest vouches for the table, so it goes first and comes back last.
     (root / MANIFEST).unlink(missing_ok=True)
     table.write(root / TABLE)
-    _write_json(root / MANIFEST, {"name": config.name, "config_hash": key, **identity, "sources": table.counts, "table": _summary(table)})
+    write_json(root / MANIFEST, {"name": config.name, "config_hash": key, **identity, "sources": table.counts, "table": _summary(table)})
     logger.info("data %s: %d samples in %s (%.1f s)", config.name, len(table), root / TABLE, time.monotonic() - start)
     return table
 
@@ -132,16 +131,3 @@ def _summary(table: SampleTable) -> dict[str, Any]:
         "alone_share": dict(zip(keys, alone.mean(axis=0).round(4).tolist(), strict=True)),
         "neutral_share": round(float((~active.any(axis=1)).mean()), 4),
     }
-
-
-def _plain(value: object) -> object:
-    """A config as JSON's own types."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return value.value if isinstance(value, enum.Enum) else value
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)

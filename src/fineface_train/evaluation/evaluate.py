@@ -25,7 +25,9 @@ from fineface_train.aus import AU_KEYS
 from fineface_train.evaluation.judges import ClipImageScorer, Judges, attribute_hits
 from fineface_train.evaluation.metrics import measure
 from fineface_train.evaluation.protocol import Kind, PlannedImage, ProtocolName
+from fineface_train.files import write_json
 from fineface_train.methods.protocol import FaceGenerator
+from fineface_train.toyfacs.render import to_uint8
 
 
 def evaluate(
@@ -73,7 +75,7 @@ def evaluate(
     measured = measure(frame, list(judges.aus))
     result = {"protocol": protocol.value, "bundle": bundle} | measured | {"seconds": round(seconds, 1), "fingerprint": fingerprint}
     _write_parquet(frame, out / "images.parquet")
-    _write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", out / "metrics.json")
+    write_json(out / "metrics.json", result)
     shutil.rmtree(rows)
     return result
 
@@ -81,7 +83,7 @@ def evaluate(
 def _evaluate_batch(generator: FaceGenerator, judges: Judges, batch: list[PlannedImage], neutrals: dict[int, Tensor], out: Path) -> pd.DataFrame:
     """Generate, save and judge one batch: a row per image, and the seconds that each took."""
     started = time.perf_counter()
-    pixels = to_bytes(generator.generate([image.request for image in batch]))
+    pixels = to_uint8(generator.generate([image.request for image in batch]))
     images = from_bytes(pixels)  # The judges see what the PNGs hold.
     records = [_planned_columns(image) for image in batch]
     # A PNG cut short by a crash is written again: only the rows, written after, say that an image is done.
@@ -119,11 +121,6 @@ def _planned_columns(image: PlannedImage) -> dict[str, Any]:
     return columns | dict(zip(AU_KEYS, image.request.aus, strict=True))
 
 
-def to_bytes(images: Tensor) -> np.ndarray:
-    """(B, 3, H, W) floats in [0, 1] to (B, H, W, 3) bytes, rounded."""
-    return np.ascontiguousarray((images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
-
-
 def from_bytes(pixels: np.ndarray) -> Tensor:
     """(B, H, W, 3) bytes to (B, 3, H, W) floats in [0, 1]."""
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
@@ -159,7 +156,7 @@ def _open_rows(out: Path, fingerprint: str) -> Path:
         _check(json.loads(note.read_text())["fingerprint"], fingerprint, out)
     else:
         rows.mkdir(parents=True, exist_ok=True)
-        _write_text(json.dumps({"fingerprint": fingerprint}) + "\n", note)
+        write_json(note, {"fingerprint": fingerprint})
     return rows
 
 
@@ -171,10 +168,4 @@ def _read_rows(rows: Path) -> pd.DataFrame:
 def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
     frame.to_parquet(partial, index=False)
-    os.replace(partial, path)
-
-
-def _write_text(text: str, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
     os.replace(partial, path)

@@ -46,35 +46,21 @@ class ResidualJudge(ModelMixin, ConfigMixin):
         return self.head(self.blocks(self.stem(images * 2 - 1))) * (MAX_INTENSITY / 2)
 
 
-class PatchJudge(ModelMixin, ConfigMixin):
-    """Judge two: 4x4 patches mixed by wide depthwise convolutions (ConvMixer), coordinates appended, pooled by attention per AU."""
+class PyramidJudge(ModelMixin, ConfigMixin):
+    """Judge two: a plain pyramid of 5x5 convolutions with group normalisation, no shortcuts, read as a 4x4 map."""
 
     @register_to_config
-    def __init__(self, width: int = 96, depth: int = 3, outputs: int = AU_COUNT) -> None:
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 96, 128), outputs: int = AU_COUNT) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(5, width, 6, 4, 1)
-        self.space = nn.ModuleList(nn.Conv2d(width, width, 5, padding=2, groups=width) for _ in range(depth))
-        self.channels = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(depth))
-        self.space_norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(depth))
-        self.channel_norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(depth))
-        self.place = nn.Conv2d(width, outputs, 1)
-        self.place_bias = nn.Parameter(torch.zeros(1, outputs, 16, 16))
-        self.value = nn.Conv2d(width, width, 1)
-        self.read = nn.Parameter(torch.randn(outputs, width) * width**-0.5)
-        self.bias = nn.Parameter(torch.zeros(outputs))
+        layers: list[nn.Module] = []
+        for channels_in, channels_out in zip((3, *widths), widths, strict=False):
+            layers += [nn.Conv2d(channels_in, channels_out, 5, 2, 2), nn.GroupNorm(8, channels_out), nn.GELU()]
+        self.pyramid = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(16 * widths[-1], 192), nn.GELU(), nn.Linear(192, outputs))
 
     def forward(self, images: Tensor) -> Tensor:
         """Intensities (B, 12), near the 0-5 scale and not clamped."""
-        size = images.shape[-1]
-        axis = torch.linspace(-1, 1, size, device=images.device, dtype=images.dtype)
-        where = torch.stack(torch.meshgrid(axis, axis, indexing="ij"))[None].expand(len(images), -1, -1, -1)
-        x = self.patches(torch.cat([images * 2 - 1, where], dim=1))
-        for space, space_norm, channels, channel_norm in zip(self.space, self.space_norms, self.channels, self.channel_norms, strict=True):
-            x = x + torch.nn.functional.gelu(space_norm(space(x)))
-            x = torch.nn.functional.gelu(channel_norm(channels(x)))
-        weight = (self.place(x) + self.place_bias).flatten(2).softmax(-1)
-        pooled = torch.einsum("bop,bcp->boc", weight, self.value(x).flatten(2))
-        return (torch.einsum("boc,oc->bo", pooled, self.read) + self.bias) * (MAX_INTENSITY / 2)
+        return self.head(self.pyramid(images * 2 - 1)) * (MAX_INTENSITY / 2)
 
 
 class AttributeClassifier(ModelMixin, ConfigMixin):

@@ -13,17 +13,18 @@ from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPModel
 
 from fineface_train.aus import MAX_INTENSITY
-from fineface_train.evaluation.judge_models import AttributeClassifier, PatchJudge, ResidualJudge
+from fineface_train.evaluation.judge_models import AttributeClassifier, PyramidJudge, ResidualJudge
 from fineface_train.toyfacs.faces import ATTRIBUTES, Face
 from fineface_train.toyfacs.render import NUISANCES, draw
 
-AU_JUDGE_CLASSES: dict[str, Any] = {"ResidualJudge": ResidualJudge, "PatchJudge": PatchJudge}
+AU_JUDGE_CLASSES: dict[str, Any] = {"ResidualJudge": ResidualJudge, "PyramidJudge": PyramidJudge}
 
 
 class JudgeKind(enum.Enum):
-    """`toyfacs`: the small networks that are shipped with the drawn world."""
+    """`toyfacs`: the small networks that are shipped with the drawn world. `none`: train without evaluating."""
 
     toyfacs = "toyfacs"
+    none = "none"
 
 
 @dataclasses.dataclass
@@ -103,7 +104,7 @@ class ToyFacsJudge:
     It has no detector: a face is found where the image is like a drawing of the AUs and attributes that were read in it.
     """
 
-    def __init__(self, model: ResidualJudge | PatchJudge, attributes: AttributeJudge, face_threshold: float, device: torch.device | str = "cpu") -> None:
+    def __init__(self, model: ResidualJudge | PyramidJudge, attributes: AttributeJudge, face_threshold: float, device: torch.device | str = "cpu") -> None:
         self.model = _ready(model, device)
         self.attributes = attributes
         self.face_threshold = face_threshold
@@ -164,18 +165,20 @@ class Judges:
     fingerprint: str
 
 
-def load_judges(config: JudgeConfig, device: torch.device | str = "cpu", key: str = "judge") -> Judges:
+def load_judges(config: JudgeConfig, device: torch.device | str = "cpu") -> Judges:
     """The configured judges, ready to read. Raises ValueError, naming the key, where a folder holds no such model."""
+    if config.kind is JudgeKind.none:
+        raise ValueError("judge=none measures nothing; choose a judge, e.g. judge=toyfacs")
     paths = {name: Path(getattr(config, name)) for name in ("one", "two", "attributes", "clip")}
     for name, path in paths.items():
         if not (path / "config.json").is_file():
-            raise ValueError(f"{key}.{name}: no model in {path}; give a folder with a config.json (scripts/build_toyfacs.py builds them)")
+            raise ValueError(f"judge.{name}: no model in {path}; give a folder with a config.json (scripts/build_toyfacs.py builds them)")
     attributes = AttributeJudge(AttributeClassifier.from_pretrained(paths["attributes"]), device)
     au_judges: dict[str, AuJudge] = {}
     for name in ("one", "two"):
         class_name = json.loads((paths[name] / "config.json").read_text()).get("_class_name")
         if class_name not in AU_JUDGE_CLASSES:
-            raise ValueError(f"{key}.{name}: {paths[name]} holds a {class_name}; an AU judge is one of {', '.join(AU_JUDGE_CLASSES)}")
+            raise ValueError(f"judge.{name}: {paths[name]} holds a {class_name}; an AU judge is one of {', '.join(AU_JUDGE_CLASSES)}")
         model = AU_JUDGE_CLASSES[class_name].from_pretrained(paths[name])
         au_judges[f"judge_{name}"] = ToyFacsJudge(model, attributes, config.face_threshold, device)
     return Judges(au_judges, ClipImageScorer.load(config.clip, device), attributes, _fingerprint(config, list(paths.values())))

@@ -15,7 +15,7 @@ SEEN_PROMPTS, HELD_OUT_PROMPTS = 5, 10
 
 
 class ProtocolName(enum.Enum):
-    """`paper`: 15 prompts x (12 AUs x 5 intensities + 50 sets), 1,650 images. `quick`: a subset of it, 276 images. Both plus neutrals."""
+    """`paper`: 15 prompts x (12 AUs x 5 intensities + 50 sets), 1,650 images. `quick`: a subset of it, 265 images. Both plus neutrals."""
 
     quick = "quick"
     paper = "paper"
@@ -81,7 +81,7 @@ class _Share:
 
 
 _SHARES = {
-    ProtocolName.quick: _Share(prompts=(2, 4), sets=(5, 5), intensities=(1, 3, 5)),
+    ProtocolName.quick: _Share(prompts=(1, 4), sets=(2, 15), intensities=(1, 3, 5)),
     ProtocolName.paper: _Share(prompts=(SEEN_PROMPTS, HELD_OUT_PROMPTS), sets=(25, 25), intensities=(1, 2, 3, 4, 5)),
 }
 

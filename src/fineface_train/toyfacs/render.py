@@ -221,7 +221,7 @@ def draw_nuisances(rng: np.random.Generator, count: int) -> Tensor:
 
 def to_uint8(images: Tensor) -> np.ndarray:
     """(B, 3, S, S) floats in [0, 1] to (B, S, S, 3) bytes, rounded."""
-    return (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return np.ascontiguousarray((images.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
 
 
 def grid(images: Tensor, columns: int, gap: int = 2) -> np.ndarray:

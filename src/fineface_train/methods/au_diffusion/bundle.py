@@ -7,7 +7,6 @@ README.md                              the model card
 """
 
 import dataclasses
-import enum
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from torch import Tensor
 
 import fineface_train
 from fineface_train.aus import AUS
+from fineface_train.files import plain
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, adapter_modules, au_encoder, install_adapter, install_lora
 from fineface_train.methods.au_diffusion.base import fingerprint
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
@@ -67,7 +67,7 @@ def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) 
     if config.finetune.lora_rank:
         lora = {f"unet.{name}": tensor.cpu().contiguous() for name, tensor in get_peft_model_state_dict(unet, adapter_name="default").items()}
         save_file(lora, partial / LORA_FILE, metadata={"format": "pt", "lora_alpha": str(config.finetune.lora_alpha), "rank": str(config.finetune.lora_rank)})
-    (partial / CONFIG_FILE).write_text(json.dumps(_plain(config), indent=2) + "\n")
+    (partial / CONFIG_FILE).write_text(json.dumps(plain(config), indent=2) + "\n")
     (partial / "README.md").write_text(model_card(config))
     for path in partial.iterdir():
         with path.open("rb") as file:
@@ -119,22 +119,24 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
     if unet.config.cross_attention_dim != config.cross_attention_dim:
         raise ValueError(
             f"bundle={folder} is for {config.base_name} with cross-attention width {config.cross_attention_dim}; "
-            f"this pipeline's is {unet.config.cross_attention_dim}"
+            f"this pipeline's is {unet.config.cross_attention_dim}; choose its base, e.g. base={config.base_name}"
         )
     precision = "bfloat16" if unet.dtype == torch.bfloat16 else "float16"
     if not any_base and fingerprint(unet, getattr(torch, precision)) != config.base_fingerprints[precision]:
         raise ValueError(
-            f"bundle={folder} was trained on {config.base_name}, whose weights differ from this pipeline's; load that base, or accept another of its shape "
-            "with load_adapter(..., any_base=True) or any_base=true"
+            f"bundle={folder} was trained on {config.base_name}, whose weights differ from this pipeline's; choose that base "
+            f"(base={config.base_name}), or accept another of its shape with any_base=true, in Python load_adapter(..., any_base=True)"
         )
     adapter = _load_tensors(folder / ADAPTER_FILE)
     lora = _load_tensors(folder / LORA_FILE) if config.finetune.lora_rank else {}
     install_adapter(unet, config.encoder, config.finetune.adapter_scale)
-    _copy_strictly(adapter, adapter_tensors(unet), folder / ADAPTER_FILE)
+    target = adapter_tensors(unet)
+    _check(adapter, target, folder / ADAPTER_FILE)
+    for name, tensor in adapter.items():
+        target[name].copy_(tensor)
     if config.finetune.lora_rank:
         install_lora(unet, config.finetune.lora_rank, config.finetune.lora_alpha)
-        expected = {f"unet.{name}" for name in get_peft_model_state_dict(unet, adapter_name="default")}
-        _check_names(set(lora), expected, folder / LORA_FILE)
+        _check(lora, {f"unet.{name}": tensor for name, tensor in get_peft_model_state_dict(unet, adapter_name="default").items()}, folder / LORA_FILE)
         set_peft_model_state_dict(unet, {name.removeprefix("unet."): tensor for name, tensor in lora.items()}, adapter_name="default")
     unet.requires_grad_(False)
     unet.to(unet.dtype)
@@ -150,29 +152,14 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged ({error}); copy it again or train anew") from error
 
 
-def _check_names(found: set[str], expected: set[str], path: Path) -> None:
-    if found != expected:
-        missing, extra = sorted(expected - found)[:3], sorted(found - expected)[:3]
+def _check(found: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+    """Raise ValueError unless names and shapes are the same."""
+    if set(found) != set(expected):
+        missing, extra = sorted(set(expected) - set(found))[:3], sorted(set(found) - set(expected))[:3]
         raise ValueError(f"{path} does not fit this UNet: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}")
-
-
-def _copy_strictly(source: dict[str, Tensor], target: dict[str, Tensor], path: Path) -> None:
-    _check_names(set(source), set(target), path)
-    for name, tensor in source.items():
-        if tensor.shape != target[name].shape:
-            raise ValueError(f"{path}: {name} has shape {tuple(tensor.shape)}, this UNet wants {tuple(target[name].shape)}")
-        target[name].copy_(tensor)
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses, enums and tuples as JSON's own types."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    for name, tensor in found.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(f"{path}: {name} has shape {tuple(tensor.shape)}, this UNet wants {tuple(expected[name].shape)}")
 
 
 def model_card(config: BundleConfig) -> str:

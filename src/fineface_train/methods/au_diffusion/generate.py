@@ -18,8 +18,6 @@ class SamplingConfig:
     guidance: float = 3.0
     au_guidance: bool = True
     """Guidance sets all AUs to 0 in the negative, as in the paper; false guides by the prompt alone."""
-    scale: float | None = None
-    """Adapter scale (lambda of equation 2); null takes the bundle's."""
 
     def validate(self, key: str) -> None:
         if self.steps < 1:
@@ -44,11 +42,12 @@ class PerImagePipeline(StableDiffusionPipeline):
 class PipelineGenerator:
     """A `FaceGenerator`: an adapted pipeline on its device. Every image depends on its own request only."""
 
-    def __init__(self, pipe: StableDiffusionPipeline, config: SamplingConfig, resolution: int) -> None:
+    def __init__(self, pipe: StableDiffusionPipeline, config: SamplingConfig, resolution: int, scale: float | None = None) -> None:
+        """`scale`: the adapter's (lambda of equation 2); None leaves the bundle's."""
         self.pipe, self.config, self.resolution = PerImagePipeline(**pipe.components, requires_safety_checker=False), config, resolution
         self.pipe.set_progress_bar_config(disable=True)
-        if config.scale is not None:
-            self.pipe.set_ip_adapter_scale(config.scale)
+        if scale is not None:
+            self.pipe.set_ip_adapter_scale(scale)
 
     @torch.no_grad()
     def generate(self, requests: list[Request]) -> Tensor:

@@ -1,0 +1,184 @@
+"""The train verb, top to bottom: data, base, caches, model, loop, bundle, then evaluation and report."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from fineface_train.aus import AU_COUNT, MAX_INTENSITY
+from fineface_train.config import Config, to_yaml
+from fineface_train.data.cache import latent_cache, text_cache
+from fineface_train.data.examples import ExampleDataset, ShareOfBatches
+from fineface_train.data.mixture import Mixture
+from fineface_train.data.prepare import prepare, read_manifest
+from fineface_train.data.table import SampleTable
+from fineface_train.evaluation.judges import JudgeKind, load_judges
+from fineface_train.files import plain, write_json, write_text
+from fineface_train.measure import evaluation_prompts, measure_bundle, print_report
+from fineface_train.methods.au_diffusion.adapter import AuditRow, audit
+from fineface_train.methods.au_diffusion.base import fingerprint, load_base
+from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
+from fineface_train.methods.au_diffusion.generate import PipelineGenerator
+from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
+from fineface_train.methods.protocol import Request
+from fineface_train.runs import choose_folder, is_finished, provenance
+from fineface_train.toyfacs.render import grid
+from fineface_train.tracking import Tracker
+from fineface_train.trainer import Precision, fit, make_accelerator, weight_dtype
+
+DATA_SEED = 0
+"""Chooses neutral frames and splits; not the run's seed, so that arms with different seeds share one table."""
+SAMPLE_PROMPTS = slice(4, 7)
+"""Of the evaluation's prompts, those of the pictures during training; on ToyFACS one seen and two held out."""
+
+
+def train(config: Config) -> Path:
+    """Fit an adapter, write its bundle, evaluate it and write the report; returns the run folder."""
+    accelerator = make_accelerator(config.trainer)
+    ShareOfBatches(range(0), config.trainer.batch_size, config.trainer.accumulation, accelerator.process_index, accelerator.num_processes)
+    if config.evaluation.after_training and config.judge.kind is not JudgeKind.none:
+        load_judges(config.judge)  # what is missing is said now, not after the training
+    with accelerator.main_process_first():
+        table = prepare(config.data, DATA_SEED)
+        pipe = load_base(config.base)
+    hashes = {name: fingerprint(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
+    folder = _run_folder(config, accelerator, table, pipe, hashes)
+    if is_finished(folder):
+        accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.")
+    else:
+        _fit(config, accelerator, table, pipe, hashes, folder)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        if config.evaluation.after_training and not (folder / "report.html").is_file():
+            _measure(config, folder)
+        print(f"run: {folder}", flush=True)
+    accelerator.end_training()
+    return folder
+
+
+def _run_folder(config: Config, accelerator: Accelerator, table: SampleTable, pipe: StableDiffusionPipeline, hashes: dict[str, str]) -> Path:
+    """This run's folder, the same on all processes; its name holds a hash of all that can change the result."""
+    everything = plain(config)
+    identity: dict[str, Any] = {key: everything[key] for key in ("seed", "image_transform", "labels", "conditioning", "encoder", "finetune", "objective")}
+    identity["trainer"] = {key: value for key, value in everything["trainer"].items() if key not in ("workers", "checkpoint_every", "sample_every")}
+    identity["data"] = {"table": table.fingerprint(), "corpus": read_manifest(Path(config.data.root))["corpus"]}
+    identity["mixture"] = {"weights": config.data.weights(table), "rarity": config.data.rarity_weighting}
+    identity["base"] = hashes | {"resolution": config.base.resolution, "scheduler": {key: str(value) for key, value in sorted(pipe.scheduler.config.items())}}
+    identity["precision"] = str(weight_dtype(config.trainer, accelerator))
+    chosen = [choose_folder(config.run, config.experiment or f"{config.data.name}-{config.encoder.name.value}", identity)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(chosen)
+    if accelerator.is_main_process and not (chosen[0] / "config.yaml").exists():
+        write_text(chosen[0] / "config.yaml", to_yaml(config))
+    return chosen[0]
+
+
+def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: StableDiffusionPipeline, hashes: dict[str, str], folder: Path) -> None:
+    """From the base and a table to a bundle."""
+    pipe.to(accelerator.device)
+    bundle_config = _bundle_config(config, pipe, table)
+    with accelerator.main_process_first():
+        cache, quiet = Path(config.data.root) / "cache", not accelerator.is_main_process
+        latents = latent_cache(table, pipe.vae, hashes["vae"], cache, config.base.resolution, config.image_transform, quiet=quiet)
+        text = text_cache(table, pipe, hashes["text_encoder"], cache, quiet=quiet)
+    dtype = torch.float64 if config.trainer.precision is Precision.fp64 else torch.float32
+    pipe.to(dtype=weight_dtype(config.trainer, accelerator))
+    model = AUDiffusion(
+        pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=config.trainer.gradient_checkpointing
+    ).to(accelerator.device)
+    if dtype == torch.float64:
+        model.double()
+    mixture = Mixture(table, config.data.weights(table), config.data.rarity_weighting, config.seed)
+    group = config.trainer.batch_size // config.trainer.accumulation
+    dataset = ExampleDataset(
+        table.aus(), mixture, config.labels, config.conditioning, latents, text, timesteps=model.objective.timesteps, rounding_group=group, seed=config.seed
+    )
+    rows = audit(pipe.unet, {"text encoder": pipe.text_encoder, "VAE": pipe.vae})
+    accelerator.print(audit_table(rows))
+    tracker = None
+    if accelerator.is_main_process:
+        write_json(folder / "audit.json", {"parts": [dataclasses.asdict(row) for row in rows]})
+        tracker = Tracker(folder, config.tracking, plain(config), folder.name)
+    started = time.perf_counter()
+
+    def picture(step: int) -> None:
+        assert tracker is not None
+        with accelerator.autocast():
+            image = _sample_sheet(config, pipe)
+        path = folder / "samples" / f"step_{step:06d}.png"
+        path.parent.mkdir(exist_ok=True)
+        image.save(path)
+        tracker.images(step, "samples", {"neutral, then each AU at 5": image})
+
+    fit(
+        model,
+        dataset,
+        config.trainer,
+        accelerator,
+        folder,
+        to_device=lambda batch: batch_to(batch, accelerator.device, dtype),
+        log=lambda step, values: tracker.log(step, values) if tracker else None,
+        resumed=lambda step: tracker.resume(step) if tracker else None,
+        picture=picture,
+        log_every=config.tracking.log_every,
+    )
+    if tracker is not None:
+        tracker.finish()
+        save_bundle(pipe.unet, bundle_config, folder / "bundle")
+        seconds = {"training_seconds": round(time.perf_counter() - started, 1)}
+        made_by = {"processes": accelerator.num_processes, "device": str(accelerator.device)}
+        made_from = {"base": {"name": config.base.name} | hashes, "table": table.fingerprint()}
+        write_json(folder / "provenance.json", provenance() | made_from | made_by | seconds)
+        write_json(folder / "finished.json", {"steps": config.trainer.steps} | seconds)
+
+
+def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleTable) -> BundleConfig:
+    """What the bundle says of itself; taken before the base is adapted or rounded."""
+    return BundleConfig(
+        encoder=config.encoder,
+        finetune=config.finetune,
+        base_name=config.base.name,
+        base_fingerprints=base_fingerprints(pipe.unet),
+        cross_attention_dim=pipe.unet.config.cross_attention_dim,
+        resolution=config.base.resolution,
+        training={"steps": config.trainer.steps, "batch_size": config.trainer.batch_size, "seed": config.seed, "data": config.data.name, "samples": len(table)},
+    )
+
+
+def _measure(config: Config, folder: Path) -> None:
+    """Evaluate the finished run's bundle, log the headline, write the report."""
+    if config.judge.kind is not JudgeKind.none:
+        metrics = measure_bundle(config, folder / "bundle", folder)
+        tracker = Tracker(folder, config.tracking, plain(config), folder.name)
+        headline = {part: {key: cell["value"] for key, cell in metrics[part].items()} for part in ("individual", "combination")}
+        tracker.log(config.trainer.steps, {"evaluation": headline})
+        tracker.table("evaluation/per_au", pd.DataFrame.from_dict(metrics["per_au"], orient="index").reset_index(names="au"))
+        tracker.finish()
+    print_report(folder)
+
+
+def audit_table(rows: list[AuditRow]) -> str:
+    """Trainable, frozen and dead parameters by part, as text."""
+    lines = [f"{'part':<14}{'trainable':>14}{'frozen':>14}{'dead':>12}"]
+    total = AuditRow("total", *(sum(getattr(row, kind) for row in rows) for kind in ("trainable", "frozen", "dead")))
+    return "\n".join(lines + [f"{row.part:<14}{row.trainable:>14,}{row.frozen:>14,}{row.dead:>12,}" for row in [*rows, total]])
+
+
+def _sample_sheet(config: Config, pipe: StableDiffusionPipeline) -> Image.Image:
+    """Three prompts, each neutral and with every AU at 5: rows of 13 images."""
+    generator = PipelineGenerator(pipe, config.sampling, config.base.resolution)
+    neutral = (0.0,) * AU_COUNT
+    sets = [neutral, *(tuple(MAX_INTENSITY * (place == index) for place in range(AU_COUNT)) for index in range(AU_COUNT))]
+    requests = [
+        Request(prompt.text, aus, config.evaluation.seed + row) for row, prompt in enumerate(evaluation_prompts(config)[SAMPLE_PROMPTS]) for aus in sets
+    ]
+    size = config.evaluation.batch_size
+    images = torch.cat([generator.generate(requests[start : start + size]) for start in range(0, len(requests), size)])
+    return Image.fromarray(grid(images, len(sets)))
