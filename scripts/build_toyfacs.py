@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +22,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from diffusers.models.resnet import ResnetBlock2D
 from PIL import Image
@@ -35,10 +35,9 @@ from fineface_train.evaluation.judge_models import AttributeClassifier, PyramidJ
 from fineface_train.toyfacs import models
 from fineface_train.toyfacs.faces import ATTRIBUTES, Face
 from fineface_train.toyfacs.render import RESOLUTION, grid
+from fineface_train.toyfacs.stage import SCRATCH, SHIPPED, Stage, built, record
 from fineface_train.toyfacs.worlds import Drawings, Expressions, sample_drawings
 
-SHIPPED = Path("data/toyfacs")
-SCRATCH = Path("outputs/build_toyfacs")
 STEPS = {"autoencoder": 6000, "clip": 1200, "judge_one": 1800, "judge_two": 2000, "attributes": 400, "base": 6000}
 CLIP_SIBLINGS_FROM = 700
 POOL = 40_000
@@ -48,85 +47,8 @@ HELD_OUT = 1_000_000_007
 DENSE, SPARSE = (Expressions.dense,), (Expressions.sparse,)
 
 
-class Stage:
-    """Training that can be stopped and started: a model, its loss at a step, and a cosine learning rate to zero."""
-
-    def __init__(self, name: str, model: nn.Module, rate: float, ema: float | None = None) -> None:
-        self.name, self.steps, self.rate = name, STEPS[name], rate
-        self.accelerator = Accelerator()
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
-        self.raw = model
-        self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)
-        self.ema = {key: value.clone().float() for key, value in model.state_dict().items()} if ema else None
-        self.ema_decay = ema
-        self.state_file = SCRATCH / f"{name}.pt"
-        self.seconds, self.step = 0.0, 0
-        if self.state_file.exists():
-            state = torch.load(self.state_file, map_location="cpu", weights_only=True)
-            self.raw.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.step, self.seconds = state["step"], state["seconds"]
-            if self.ema is not None:
-                self.ema = {key: value.to(self.accelerator.device) for key, value in state["ema"].items()}
-
-    def seed(self, step: int) -> tuple[int, ...]:
-        """A seed for this step's share of the batch on this process."""
-        return (sorted(STEPS).index(self.name), step, self.accelerator.process_index)
-
-    def save(self) -> None:
-        if self.accelerator.is_main_process:
-            SCRATCH.mkdir(parents=True, exist_ok=True)
-            state = {"model": self.raw.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step, "seconds": self.seconds, "ema": self.ema}
-            torch.save(state, self.state_file.with_suffix(".tmp"))
-            os.replace(self.state_file.with_suffix(".tmp"), self.state_file)
-
-    def fit(self, loss_at) -> None:  # noqa: ANN001
-        """Minimise `loss_at(step)` for the remaining steps, then leave the EMA in the model."""
-        started = saved = time.time()
-        before = self.seconds
-        bar = tqdm(
-            range(self.step, self.steps), initial=self.step, total=self.steps, desc=self.name, mininterval=5, disable=not self.accelerator.is_main_process
-        )
-        self.model.train()
-        for step in bar:
-            set_seed(step * 64 + self.accelerator.process_index)
-            share = step / self.steps
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * share))
-            loss, shown = loss_at(step)
-            self.optimiser.zero_grad()
-            self.accelerator.backward(loss)
-            self.accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimiser.step()
-            self.step, self.seconds = step + 1, before + time.time() - started
-            if self.ema is not None:
-                decay = min(self.ema_decay, (1 + step) / (10 + step))
-                for key, value in self.raw.state_dict().items():
-                    self.ema[key].lerp_(value.float(), 1 - decay)
-            if step % 20 == 0:
-                bar.set_postfix(shown)
-            if time.time() - saved > 60 or self.step == self.steps:
-                self.save()
-                saved = time.time()
-        self.accelerator.wait_for_everyone()
-        if self.ema is not None:
-            self.raw.load_state_dict(self.ema)
-        self.raw.eval()
-
-    def ship(self, folder: str, measured: dict) -> None:
-        """Write the model and what its check measured, and say how long it took."""
-        if self.accelerator.is_main_process:
-            self.raw.save_pretrained(SHIPPED / folder)
-            record(self.name, measured | {"steps": self.steps, "seconds": round(self.seconds), "processes": self.accelerator.num_processes})
-
-
-def record(name: str, measured: dict) -> None:
-    """Keep what a stage measured in data/toyfacs/build.json."""
-    path = SHIPPED / "build.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    known[name] = measured
-    path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-    print(f"{name}: {json.dumps(measured)}", flush=True)
+def new_stage(name: str, model: nn.Module, rate: float, *, ema: float) -> Stage:
+    return Stage(name, model, steps=STEPS[name], rate=rate, ema=ema, stream=sorted(STEPS).index(name))
 
 
 def held_out(count: int, kinds: tuple[Expressions, ...] = DENSE + SPARSE):  # noqa: ANN201
@@ -142,7 +64,7 @@ def build_autoencoder() -> None:
                 block.conv2.bias.zero_()
         model.quant_conv.weight[models.LATENT_CHANNELS :] = 0
         model.quant_conv.bias[models.LATENT_CHANNELS :] = -7
-    stage = Stage("autoencoder", model, 1.5e-3, ema=0.998)
+    stage = new_stage("autoencoder", model, 1.5e-3, ema=0.998)
 
     def loss_at(step: int) -> tuple[Tensor, dict]:
         images = draw_batch(stage, step, 4).images * 2 - 1
@@ -160,12 +82,13 @@ def build_autoencoder() -> None:
             squared.append(F.mse_loss(model.decode(mean).sample, images).item())
             latents.append(mean)
     model.register_to_config(scaling_factor=round(1 / torch.cat(latents).std().item(), 5))
-    stage.ship("base/vae", {"psnr": round(-10 * math.log10(sum(squared) / len(squared) / 4), 2)})
+    psnr = round(-10 * math.log10(sum(squared) / len(squared) / 4), 2)
+    stage.ship("base/vae", {"psnr": psnr}, passed=psnr >= 28)
 
 
 def build_clip() -> None:
     tokenizer = shared_tokenizer()
-    stage = Stage("clip", models.build_clip(tokenizer, RESOLUTION), 1.5e-3, ema=0.99)
+    stage = new_stage("clip", models.build_clip(tokenizer, RESOLUTION), 1.5e-3, ema=0.99)
 
     def loss_at(step: int) -> tuple[Tensor, dict]:
         # Without siblings in a batch, colours alone tell images apart, and the text tower forgets glasses and beards.
@@ -186,7 +109,8 @@ def build_clip() -> None:
         CLIPImageProcessorPil(
             size={"shortest_edge": RESOLUTION}, crop_size={"height": RESOLUTION, "width": RESOLUTION}, image_mean=[0.5] * 3, image_std=[0.5] * 3
         ).save_pretrained(SHIPPED / "clip")
-    stage.ship("clip", {"caption_found_among_50_siblings": round(sum(hits) / len(hits), 4)})
+    found = round(sum(hits) / len(hits), 4)
+    stage.ship("clip", {"caption_found_among_50_siblings": found}, passed=found >= 0.9)
 
 
 def shared_tokenizer() -> CLIPTokenizer:
@@ -218,7 +142,7 @@ def augment(images: Tensor) -> Tensor:
 
 def build_judge(name: str, model: nn.Module, rate: float, kinds: tuple[Expressions, ...]) -> None:
     """An AU judge: mean squared error on augmented drawings of `kinds`; checked on both kinds, held out."""
-    stage = Stage(name, model, rate, ema=0.998)
+    stage = new_stage(name, model, rate, ema=0.998)
 
     def loss_at(step: int) -> tuple[Tensor, dict]:
         batch = draw_batch(stage, step, 32, kinds)
@@ -244,11 +168,12 @@ def build_judge(name: str, model: nn.Module, rate: float, kinds: tuple[Expressio
         if shifts:
             shift = torch.stack(shifts).mean(0)
             measured[f"vae_shift_{kind.value}_per_au"] = dict(zip(AU_KEYS, [round(v, 3) for v in shift.tolist()], strict=True))
-    stage.ship(f"judges/{name}", measured)
+    worst = max(measured["mse_dense_per_au"].values())
+    stage.ship(f"judges/{name}", measured, passed=worst <= 0.15)
 
 
 def build_attributes() -> None:
-    stage = Stage("attributes", AttributeClassifier(), 2e-3, ema=0.99)
+    stage = new_stage("attributes", AttributeClassifier(), 2e-3, ema=0.99)
 
     def loss_at(step: int) -> tuple[Tensor, dict]:
         batch = draw_batch(stage, step, 32)
@@ -258,7 +183,8 @@ def build_attributes() -> None:
         return loss, {"loss": f"{loss.item():.3f}"}
 
     stage.fit(loss_at)
-    stage.ship("judges/attributes", {"accuracy": attribute_accuracy(stage.raw, [(b.images, b.faces) for b in held_out(500)])})
+    accuracy = attribute_accuracy(stage.raw, [(b.images, b.faces) for b in held_out(500)])
+    stage.ship("judges/attributes", {"accuracy": accuracy}, passed=accuracy["mean"] >= 0.98)
 
 
 def attribute_accuracy(classifier: nn.Module, batches: list[tuple[Tensor, list[Face]]]) -> dict[str, float]:
@@ -296,7 +222,7 @@ def latent_pool(stage: Stage, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> t
 
 def build_base() -> None:
     """The base pipeline: x0 prediction with weights min(SNR + 1, 10), one caption in ten dropped for guidance."""
-    stage = Stage("base", models.build_unet(RESOLUTION), 1.2e-3, ema=0.998)
+    stage = new_stage("base", models.build_unet(RESOLUTION), 1.2e-3, ema=0.998)
     device, share = stage.accelerator.device, BASE_BATCH // stage.accelerator.num_processes
     vae = AutoencoderKL.from_pretrained(SHIPPED / "base" / "vae").eval().to(device)
     tokenizer = CLIPTokenizer.from_pretrained(SHIPPED / "clip")
@@ -325,9 +251,15 @@ def build_base() -> None:
     if not stage.accelerator.is_main_process:
         return
     pipe = StableDiffusionPipeline(
-        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=stage.raw, scheduler=scheduler, safety_checker=None, feature_extractor=None
+        vae=vae.cpu(),
+        text_encoder=text_encoder.cpu(),
+        tokenizer=tokenizer,
+        unet=stage.raw,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
-    pipe.save_pretrained(SHIPPED / "base")
     pipe.set_progress_bar_config(disable=True)
     classifier = AttributeClassifier.from_pretrained(SHIPPED / "judges" / "attributes").eval()
     batches = []
@@ -338,7 +270,21 @@ def build_base() -> None:
         ).images
         batches.append((images, batch.faces))
     Image.fromarray(grid(torch.cat([images[:6] for images, _ in batches]), 12)).save(SCRATCH / "base_samples.png")
-    record("base", {"caption_accuracy": attribute_accuracy(classifier, batches), "steps": stage.steps, "seconds": round(stage.seconds)})
+    accuracy = attribute_accuracy(classifier, batches)
+    stage.ship("base", {"caption_accuracy": accuracy}, passed=accuracy["mean"] >= 0.95, model=pipe)
+
+
+def build_bundle() -> None:
+    """The shipped adapter: `fineface train experiment=toyfacs`, resumed or found finished, and its bundle copied here."""
+    command = [*("-m", "fineface_train", "train", "experiment=toyfacs")]
+    output = subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True).stdout
+    run = Path(next(line.removeprefix("run: ") for line in output.splitlines() if line.startswith("run: ")))
+    metrics, finished = (json.loads((run / name).read_text()) for name in ("metrics.json", "finished.json"))
+    measured = {key: metrics["individual"][key]["value"] for key in ("slope", "au_mse_active", "au_mse_mean", "rank_correlation", "clip_i")}
+    if measured["slope"] < 0.85:
+        raise SystemExit(f"bundle: mean slope {measured['slope']:.2f} is below 0.85; {run} was not copied")
+    shutil.copytree(run / "bundle", SHIPPED / "bundle", dirs_exist_ok=True)
+    record("bundle", measured | {"seconds": round(finished["training_seconds"]), "steps": finished["steps"]})
 
 
 def draw_batch(stage: Stage, step: int, count: int, kinds: tuple[Expressions, ...] = DENSE + SPARSE, *, siblings: bool = False) -> Drawings:
@@ -354,6 +300,7 @@ STAGES = {
     "judge_two": lambda: build_judge("judge_two", PyramidJudge(), 1e-3, DENSE),
     "attributes": build_attributes,
     "base": build_base,
+    "bundle": build_bundle,
 }
 
 
@@ -364,13 +311,16 @@ def launch(stage: str, processes: int) -> None:
         del environment["OMP_NUM_THREADS"]
     if not torch.cuda.is_available():
         environment["ACCELERATE_USE_CPU"] = "true"
+    if stage == "bundle":  # starts its own processes
+        build_bundle()
+        return
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), __file__, "--inside", stage]
     subprocess.run(command, check=True, env=environment)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=STAGES, nargs="+", default=list(STAGES), help="stages to run (default: all that are not finished)")
+    parser.add_argument("--only", choices=STAGES, nargs="+", default=None, help="stages to run again (default: all that data/toyfacs/build.json does not hold)")
     parser.add_argument("--processes", type=int, default=1 if torch.cuda.is_available() else os.cpu_count(), help="processes per stage")
     parser.add_argument("--inside", choices=STAGES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -379,9 +329,11 @@ def main() -> None:
         STAGES[arguments.inside]()
         return
     started = time.time()
-    for stage in arguments.only:
+    stages = arguments.only or [stage for stage in STAGES if stage not in built()]
+    for stage in stages:
         launch(stage, arguments.processes)
-    print(f"built {', '.join(arguments.only)} in {(time.time() - started) / 60:.1f} minutes of wall time")
+    minutes = sum(stage["seconds"] for stage in built().values()) / 60
+    print(f"built {', '.join(stages) or 'nothing'} in {(time.time() - started) / 60:.1f} minutes; all stages together: {minutes:.1f} minutes of wall time")
 
 
 if __name__ == "__main__":
