@@ -30,7 +30,7 @@ class Stage:
         self.name, self.steps, self.rate, self.ema_decay, self.stream = name, steps, rate, ema, stream
         self.accelerator = Accelerator()
         self.optimiser: Any = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
-        self.raw = model
+        self.raw: Any = model
         self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)
         self.average = {key: value.clone().float() for key, value in model.state_dict().items()}
         self.state_file = SCRATCH / f"{name}.pt"
