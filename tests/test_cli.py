@@ -102,7 +102,7 @@ def test_a_run_folder_holds_everything(run: Path) -> None:
     assert set(metrics["per_au"]) == set(AU_KEYS)
     assert np.array(metrics["leakage_matrix"], dtype=float).shape == (12, 12)
     rows = pd.read_parquet(run / "images.parquet")
-    assert len(rows) == 6 + 6 * 12 * 3 + 6 * 10
+    assert len(rows) == 5 + 5 * 12 * 3 + 5 * 17
     assert all((run / path).is_file() for path in rows["path"])
 
 

@@ -12,11 +12,12 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisio
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.evaluation.drawn import DrawnFaces, ceiling
-from fineface_train.evaluation.evaluate import evaluate, to_bytes
+from fineface_train.evaluation.evaluate import evaluate
 from fineface_train.evaluation.judge_models import AttributeClassifier
 from fineface_train.evaluation.judges import AttributeJudge, ClipImageScorer, Judges
 from fineface_train.evaluation.protocol import EvaluationPrompt, PlannedImage, ProtocolName, au_set, build_plan, toyfacs_prompts
 from fineface_train.methods.protocol import Request
+from fineface_train.toyfacs.render import to_uint8
 
 SETS = [au_set({AU_KEYS[index % 12]: 2.0, AU_KEYS[(index * 5 + 1) % 12]: 4.0}, held_out=index >= 5) for index in range(10)]
 
@@ -31,10 +32,10 @@ class ToldJudge:
 
     def __init__(self, plan: list[PlannedImage]) -> None:
         requests = [image.request for image in plan]
-        self.known = {_digest(pixels): request.aus for pixels, request in zip(to_bytes(DrawnFaces(plan).generate(requests)), requests, strict=True)}
+        self.known = {_digest(pixels): request.aus for pixels, request in zip(to_uint8(DrawnFaces(plan).generate(requests)), requests, strict=True)}
 
     def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        answers = [self.known.get(_digest(pixels)) for pixels in to_bytes(images)]
+        answers = [self.known.get(_digest(pixels)) for pixels in to_uint8(images)]
         aus = torch.tensor([answer or (0.0,) * 12 for answer in answers])
         return aus, torch.tensor([answer is not None for answer in answers])
 
@@ -105,7 +106,7 @@ def test_what_is_written(whole: Path, plan: list[PlannedImage], judges: Judges) 
     row = frame[frame["id"] == "p05_AU12_5"].iloc[0]
     pixels = np.array(Image.open(whole / row["path"]))
     expected = DrawnFaces(plan).generate([next(image.request for image in plan if image.id == row["id"])])
-    assert np.array_equal(pixels, to_bytes(expected)[0])
+    assert np.array_equal(pixels, to_uint8(expected)[0])
     neutral = np.array(Image.open(whole / "images" / "p05_neutral.png"))
     both = judges.clip.embed(torch.from_numpy(np.stack([pixels, neutral])).permute(0, 3, 1, 2).float() / 255)
     assert row["clip_i"] == pytest.approx(float(both[0] @ both[1]), abs=1e-5)

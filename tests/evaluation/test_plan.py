@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.evaluation.protocol import REAL_PROMPTS, AuSet, Kind, ProtocolName, au_set, build_plan, toyfacs_prompts
+from fineface_train.evaluation.protocol import REAL_PROMPTS, AuSet, Kind, ProtocolName, au_set, build_plan, toyfacs_combinations, toyfacs_prompts
 from fineface_train.toyfacs.faces import ATTRIBUTES, is_held_out_identity
 
 
@@ -49,16 +49,16 @@ def test_paper_plan_has_1665_images(combinations: list[AuSet]) -> None:
 
 def test_quick_plan_is_a_part_of_the_paper_plan(combinations: list[AuSet]) -> None:
     quick = build_plan(ProtocolName.quick, toyfacs_prompts(), combinations, seed=0)
-    assert len(quick) == 6 + 6 * 12 * 3 + 6 * 10
+    assert len(quick) == 5 + 5 * 12 * 3 + 5 * 17
     assert set(map(dataclasses.astuple, quick)) <= set(map(dataclasses.astuple, build_plan(ProtocolName.paper, toyfacs_prompts(), combinations, seed=0)))
     assert sum(image.prompt_held_out for image in quick if image.kind is Kind.neutral) == 4
     assert {image.set_held_out for image in quick if image.set_index < 25} == {False}
-    assert len({image.set_index for image in quick if image.set_held_out}) == 5
+    assert len({image.set_index for image in quick if image.set_held_out}) == 15
 
 
-def test_quick_plan_of_real_prompts_takes_six(combinations: list[AuSet]) -> None:
+def test_quick_plan_of_real_prompts_takes_five(combinations: list[AuSet]) -> None:
     plan = build_plan(ProtocolName.quick, REAL_PROMPTS, combinations, seed=0)
-    assert len({image.prompt_index for image in plan}) == 6
+    assert len({image.prompt_index for image in plan}) == 5
 
 
 def test_an_image_commands_what_its_request_asks(combinations: list[AuSet]) -> None:
@@ -73,3 +73,10 @@ def test_an_image_commands_what_its_request_asks(combinations: list[AuSet]) -> N
 def test_a_set_of_an_unknown_au_is_refused() -> None:
     with pytest.raises(ValueError, match="AU13"):
         au_set({"AU13": 2.0}, held_out=False)
+
+
+def test_the_quick_plan_determines_every_slope_in_combinations() -> None:
+    """12 AUs and an intercept, the neutral among the rows, on held-out sets alone."""
+    plan = build_plan(ProtocolName.quick, toyfacs_prompts(), toyfacs_combinations(), seed=0)
+    sets = {image.set_index: image.request.aus for image in plan if image.set_held_out}
+    assert np.linalg.matrix_rank(np.array([[1, *aus] for aus in [(0,) * 12, *sets.values()]])) == 13
