@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -81,6 +82,12 @@ def tiny_pipeline(prediction_type: str = "sample") -> StableDiffusionPipeline:
     for module in (pipe.unet, pipe.vae, pipe.text_encoder):
         module.requires_grad_(False).eval()
     return pipe
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> None:
+    """accelerate keeps one state per process, with one precision; a command has a process of its own, tests share theirs."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

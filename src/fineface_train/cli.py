@@ -74,10 +74,9 @@ def _show_our_log() -> None:
     """What readers dropped and what was found unchanged; from the first process only."""
     logger = logging.getLogger("fineface_train")
     logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
 
 
 def _quieten_libraries() -> None:

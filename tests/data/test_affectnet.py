@@ -10,8 +10,8 @@ from fineface_train.aus import AU_KEYS
 from fineface_train.data.affectnet import AffectNetConfig, TotalFilter, Transform, read_affectnet, transform
 from fineface_train.toyfacs.combinations import holds_held_out
 from fineface_train.toyfacs.corpus import sample_expressions
-
-from .conftest import SMALL, affectnet_config
+from tests.conftest import SMALL
+from tests.data.conftest import affectnet_config
 
 LEVELS = [f"{key}_rec" for key in AU_KEYS]
 

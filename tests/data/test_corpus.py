@@ -14,8 +14,8 @@ from fineface_train.toyfacs import corpus as corpus_module
 from fineface_train.toyfacs.combinations import HELD_OUT_COMBINATIONS, SEEN_COMBINATIONS, active_mask, holds_held_out
 from fineface_train.toyfacs.corpus import DISFA_SUBJECTS, CorpusConfig, corpus_stamp, read_stamp, sample_expressions, write_corpus
 from fineface_train.toyfacs.faces import BACKGROUNDS, HAIRS, SHIRTS, SKINS, is_held_out_identity
-
-from .conftest import SMALL, affectnet_config, disfa_config
+from tests.conftest import SMALL
+from tests.data.conftest import affectnet_config, disfa_config
 
 
 def _bytes(root: Path) -> dict[str, str]:
@@ -27,7 +27,7 @@ def _identity(caption: str) -> tuple[str, ...]:
     skin = next(name for name in SKINS if f"{name} skin" in caption)
     style = "bald" if "a bald head" in caption else next(name for name in ("short", "long") if f"{name} " in caption)
     hair = next(name for name in HAIRS if f"{name} brows" in caption or f"{style} {name} hair" in caption)
-    return (skin, hair, style, "no" if "no glasses" in caption else "yes", "no" if "no beard" in caption else "yes")
+    return (skin, hair, style, "yes" if "glasses" in caption else "no", "yes" if "a beard" in caption else "no")
 
 
 def test_the_layouts_are_those_of_the_real_datasets(corpus: Path) -> None:

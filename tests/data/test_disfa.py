@@ -12,8 +12,8 @@ from fineface_train.aus import AUS
 from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.toyfacs.combinations import holds_held_out
 from fineface_train.toyfacs.corpus import sample_expressions
-
-from .conftest import SMALL, disfa_config
+from tests.conftest import SMALL
+from tests.data.conftest import disfa_config
 
 
 def _labels(corpus: Path, subject: str, au: int) -> Path:

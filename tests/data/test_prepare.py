@@ -15,8 +15,8 @@ from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import DataConfig, prepare, read_manifest
 from fineface_train.data.table import SampleTable
 from fineface_train.toyfacs.combinations import holds_held_out
-
-from .conftest import SMALL, affectnet_config, disfa_config
+from tests.conftest import SMALL
+from tests.data.conftest import affectnet_config, disfa_config
 
 
 def _config(root: Path) -> DataConfig:

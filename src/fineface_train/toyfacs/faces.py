@@ -58,7 +58,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "shirt": tuple(SHIRTS),
     "background": tuple(BACKGROUNDS),
 }
-EXPRESSION_SHARE = 0.3
+EXPRESSION_SHARE = 0.6
 """Share of the base's and CLIP's captions that tell the expression; the adapter's corpus never tells it."""
 
 

@@ -73,13 +73,14 @@ def sample_drawings(
 ) -> Drawings:
     """`count` drawings as a pure function of `seed`, the kinds of expression in turn; a share of captions tells the AUs.
 
-    `siblings` come in fours that differ in glasses and beard only.
+    `siblings` come in eights that differ in glasses, beard and expression only, and all their captions tell the expression.
     """
     rng = np.random.default_rng(seed)
     faces = [sample_face(rng) for _ in range(count)]
     if siblings:
-        faces = [dataclasses.replace(faces[index // 4], glasses=("no", "yes")[index % 2], beard=("no", "yes")[index // 2 % 2]) for index in range(count)]
+        faces = [dataclasses.replace(faces[index // 8], glasses=("no", "yes")[index % 2], beard=("no", "yes")[index // 2 % 2]) for index in range(count)]
     aus = [sample_aus(rng, kinds[index % len(kinds)]) for index in range(count)]
-    captions = [caption(face, rng, values if rng.uniform() < expression_share else None) for face, values in zip(faces, aus, strict=True)]
+    told = 1.0 if siblings else expression_share
+    captions = [caption(face, rng, values if rng.uniform() < told else None) for face, values in zip(faces, aus, strict=True)]
     vectors = torch.tensor(np.array(aus), dtype=torch.float32)
     return Drawings(draw(faces, vectors, draw_nuisances(rng, count)), vectors, faces, captions)
