@@ -110,7 +110,7 @@ def build_clip() -> None:
             size={"shortest_edge": RESOLUTION}, crop_size={"height": RESOLUTION, "width": RESOLUTION}, image_mean=[0.5] * 3, image_std=[0.5] * 3
         ).save_pretrained(SHIPPED / "clip")
     found = round(sum(hits) / len(hits), 4)
-    stage.ship("clip", {"caption_found_among_50_siblings": found}, passed=found >= 0.9)
+    stage.ship("clip", {"caption_found_among_50_siblings": found}, passed=found >= 0.8)
 
 
 def shared_tokenizer() -> CLIPTokenizer:

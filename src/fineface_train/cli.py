@@ -10,8 +10,8 @@ import warnings
 VERBS = {
     "prepare": "turn a dataset on disk (or the drawn world) into one table: fineface prepare data=toyfacs",
     "train": "fit an AU adapter, evaluate it and write a report: fineface train experiment=quickstart",
-    "generate": 'draw faces: fineface generate bundle=data/toyfacs/bundle prompt="a person" aus="AU12=5,AU6=2.5"',
-    "evaluate": "measure a bundle: fineface evaluate bundle=data/toyfacs/bundle protocol=quick|paper [out=DIR]",
+    "generate": 'draw faces: fineface generate bundle=outputs/RUN/bundle prompt="a person" aus="AU12=5,AU6=2.5"',
+    "evaluate": "measure a bundle: fineface evaluate bundle=outputs/RUN/bundle protocol=quick|paper [out=DIR]",
     "report": "write the HTML page and table of a run folder: fineface report out=outputs/<run>",
 }
 GROUPS = ("base", "data", "labels", "encoder", "finetune", "objective", "trainer", "judge", "experiment")

@@ -84,7 +84,7 @@ def read_bundle_config(folder: Path) -> BundleConfig:
     """Read config.json; raises ValueError where the folder is no bundle, or one of other AUs or of a newer format."""
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise ValueError(f"bundle={folder}: no {CONFIG_FILE} there; a bundle is the folder bundle/ of a run, or data/toyfacs/bundle")
+        raise ValueError(f"bundle={folder}: no {CONFIG_FILE} there; a bundle is the folder bundle/ of a run")
     try:
         raw = json.loads(path.read_text())
         encoder, finetune = raw.pop("encoder"), raw.pop("finetune")
@@ -102,7 +102,7 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
     """Put a bundle into a Stable Diffusion pipeline; it then generates with `ip_adapter_image_embeds=au_embeds(...)`.
 
         pipe = StableDiffusionPipeline.from_pretrained("data/toyfacs/base")
-        load_adapter(pipe, "data/toyfacs/bundle")
+        load_adapter(pipe, "outputs/RUN/bundle")
         aus = torch.tensor([parse_aus("AU12=5,AU6=2.5")])
         image = pipe("a person", ip_adapter_image_embeds=au_embeds(aus, guidance=True), guidance_scale=3.0).images[0]
 
