@@ -279,7 +279,7 @@ def build_base() -> None:
 def build_bundle() -> None:
     """The shipped adapter: `fineface train experiment=toyfacs`, resumed or found finished, and its bundle copied here."""
     command = [*("-m", "fineface_train", "train", "experiment=toyfacs")]
-    output = subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True).stdout
+    output = subprocess.run([sys.executable, *command], check=True, stdout=subprocess.PIPE, text=True).stdout
     run = Path(next(line.removeprefix("run: ") for line in output.splitlines() if line.startswith("run: ")))
     metrics, finished = (json.loads((run / name).read_text()) for name in ("metrics.json", "finished.json"))
     measured = {key: metrics["individual"][key]["value"] for key in ("slope", "au_mse_active", "au_mse_mean", "rank_correlation", "clip_i")}

@@ -1,7 +1,6 @@
 """`state/`: what a run needs to go on. Written beside its place, synced, and moved there whole."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fineface_train.files import sync_folder
+
 
 def save_state(folder: Path, step: int, trainable: dict[str, nn.Parameter], averages: dict[str, Tensor] | None, optimiser: torch.optim.Optimizer) -> None:
-    """Write trainables, their averages and the optimiser's state as of `step` finished steps into `folder`/step_..., and point to it."""
+    """Write trainables, their averages and the optimiser's state as of `step` finished steps into `folder`/step_..., and remove older ones."""
     name = f"step_{step:08d}"
     partial = folder / f"{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -22,9 +23,7 @@ def save_state(folder: Path, step: int, trainable: dict[str, nn.Parameter], aver
         save_file({key: value.cpu().contiguous() for key, value in averages.items()}, partial / "averages.safetensors")
     torch.save(optimiser.state_dict(), partial / "optimiser.pt")
     (partial / "progress.json").write_text(json.dumps({"step": step}) + "\n")
-    for path in partial.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    sync_folder(partial)
     shutil.rmtree(folder / name, ignore_errors=True)
     partial.rename(folder / name)
     for older in sorted(folder.glob("step_????????"))[:-1]:

@@ -31,6 +31,13 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+def sync_folder(folder: Path) -> None:
+    """Force the files of `folder` to disk, so that a rename that follows never exposes half-written ones."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
 def write_json(path: Path, value: Any) -> Path:
     """`write_text` of indented JSON; refuses not-a-number, which JSON has not."""
     return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

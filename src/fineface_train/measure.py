@@ -1,6 +1,5 @@
 """From a bundle to numbers and a page: what `evaluate`, `report` and the end of `train` share."""
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -61,7 +60,7 @@ def _made_by(config: Config, generator: PipelineGenerator, bundle: Path) -> str:
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(bundle.iterdir()) if path.suffix in (".safetensors", ".json")}
     parts = {name: fingerprint(getattr(generator.pipe, name)) for name in ("unet", "vae", "text_encoder")}
     scheduler = {key: str(value) for key, value in sorted(generator.pipe.scheduler.config.items())}
-    return json.dumps([files, parts, scheduler, plain(dataclasses.asdict(config.sampling)), config.base.resolution, config.scale])
+    return json.dumps([files, parts, scheduler, plain(config.sampling), config.base.resolution, config.scale])
 
 
 def evaluation_folder(config: Config, bundle: Path) -> Path:

@@ -10,7 +10,7 @@ import datetime
 import enum
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -115,6 +115,12 @@ def weight_dtype(config: TrainerConfig, accelerator: Accelerator) -> torch.dtype
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
 
 
+def assign(trainable: dict[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    """Copy `values` into the parameters of the same names."""
+    for name, parameter in trainable.items():
+        parameter.data.copy_(values[name])
+
+
 @contextlib.contextmanager
 def averaged(trainable: dict[str, nn.Parameter], averages: dict[str, Tensor] | None) -> Iterator[None]:
     """Inside, the trainables hold their averages (if there are any)."""
@@ -123,12 +129,10 @@ def averaged(trainable: dict[str, nn.Parameter], averages: dict[str, Tensor] | N
         return
     kept = {name: parameter.detach().clone() for name, parameter in trainable.items()}
     try:
-        for name, parameter in trainable.items():
-            parameter.data.copy_(averages[name])
+        assign(trainable, averages)
         yield
     finally:
-        for name, parameter in trainable.items():
-            parameter.data.copy_(kept[name])
+        assign(trainable, kept)
 
 
 def fit(
@@ -200,8 +204,7 @@ def fit(
     accelerator.wait_for_everyone()
     model.eval()
     if averages is not None:
-        for name, parameter in trainable.items():
-            parameter.data.copy_(averages[name])
+        assign(trainable, averages)
 
 
 def _one_step(

@@ -19,7 +19,7 @@ from fineface_train.data.examples import ExampleDataset, ShareOfBatches
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare, read_manifest
 from fineface_train.data.table import SampleTable
-from fineface_train.evaluation.judges import JudgeKind, load_judges
+from fineface_train.evaluation.judges import JudgeKind, find_judges
 from fineface_train.files import plain, write_json, write_text
 from fineface_train.measure import evaluation_prompts, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import AuditRow, audit
@@ -44,7 +44,7 @@ def train(config: Config) -> Path:
     accelerator = make_accelerator(config.trainer)
     ShareOfBatches(range(0), config.trainer.batch_size, config.trainer.accumulation, accelerator.process_index, accelerator.num_processes)
     if config.evaluation.after_training and config.judge.kind is not JudgeKind.none:
-        load_judges(config.judge)  # what is missing is said now, not after the training
+        find_judges(config.judge)  # what is missing is said now, not after the training
     with accelerator.main_process_first():
         table = prepare(config.data, DATA_SEED)
         pipe = load_base(config.base)

@@ -165,21 +165,32 @@ class Judges:
     fingerprint: str
 
 
-def load_judges(config: JudgeConfig, device: torch.device | str = "cpu") -> Judges:
-    """The configured judges, ready to read. Raises ValueError, naming the key, where a folder holds no such model."""
+def find_judges(config: JudgeConfig) -> dict[str, Path]:
+    """The folders of the configured judges, without loading them. Raises ValueError, naming the key, where one holds no model."""
     if config.kind is JudgeKind.none:
         raise ValueError("judge=none measures nothing; choose a judge, e.g. judge=toyfacs")
     paths = {name: Path(getattr(config, name)) for name in ("one", "two", "attributes", "clip")}
     for name, path in paths.items():
         if not (path / "config.json").is_file():
             raise ValueError(f"judge.{name}: no model in {path}; give a folder with a config.json (scripts/build_toyfacs.py builds them)")
+    for name in ("one", "two"):
+        if _class_name(paths[name]) not in AU_JUDGE_CLASSES:
+            raise ValueError(f"judge.{name}: {paths[name]} holds a {_class_name(paths[name])}; an AU judge is one of {', '.join(AU_JUDGE_CLASSES)}")
+    return paths
+
+
+def _class_name(folder: Path) -> str:
+    """The class of a model that `save_pretrained` wrote."""
+    return str(json.loads((folder / "config.json").read_text()).get("_class_name"))
+
+
+def load_judges(config: JudgeConfig, device: torch.device | str = "cpu") -> Judges:
+    """The configured judges, ready to read. Raises ValueError, naming the key, where a folder holds no such model."""
+    paths = find_judges(config)
     attributes = AttributeJudge(AttributeClassifier.from_pretrained(paths["attributes"]), device)
     au_judges: dict[str, AuJudge] = {}
     for name in ("one", "two"):
-        class_name = json.loads((paths[name] / "config.json").read_text()).get("_class_name")
-        if class_name not in AU_JUDGE_CLASSES:
-            raise ValueError(f"judge.{name}: {paths[name]} holds a {class_name}; an AU judge is one of {', '.join(AU_JUDGE_CLASSES)}")
-        model = AU_JUDGE_CLASSES[class_name].from_pretrained(paths[name])
+        model = AU_JUDGE_CLASSES[_class_name(paths[name])].from_pretrained(paths[name])
         au_judges[f"judge_{name}"] = ToyFacsJudge(model, attributes, config.face_threshold, device)
     return Judges(au_judges, ClipImageScorer.load(config.clip, device), attributes, _fingerprint(config, list(paths.values())))
 

@@ -8,7 +8,6 @@ README.md                              the model card
 
 import dataclasses
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch import Tensor
 
 import fineface_train
 from fineface_train.aus import AUS
-from fineface_train.files import plain
+from fineface_train.files import plain, sync_folder
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, adapter_modules, au_encoder, install_adapter, install_lora
 from fineface_train.methods.au_diffusion.base import fingerprint
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
@@ -69,9 +68,7 @@ def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) 
         save_file(lora, partial / LORA_FILE, metadata={"format": "pt", "lora_alpha": str(config.finetune.lora_alpha), "rank": str(config.finetune.lora_rank)})
     (partial / CONFIG_FILE).write_text(json.dumps(plain(config), indent=2) + "\n")
     (partial / "README.md").write_text(model_card(config))
-    for path in partial.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    sync_folder(partial)
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
