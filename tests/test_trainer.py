@@ -195,7 +195,7 @@ def test_averages_are_what_the_bundle_gets_and_state_has_both(tmp_path: Path, ma
     assert all(torch.equal(average[name], value) for name, value in model.trainable.items())
     assert any(not torch.equal(raw[name], average[name]) for name in raw)
     assert json.loads((state / "progress.json").read_text()) == {"step": STEPS}
-    assert len(list((tmp_path / "state").iterdir())) == 1
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["step_00000004", "step_00000006"]
     before = copy.deepcopy(dict(model.trainable))
     with averaged(model.trainable, {name: torch.zeros_like(value) for name, value in model.trainable.items()}):
         assert all(value.abs().sum() == 0 for value in model.trainable.values())
@@ -208,6 +208,46 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_examples(tmp_path: Path, 
         next(iter(model.trainable.values())).fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=r"step 1: loss nan.*examples \[0, 1, 2, 3\]"):
         train(tmp_path, make_dataset(), model=model)
+
+
+def test_a_gradient_that_is_not_finite_can_be_left_out_and_counted(tmp_path: Path, make_dataset: MakeDataset) -> None:
+    model = make_model()
+    steps: list[int] = []
+
+    def spoil(gradient: torch.Tensor) -> torch.Tensor:
+        steps.append(len(steps) + 1)
+        return gradient * float("inf") if steps[-1] == 2 else gradient
+
+    name, parameter = next(iter(model.trainable.items()))
+    parameter.register_hook(spoil)
+    _, lines = train(tmp_path, make_dataset(), model=model, steps=3, skip_nonfinite=True)
+    assert [line.get("skipped_steps", 0) for line in lines] == [0, 1, 1]
+    assert torch.isfinite(parameter).all(), name
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "remove", "exchange"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    harm: str, tmp_path: Path, make_dataset: MakeDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, lines = train(tmp_path / "whole", make_dataset(), ema_decay=0.9)
+    train(tmp_path / "cut", make_dataset(), stop_after=5, ema_decay=0.9)
+    state = tmp_path / "cut" / "state"
+    file = state / "step_00000004" / "trainable.safetensors"
+    data = file.read_bytes()
+    if harm == "flip":
+        file.write_bytes(data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
+    elif harm == "truncate":
+        file.write_bytes(data[: len(data) // 2])
+    elif harm == "remove":
+        file.unlink()
+    else:
+        file.write_bytes((state / "step_00000002" / "trainable.safetensors").read_bytes())
+    resumed, rest = train(tmp_path / "cut", make_dataset(), ema_decay=0.9)
+    assert [line["step"] for line in rest] == [3, 4, 5, 6]
+    assert "step_00000004/trainable.safetensors is" in caplog.text
+    assert (state / "step_00000004.damaged").is_dir()
+    assert all(torch.equal(value, resumed.trainable[name]) for name, value in whole.trainable.items())
+    assert [line["loss"] for line in lines[2:]] == [line["loss"] for line in rest]
 
 
 def test_training_lowers_the_loss_on_what_it_saw(tmp_path: Path, make_dataset: MakeDataset) -> None:

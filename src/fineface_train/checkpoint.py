@@ -1,38 +1,56 @@
-"""`state/`: what a run needs to go on. Written beside its place, synced, and moved there whole."""
+"""`state/`: what a run needs to go on. Written beside its place, sealed, and moved there whole; the last two are kept."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fineface_train.files import sync_folder
+from fineface_train.files import damage, seal
+
+logger = logging.getLogger(__name__)
+KEPT = 2
+"""Checkpoints that stay: should the newest turn out damaged, the one before it is there."""
 
 
 def save_state(folder: Path, step: int, trainable: dict[str, nn.Parameter], averages: dict[str, Tensor] | None, optimiser: torch.optim.Optimizer) -> None:
-    """Write trainables, their averages and the optimiser's state as of `step` finished steps into `folder`/step_..., and remove older ones."""
+    """Write trainables, their averages and the optimiser's state as of `step` finished steps into `folder`/step_...; all but the newest `KEPT` go."""
     name = f"step_{step:08d}"
     partial = folder / f"{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file({key: value.detach().cpu().contiguous() for key, value in trainable.items()}, partial / "trainable.safetensors")
-    if averages is not None:
-        save_file({key: value.cpu().contiguous() for key, value in averages.items()}, partial / "averages.safetensors")
-    torch.save(optimiser.state_dict(), partial / "optimiser.pt")
-    (partial / "progress.json").write_text(json.dumps({"step": step}) + "\n")
-    sync_folder(partial)
+    try:
+        partial.mkdir(parents=True)
+        save_file({key: value.detach().cpu().contiguous() for key, value in trainable.items()}, partial / "trainable.safetensors")
+        if averages is not None:
+            save_file({key: value.cpu().contiguous() for key, value in averages.items()}, partial / "averages.safetensors")
+        torch.save(optimiser.state_dict(), partial / "optimiser.pt")
+        (partial / "progress.json").write_text(json.dumps({"step": step}) + "\n")
+        seal(partial)
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch and safetensors have errors of their own for a full disk
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(f"{folder / name} could not be written ({error}); the checkpoint before it is whole: make room and start again") from error
     shutil.rmtree(folder / name, ignore_errors=True)
     partial.rename(folder / name)
-    for older in sorted(folder.glob("step_????????"))[:-1]:
+    for older in sorted(folder.glob("step_????????"))[:-KEPT]:
         shutil.rmtree(older)
 
 
 def latest_state(folder: Path) -> Path | None:
-    """The newest whole checkpoint, or None."""
-    return max(folder.glob("step_????????"), default=None)
+    """The newest checkpoint that is as it was written, or None; a damaged one is named, set aside as *.damaged, and the one before it taken."""
+    for checkpoint in sorted(folder.glob("step_????????"), reverse=True):
+        fault = damage(checkpoint)
+        if fault is None:
+            return checkpoint
+        logger.warning("%s: not used; going back to the checkpoint before it", fault)
+        aside = checkpoint.with_name(checkpoint.name + ".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        checkpoint.rename(aside)
+    return None
 
 
 def load_state(checkpoint: Path, trainable: dict[str, nn.Parameter], averages: dict[str, Tensor] | None, optimiser: torch.optim.Optimizer) -> int:

@@ -3,15 +3,17 @@
 import difflib
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
 
 VERBS = {
     "prepare": "turn a dataset on disk (or the drawn world) into one table: fineface prepare data=toyfacs",
-    "train": "fit an AU adapter, evaluate it and write a report: fineface train experiment=quickstart",
+    "train": "fit an AU adapter, evaluate it and write a report: fineface train experiment=quickstart; -m sweeps: -m encoder=none,res_mlp64 seed=0,1",
     "generate": 'draw faces: fineface generate bundle=outputs/RUN/bundle prompt="a person" aus="AU12=5,AU6=2.5"',
     "evaluate": "measure a bundle: fineface evaluate bundle=outputs/RUN/bundle protocol=quick|paper [out=DIR]",
+    "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor experiment=quickstart",
     "report": "write the HTML page and table of a run folder: fineface report out=outputs/<run>",
 }
 GROUPS = ("base", "data", "labels", "encoder", "finetune", "objective", "trainer", "judge", "experiment")
@@ -36,18 +38,29 @@ def main(arguments: list[str] | None = None) -> int:
     _show_our_log()
     _quieten_libraries()
     try:
+        if {"-m", "--multirun"} & set(overrides):
+            return _sweep(verb, [override for override in overrides if override not in ("-m", "--multirun")])
         from fineface_train import commands, config
 
         getattr(commands, verb)(config.load_config(overrides))
-    except (ValueError, FloatingPointError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         if debug:
             traceback.print_exc()
         print(f"fineface {verb}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"fineface {verb}: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stopped:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"fineface {verb}: {stopped or 'stopped; the same command goes on where it was'}", file=sys.stderr)
+        return 128 + getattr(stopped, "number", signal.SIGINT)
     return 0
+
+
+def _sweep(verb: str, overrides: list[str]) -> int:
+    if verb != "train":
+        raise ValueError(f"-m sweeps over trainings: fineface train -m ...; there is no fineface {verb} -m")
+    from fineface_train.sweep import sweep
+
+    return 1 if sweep(overrides) else 0
 
 
 def _help() -> str:

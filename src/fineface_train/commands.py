@@ -11,13 +11,15 @@ from fineface_train.aus import AU_KEYS, MAX_INTENSITY, format_aus, parse_aus
 from fineface_train.config import Config
 from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
+from fineface_train.doctor import doctor
+from fineface_train.files import locked
 from fineface_train.measure import evaluation_folder, load_generator, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.bundle import read_bundle_config
 from fineface_train.methods.protocol import Request
 from fineface_train.toyfacs.render import to_uint8
 from fineface_train.training import DATA_SEED, train
 
-__all__ = ["evaluate", "generate", "prepare", "report", "train"]
+__all__ = ["doctor", "evaluate", "generate", "prepare", "report", "train"]
 
 
 def prepare(config: Config) -> SampleTable:
@@ -54,8 +56,9 @@ def evaluate(config: Config) -> dict[str, Any]:
     """`fineface evaluate`: generate the protocol's images with a bundle, judge them, write rows, metrics and a report."""
     bundle = _need_bundle(config)
     out = evaluation_folder(config, bundle)
-    metrics = measure_bundle(config, bundle, out)
-    print_report(out)
+    with locked(out):
+        metrics = measure_bundle(config, bundle, out)
+        print_report(out)
     return metrics
 
 

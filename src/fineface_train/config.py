@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from fineface_train.data.cache import ImageTransform
@@ -80,13 +80,27 @@ class Config:
 
 def load_config(overrides: list[str]) -> Config:
     """Compose and validate; raises ValueError that names the key, the value and what is allowed."""
+    register_schema()
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            node = compose("config", overrides=[quoted(override) for override in overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_explain(error)) from error
+    return typed(node)
+
+
+def register_schema() -> None:
+    """Make the dataclasses known to Hydra, as what config.yaml fills in."""
     if not CONFIGS.is_dir():
         raise ValueError(f"no configs in {CONFIGS}: install the project from its checkout with `pip install -e .`")
     ConfigStore.instance().store(name="schema", node=Config)
+
+
+def typed(node: DictConfig) -> Config:
+    """What Hydra composed as validated dataclasses; raises ValueError as `load_config` does."""
     try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            config = OmegaConf.to_object(compose("config", overrides=[_quoted(override) for override in overrides]))
-    except (HydraException, OmegaConfBaseException) as error:
+        config = OmegaConf.to_object(node)
+    except OmegaConfBaseException as error:
         raise ValueError(_explain(error)) from error
     assert isinstance(config, Config)
     config.base.path, config.base.tokenizer = _found(config.base.path), _found(config.base.tokenizer) or ""
@@ -104,7 +118,7 @@ def _found(path: str | None) -> str | None:
     return path
 
 
-def _quoted(override: str) -> str:
+def quoted(override: str) -> str:
     """Free text as Hydra wants it, so that prompt="a man, smiling" and aus="AU12=5,AU6=2.5" need no quotes within quotes."""
     key, equals, value = override.partition("=")
     if key not in TEXT_KEYS or not equals or value in ("", "null") or value[0] in "\"'":

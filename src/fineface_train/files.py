@@ -1,11 +1,17 @@
-"""Small things about files: values as JSON's own types, and writing whole or not at all."""
+"""Small things about files: values as JSON's own types, writing whole or not at all, and knowing damage."""
 
+import contextlib
 import dataclasses
 import enum
+import hashlib
 import json
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 
 def plain(value: Any) -> Any:
@@ -31,11 +37,59 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def sync_folder(folder: Path) -> None:
-    """Force the files of `folder` to disk, so that a rename that follows never exposes half-written ones."""
+@contextlib.contextmanager
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold `folder` for this process; the system lets go of it however the process ends.
+
+    Raises ValueError that names the holder if another process has it, unless told to `wait`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    note, lock = folder / ".lock.json", FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        holder = json.loads(note.read_text()) if note.is_file() else {}
+        who = f"process {holder.get('process', '?')} on {holder.get('host', '?')}"
+        raise ValueError(f"{folder} is in use by {who}; wait for it, stop it, or use another folder (train: run.fresh=true)") from None
+    try:
+        write_json(note, {"process": os.getpid(), "host": socket.gethostname()})
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
+
+
+SEAL = "checksums.json"
+
+
+def seal(folder: Path) -> None:
+    """Write down the SHA-256 of every file in `folder` and force all to disk, so that a rename that follows never exposes half-written ones."""
+    digests = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != SEAL}
+    (folder / SEAL).write_text(json.dumps(digests, indent=2) + "\n")
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a sealed folder, in words that name the file; None if every sealed file is as it was written."""
+    try:
+        digests = json.loads((folder / SEAL).read_text())
+        for name, digest in digests.items():
+            if not (folder / name).is_file():
+                return f"{folder / name} is missing"
+            if _sha256(folder / name) != digest:
+                return f"{folder / name} is not what was written (truncated, changed or exchanged)"
+    except FileNotFoundError:
+        return f"{folder / SEAL} is missing"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{folder / SEAL} cannot be read ({error})"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> Path:

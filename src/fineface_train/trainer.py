@@ -9,14 +9,16 @@ import dataclasses
 import datetime
 import enum
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -54,6 +56,8 @@ class TrainerConfig:
     warmup_steps: int = 0
     max_gradient_norm: float | None = 1.0
     """null turns clipping off; the norm is logged either way."""
+    skip_nonfinite: bool = False
+    """Leave out (and count) a step whose gradient is not finite, instead of stopping the run."""
     precision: Precision = Precision.auto
     gradient_checkpointing: bool = False
     ema_decay: float | None = None
@@ -80,6 +84,35 @@ class TrainerConfig:
             raise ValueError(f"{key}.ema_decay={self.ema_decay}: must lie between 0 and 1, or be null")
         if self.batch_size % self.accumulation:
             raise ValueError(f"{key}.batch_size={self.batch_size} is not a multiple of {key}.accumulation={self.accumulation}")
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the run to end; it has, after a checkpoint."""
+
+    def __init__(self, number: int, step: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}, which is saved; the same command goes on from there")
+        self.number = number
+
+
+class StopSignals:
+    """Inside, SIGTERM and Ctrl-C only leave a note, so that a step is never cut; a second one ends the process as usual."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: object) -> None:
+        self.received = number
+        signal.signal(number, self._before[number])
 
 
 class TrainableModel(Protocol):
@@ -157,13 +190,16 @@ def fit(
         picture: called on the main process, with averaged weights in place, after `sample_every` steps.
     Raises:
         FloatingPointError: loss or gradient is not finite; names the step, the examples and the last checkpoint.
+        Interrupted: SIGTERM or Ctrl-C, on any process; the step it came in is finished and saved.
     """
     trainable = cast(TrainableModel, model).trainable
     averages = {name: parameter.detach().clone() for name, parameter in trainable.items()} if config.ema_decay else None
     optimiser = torch.optim.AdamW(trainable.values(), lr=config.learning_rate, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay)
     wrapped, prepared = accelerator.prepare(model, optimiser)
-    checkpoint = latest_state(folder / "state")
-    done = load_state(checkpoint, trainable, averages, optimiser) if checkpoint else 0
+    found = [latest_state(folder / "state") if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    done = saved = load_state(found[0], trainable, averages, optimiser) if found[0] else 0
     resumed(done)
     sampler = ShareOfBatches(range(done, config.steps), config.batch_size, config.accumulation, accelerator.process_index, accelerator.num_processes)
     batches = iter(example_loader(dataset, sampler, config.workers))
@@ -172,35 +208,47 @@ def fit(
     bar = tqdm(
         range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step", mininterval=1, disable=not accelerator.is_main_process
     )
-    for step in bar:
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(config, step)
-        loss, norm, indices = _one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device)
-        # With fp16 a gradient that overflows is expected now and then: the scaler skips that step and lowers its scale.
-        if not (math.isfinite(loss) and (math.isfinite(norm) or accelerator.mixed_precision == "fp16")):
-            raise FloatingPointError(
-                f"step {step + 1}: loss {loss}, gradient norm {norm}; examples {indices}; last good checkpoint: {latest_state(folder / 'state')}"
-            )
-        if averages is not None:
-            decay = min(config.ema_decay or 0.0, (1 + step) / (10 + step))
-            for name, parameter in trainable.items():
-                averages[name].lerp_(parameter.detach(), 1 - decay)
-        done = step + 1
-        if done % log_every == 0 or done == config.steps:
-            now = time.perf_counter()
-            speed = (done - logged_step) * config.batch_size / (now - logged_at)
-            values = {"loss": loss, "learning_rate": learning_rate(config, step), "gradient_norm": norm, "examples_per_second": speed}
-            if accelerator.is_main_process:
-                log(done, values | {"examples": done * config.batch_size, "seconds": now - started})
-            bar.set_postfix(loss=f"{loss:.3f}")
-            logged_at, logged_step = now, done
-        if accelerator.is_main_process and (done % config.checkpoint_every == 0 or done == config.steps):
-            save_state(folder / "state", done, trainable, averages, optimiser)
-        if accelerator.is_main_process and config.sample_every and (done == config.steps or done % config.sample_every == 0):
-            with averaged(trainable, averages):
-                model.eval()
-                picture(done)
-                model.train()
+    skipped = 0
+    with StopSignals() as stop:
+        for step in bar:
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(config, step)
+            loss, norm, signalled, indices = _one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device, stop)
+            skipped += not math.isfinite(norm)
+            # With fp16 a gradient that overflows is expected now and then: the scaler skips that step and lowers its scale.
+            allowed = config.skip_nonfinite or accelerator.mixed_precision == "fp16"
+            if (not math.isfinite(norm) and not allowed) or (not math.isfinite(loss) and not config.skip_nonfinite):
+                raise FloatingPointError(
+                    f"step {step + 1}: loss {loss}, gradient norm {norm}; examples {indices}; last good checkpoint: step {saved} in {folder / 'state'}"
+                )
+            if averages is not None:
+                decay = min(config.ema_decay or 0.0, (1 + step) / (10 + step))
+                for name, parameter in trainable.items():
+                    averages[name].lerp_(parameter.detach(), 1 - decay)
+            done = step + 1
+            if done % log_every == 0 or done == config.steps:
+                now = time.perf_counter()
+                speed = (done - logged_step) * config.batch_size / (now - logged_at)
+                values = {"loss": loss, "learning_rate": learning_rate(config, step), "gradient_norm": norm, "examples_per_second": speed}
+                if skipped:
+                    values["skipped_steps"] = skipped
+                if accelerator.is_main_process:
+                    log(done, values | {"examples": done * config.batch_size, "seconds": now - started})
+                bar.set_postfix(loss=f"{loss:.3f}")
+                logged_at, logged_step = now, done
+            if done % config.checkpoint_every == 0 or done == config.steps or signalled:
+                if accelerator.is_main_process:
+                    save_state(folder / "state", done, trainable, averages, optimiser)
+                saved = done
+            if signalled and done < config.steps:
+                bar.close()
+                accelerator.wait_for_everyone()
+                raise Interrupted(signalled, done)
+            if accelerator.is_main_process and config.sample_every and (done == config.steps or done % config.sample_every == 0):
+                with averaged(trainable, averages):
+                    model.eval()
+                    picture(done)
+                    model.train()
     accelerator.wait_for_everyone()
     model.eval()
     if averages is not None:
@@ -215,8 +263,9 @@ def _one_step(
     config: TrainerConfig,
     trainable: dict[str, nn.Parameter],
     to_device: Callable[[Any], Any],
-) -> tuple[float, float, list[int]]:
-    """One optimiser step over all its micro-batches: the loss over all processes, the gradient norm before clipping, own example ids."""
+    stop: StopSignals,
+) -> tuple[float, float, int, list[int]]:
+    """One optimiser step over all its micro-batches: loss over all processes, gradient norm before clipping, a signal that any got, own example ids."""
     total, norm, indices = torch.zeros((), device=accelerator.device, dtype=torch.float64), torch.zeros(()), []
     for _ in range(config.accumulation):
         batch = next(batches)
@@ -228,6 +277,9 @@ def _one_step(
             if accelerator.sync_gradients:
                 limit = math.inf if config.max_gradient_norm is None else config.max_gradient_norm
                 norm = accelerator.clip_grad_norm_(trainable.values(), limit)
+                if config.skip_nonfinite and not math.isfinite(float(norm)):
+                    optimiser.zero_grad()
             optimiser.step()
             optimiser.zero_grad()
-    return float(accelerator.reduce(total, "mean")), float(norm), indices
+    everywhere = accelerator.gather(torch.stack([total, torch.full_like(total, stop.received)])[None])
+    return float(everywhere[:, 0].mean()), float(norm), int(everywhere[:, 1].max()), indices

@@ -1,7 +1,9 @@
 """The train verb, top to bottom: data, base, caches, model, loop, bundle, then evaluation and report."""
 
+import contextlib
 import dataclasses
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare, read_manifest
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges import JudgeKind, find_judges
-from fineface_train.files import plain, write_json, write_text
+from fineface_train.files import locked, plain, write_json, write_text
 from fineface_train.measure import evaluation_prompts, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import AuditRow, audit
 from fineface_train.methods.au_diffusion.base import fingerprint, load_base
@@ -50,15 +52,16 @@ def train(config: Config) -> Path:
         pipe = load_base(config.base)
     hashes = {name: fingerprint(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
     folder = _run_folder(config, accelerator, table, pipe, hashes)
-    if is_finished(folder):
-        accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.")
-    else:
-        _fit(config, accelerator, table, pipe, hashes, folder)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        if config.evaluation.after_training and not (folder / "report.html").is_file():
-            _measure(config, folder)
-        print(f"run: {folder}", flush=True)
+    with _alone(accelerator, folder):
+        if is_finished(folder):
+            accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.")
+        else:
+            _fit(config, accelerator, table, pipe, hashes, folder)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            if config.evaluation.after_training and not (folder / "report.html").is_file():
+                _measure(config, folder)
+            print(f"run: {folder}", flush=True)
     accelerator.end_training()
     return folder
 
@@ -78,6 +81,23 @@ def _run_folder(config: Config, accelerator: Accelerator, table: SampleTable, pi
     if accelerator.is_main_process and not (chosen[0] / "config.yaml").exists():
         write_text(chosen[0] / "config.yaml", to_yaml(config))
     return chosen[0]
+
+
+@contextlib.contextmanager
+def _alone(accelerator: Accelerator, folder: Path) -> Iterator[None]:
+    """The first process locks the run folder for all; all are told if another run has it."""
+    with contextlib.ExitStack() as stack:
+        refused: list[str | None] = [None]
+        if accelerator.is_main_process:
+            try:
+                stack.enter_context(locked(folder))
+            except ValueError as error:
+                refused = [str(error)]
+        if accelerator.num_processes > 1:
+            broadcast_object_list(refused)
+        if refused[0]:
+            raise ValueError(refused[0])
+        yield
 
 
 def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: StableDiffusionPipeline, hashes: dict[str, str], folder: Path) -> None:

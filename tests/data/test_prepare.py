@@ -40,7 +40,7 @@ def test_both_sources_in_one_table_with_a_manifest(tmp_path: Path) -> None:
     assert manifest["table"]["fingerprint"] == table.fingerprint() == SampleTable.read(tmp_path / "toy" / "table.parquet").fingerprint()
     assert manifest["sources"]["affectnet"]["dropped: HasFace is false"] == 1
     assert manifest["sources"] == table.counts
-    assert sorted(path.name for path in (tmp_path / "toy").iterdir()) == ["corpus", "manifest.json", "table.parquet"]
+    assert sorted(path.name for path in (tmp_path / "toy").glob("[!.]*")) == ["corpus", "manifest.json", "table.parquet"]
     active = table.aus() > 0
     alone = active & (active.sum(axis=1, keepdims=True) == 1)
     assert alone.mean(axis=0).min() >= 0.02

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from fineface_train.files import seal
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, au_embeds, install_adapter, install_lora, mark_trainable
 from fineface_train.methods.au_diffusion.base import fingerprint
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, load_adapter, read_bundle_config, save_bundle
@@ -124,13 +125,14 @@ def damage(folder: Path, kind: str) -> None:
         if kind == "other rank":
             values["finetune"]["lora_rank"] = 8
         config.write_text(json.dumps(values))
+        seal(folder)  # whole, but not of this world
 
 
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
         ("no folder", "no config.json there"),
-        ("truncated", "adapter.safetensors is damaged"),
+        ("truncated", "adapter.safetensors is not what was written"),
         ("missing lora", "pytorch_lora_weights.safetensors is missing"),
         ("other AUs", "trained for AUs"),
         ("newer", "newer than this program"),

@@ -2,12 +2,14 @@
 
 A cache is named by a hash of what it was computed from (images, transform, model weights), so it is found again when
 all of that is the same and not when any of it changed (weights are known by
-a sample of their values, see `base.fingerprint`). It is written to a temporary folder and then renamed.
+a sample of their values, see `base.fingerprint`). It is written to a temporary folder, sealed with checksums and then
+renamed; the first process checks them before it trusts a cache, and builds a damaged one again.
 """
 
-import contextlib
 import enum
 import hashlib
+import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fineface_train.data.table import SampleTable
+from fineface_train.files import damage, locked, seal
+
+logger = logging.getLogger(__name__)
 
 
 class ImageTransform(enum.Enum):
@@ -36,7 +41,7 @@ def load_image(path: str, resolution: int, transform: ImageTransform) -> np.ndar
         with Image.open(path) as file:
             image = file.convert("RGB")
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+        raise ValueError(f"{path}: cannot be read as an image ({error}); mend or remove it, or prepare with data.skip_broken=true") from error
     if transform is ImageTransform.crop and image.width != image.height:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -79,14 +84,14 @@ class TextCache:
 def latent_cache(
     table: SampleTable, vae: AutoencoderKL, vae_hash: str, root: Path, resolution: int, transform: ImageTransform, *, batch_size: int = 32, quiet: bool = False
 ) -> LatentCache:
-    """Find or build the posteriors of all images of `table` under `root`."""
+    """Find or build the posteriors of all images of `table` under `root`; `quiet` processes trust what the first one checked."""
     stamps = [f"{path}|{stat.st_size}|{stat.st_mtime_ns}" for path in table.frame["image"] for stat in [os.stat(path)]]
     key = _hash(vae_hash, str(resolution), transform.value, *stamps)
     side = resolution // 2 ** (len(vae.config.block_out_channels) - 1)
     shape = (len(table), vae.config.latent_channels, side, side)
 
     def build(folder: Path) -> None:
-        mean, std = (np.lib.format.open_memmap(folder / f"{part}.npy", mode="w+", dtype=np.float32, shape=shape) for part in ("mean", "std"))
+        mean, std = (_new_array(folder / f"{part}.npy", shape) for part in ("mean", "std"))
         paths = table.frame["image"].tolist()
         for chosen, images in _batches(paths, batch_size, lambda path: load_image(path, resolution, transform), "encoding images", quiet):
             with torch.no_grad():
@@ -95,7 +100,7 @@ def latent_cache(
         mean.flush()
         std.flush()
 
-    return LatentCache(_find_or_build(root / f"latents-{key}", build))
+    return LatentCache(_find_or_build(root / f"latents-{key}", build, check=not quiet))
 
 
 def text_cache(table: SampleTable, pipe: StableDiffusionPipeline, text_hash: str, root: Path, *, batch_size: int = 128, quiet: bool = False) -> TextCache:
@@ -106,7 +111,7 @@ def text_cache(table: SampleTable, pipe: StableDiffusionPipeline, text_hash: str
 
     def build(folder: Path) -> None:
         tokens, width = pipe.tokenizer.model_max_length, pipe.text_encoder.config.hidden_size
-        out = np.lib.format.open_memmap(folder / "embeddings.npy", mode="w+", dtype=np.float32, shape=(len(unique), tokens, width))
+        out = _new_array(folder / "embeddings.npy", (len(unique), tokens, width))
         for start in tqdm(range(0, len(unique), batch_size), desc="encoding captions", mininterval=1, disable=quiet):
             part = unique[start : start + batch_size]
             ids = pipe.tokenizer(part, padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -116,7 +121,18 @@ def text_cache(table: SampleTable, pipe: StableDiffusionPipeline, text_hash: str
         np.save(folder / "entry.npy", np.array([place[caption] for caption in captions], dtype=np.int64))
 
     vocabulary = str(sorted(pipe.tokenizer.get_vocab().items()))
-    return TextCache(_find_or_build(root / f"text-{_hash(text_hash, vocabulary, *captions)}", build))
+    return TextCache(_find_or_build(root / f"text-{_hash(text_hash, vocabulary, *captions)}", build, check=not quiet))
+
+
+def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A float32 array on disk, all of its room taken at once: a mapped page that finds the disk full would kill the process."""
+    size, free = 4 * math.prod(shape), shutil.disk_usage(path.parent).free
+    if size > free:
+        raise OSError(f"{path.parent}: a cache of {size / 1e9:.2f} GB does not fit, {free / 1e9:.2f} GB are free; make room or set data.root to another disk")
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _batches(paths: list[str], size: int, load: Callable[[str], np.ndarray], title: str, quiet: bool) -> Iterator[tuple[slice, Tensor]]:
@@ -128,17 +144,20 @@ def _batches(paths: list[str], size: int, load: Callable[[str], np.ndarray], tit
     bar.close()
 
 
-def _find_or_build(folder: Path, build: Callable[[Path], None]) -> Path:
-    if not folder.exists():
-        partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-        partial.mkdir(parents=True)
-        try:
-            build(partial)
-            with contextlib.suppress(OSError):  # another run may have finished the same cache meanwhile
-                partial.rename(folder)
-            assert folder.exists()
-        finally:
+def _find_or_build(folder: Path, build: Callable[[Path], None], *, check: bool) -> Path:
+    """`folder`, built if it is missing or (told by `check`) no longer what was written; runs that want the same wait for each other."""
+    with locked(folder.parent, wait=True):
+        fault = damage(folder) if check and folder.exists() else None
+        if fault:
+            logger.warning("%s: building this cache again", fault)
+            shutil.rmtree(folder)
+        if not folder.exists():
+            partial = folder.with_name(f"{folder.name}.partial")
             shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            build(partial)
+            seal(partial)
+            partial.rename(folder)
     return folder
 
 

@@ -185,8 +185,11 @@ def _join_captions(frames: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def _size(path: str) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
 
 
 def _keep(frames: pd.DataFrame, kept: np.ndarray) -> tuple[pd.DataFrame, int]:

@@ -8,11 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
 from fineface_train.data import affectnet, disfa
 from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
 from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.data.table import SampleTable
-from fineface_train.files import plain, write_json
+from fineface_train.files import locked, plain, write_json
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
@@ -34,6 +38,8 @@ class DataConfig:
     affectnet: AffectNetConfig | None = None
     rarity_weighting: float = 0.0
     """Power of the mean inverse frequency of a row's active AUs in its chance to be drawn; 0 draws uniformly."""
+    skip_broken: bool = False
+    """Decode every image while preparing, and drop and count those that cannot be read; else the first one met is an error."""
 
     def validate(self, key: str) -> None:
         if not self.name:
@@ -60,6 +66,11 @@ def prepare(config: DataConfig, seed: int, *, progress: bool = True) -> SampleTa
 
     Does nothing but read the table, and says so, when config, seed, corpus and input files are those of the manifest that lies there.
     """
+    with locked(Path(config.root).absolute(), wait=True):
+        return _prepare(config, seed, progress)
+
+
+def _prepare(config: DataConfig, seed: int, progress: bool) -> SampleTable:
     root = Path(config.root).absolute()
     corpus = _ensure_corpus(config.toyfacs, root / CORPUS, progress)
     identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
@@ -71,7 +82,7 @@ def prepare(config: DataConfig, seed: int, *, progress: bool = True) -> SampleTa
             return dataclasses.replace(table, counts=manifest["sources"])
         logger.info("data %s: config, table or input files changed, preparing again", config.name)
     start = time.monotonic()
-    table = _read_sources(config, seed)
+    table = _read_sources(config, seed, progress)
     # The manifest vouches for the table, so it goes first and comes back last.
     (root / MANIFEST).unlink(missing_ok=True)
     table.write(root / TABLE)
@@ -101,13 +112,37 @@ def _ensure_corpus(config: CorpusConfig | None, folder: Path, progress: bool) ->
     return stamp
 
 
-def _read_sources(config: DataConfig, seed: int) -> SampleTable:
+def _read_sources(config: DataConfig, seed: int, progress: bool) -> SampleTable:
     tables = []
     if config.disfa is not None:
         tables.append(read_disfa(config.disfa, seed))
     if config.affectnet is not None:
         tables.append(read_affectnet(config.affectnet, seed))
-    return SampleTable.concatenate(tables)
+    table = SampleTable.concatenate(tables)
+    return _without_broken_images(table, progress) if config.skip_broken else table
+
+
+def _without_broken_images(table: SampleTable, progress: bool) -> SampleTable:
+    """Only the rows whose image decodes; each source's counts tell how many went."""
+    paths = tqdm(table.frame["image"], desc="decoding images", unit="image", mininterval=1, disable=not progress)
+    faults = [_fault(path) for path in paths]
+    broken = np.array([fault is not None for fault in faults])
+    counts = {source: dict(numbers) for source, numbers in table.counts.items()}
+    for source in counts:
+        gone = int((broken & (table.frame["source"] == source).to_numpy()).sum())
+        counts[source] |= {"dropped: image cannot be read": gone, "kept": counts[source]["kept"] - gone}
+    for fault in [fault for fault in faults if fault is not None][:10]:
+        logger.warning("skipped: %s", fault)
+    return SampleTable(table.frame[~broken].reset_index(drop=True), counts)
+
+
+def _fault(path: str) -> str | None:
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except OSError as error:
+        return f"{path} ({error})"
+    return None
 
 
 def _inputs(config: DataConfig) -> str:

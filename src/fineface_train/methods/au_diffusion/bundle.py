@@ -4,6 +4,7 @@ adapter.safetensors                    image_proj.* (the AU encoder) and ip_adap
 pytorch_lora_weights.safetensors       unet.*.lora_{A,B}.weight, as diffusers writes them (absent without LoRA)
 config.json                            encoder, AU order, LoRA rank and alpha, adapter scale, base and its fingerprints
 README.md                              the model card
+checksums.json                         SHA-256 of the others
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from torch import Tensor
 
 import fineface_train
 from fineface_train.aus import AUS
-from fineface_train.files import plain, sync_folder
+from fineface_train.files import damage, plain, seal
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, adapter_modules, au_encoder, install_adapter, install_lora
 from fineface_train.methods.au_diffusion.base import fingerprint
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
@@ -68,7 +69,7 @@ def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) 
         save_file(lora, partial / LORA_FILE, metadata={"format": "pt", "lora_alpha": str(config.finetune.lora_alpha), "rank": str(config.finetune.lora_rank)})
     (partial / CONFIG_FILE).write_text(json.dumps(plain(config), indent=2) + "\n")
     (partial / "README.md").write_text(model_card(config))
-    sync_folder(partial)
+    seal(partial)
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -112,6 +113,9 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
     """
     folder = Path(folder)
     config = read_bundle_config(folder)
+    fault = damage(folder)
+    if fault:
+        raise ValueError(f"bundle={folder} is refused: {fault}; copy it again or train anew")
     unet = pipe.unet
     if unet.config.cross_attention_dim != config.cross_attention_dim:
         raise ValueError(
@@ -124,8 +128,8 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
             f"bundle={folder} was trained on {config.base_name}, whose weights differ from this pipeline's; choose that base "
             f"(base={config.base_name}), or accept another of its shape with any_base=true, in Python load_adapter(..., any_base=True)"
         )
-    adapter = _load_tensors(folder / ADAPTER_FILE)
-    lora = _load_tensors(folder / LORA_FILE) if config.finetune.lora_rank else {}
+    adapter = load_file(folder / ADAPTER_FILE)
+    lora = load_file(folder / LORA_FILE) if config.finetune.lora_rank else {}
     install_adapter(unet, config.encoder, config.finetune.adapter_scale)
     target = adapter_tensors(unet)
     _check(adapter, target, folder / ADAPTER_FILE)
@@ -138,15 +142,6 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
     unet.requires_grad_(False)
     unet.to(unet.dtype)
     return config
-
-
-def _load_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing: the bundle is incomplete; copy it again or train anew")
-    try:
-        return load_file(path)
-    except Exception as error:  # safetensors raises its own error type for truncated and damaged files
-        raise ValueError(f"{path} is damaged ({error}); copy it again or train anew") from error
 
 
 def _check(found: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:

@@ -1,0 +1,201 @@
+"""`fineface doctor`: what this machine has, what the config would need, and everything that is missing or wrong, without training."""
+
+import functools
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+from fineface_train.aus import AU_COUNT
+from fineface_train.config import Config
+from fineface_train.data import affectnet, disfa
+from fineface_train.data.examples import Batch, ShareOfBatches
+from fineface_train.data.prepare import TABLE
+from fineface_train.data.table import SampleTable
+from fineface_train.evaluation.judges import JudgeKind, find_judges
+from fineface_train.methods.au_diffusion.adapter import audit
+from fineface_train.methods.au_diffusion.base import load_base
+from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
+from fineface_train.runs import PACKAGES
+from fineface_train.trainer import Precision, make_accelerator, weight_dtype
+from fineface_train.training import audit_table
+
+STEPS_TIMED = 3
+GB = 1e9
+
+
+def doctor(config: Config) -> None:
+    """Print the report; raises ValueError at its end if anything is missing or wrong, with all of it on its own lines."""
+    accelerator = make_accelerator(config.trainer)
+    _machine(config, accelerator)
+    faults = _faults(config, accelerator)
+    pipe = None
+    try:
+        pipe = load_base(config.base)
+    except ValueError as error:
+        faults.append(str(error))
+    if pipe is not None:
+        _needs(config, accelerator, pipe)
+    if faults:
+        raise ValueError(
+            f"{len(faults)} thing{'s' if len(faults) > 1 else ''} to mend before this can train:\n" + "\n".join(f"  - {fault}" for fault in faults)
+        )
+    print("nothing is missing")
+
+
+def _machine(config: Config, accelerator: Accelerator) -> None:
+    """Devices, precision, versions, memory and disk."""
+    print("this machine")
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    print(f"  device      {accelerator.device}" + (f": {len(names)} x {names[0]}" if names else f": {os.cpu_count()} cores, {torch.get_num_threads()} threads"))
+    print(f"  processes   {accelerator.num_processes}")
+    print(
+        f"  precision   {accelerator.mixed_precision if accelerator.mixed_precision != 'no' else 'fp32'} (trainer.precision={config.trainer.precision.value})"
+    )
+    print(f"  memory      {_memory(accelerator) / GB:.1f} GB")
+    for key, folder in (("run.root", config.run.root), ("data.root", config.data.root)):
+        print(f"  disk        {shutil.disk_usage(_existing(Path(folder))).free / GB:.1f} GB free for {key}={folder}")
+    print(f"  versions    python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES))
+
+
+def _memory(accelerator: Accelerator) -> int:
+    if accelerator.device.type == "cuda":
+        return torch.cuda.get_device_properties(accelerator.device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest parent that is there."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _faults(config: Config, accelerator: Accelerator) -> list[str]:
+    """Everything that can be seen to be missing or wrong, the base excepted."""
+    faults: list[str] = []
+
+    def check(action: Callable[[], object]) -> None:
+        try:
+            action()
+        except (ValueError, OSError) as error:
+            faults.append(str(error))
+
+    trainer = config.trainer
+    check(lambda: ShareOfBatches(range(0), trainer.batch_size, trainer.accumulation, accelerator.process_index, accelerator.num_processes))
+    if config.data.toyfacs is None:  # else the corpus is drawn
+        for reader, source in ((disfa, config.data.disfa), (affectnet, config.data.affectnet)):
+            if source is not None:
+                check(functools.partial(reader.input_files, source))
+    if config.judge.kind is not JudgeKind.none and config.evaluation.after_training:
+        check(lambda: find_judges(config.judge))
+    for key, folder in (("run.root", Path(config.run.root)), ("data.root", Path(config.data.root))):
+        if not os.access(_existing(folder), os.W_OK):
+            faults.append(f"{key}={folder}: {_existing(folder)} cannot be written to")
+    return faults
+
+
+def _needs(config: Config, accelerator: Accelerator, pipe: StableDiffusionPipeline) -> None:
+    """Parameters by part, memory, disk, steps and time of the configured run, from a few real steps on made-up examples."""
+    trainer = config.trainer
+    latent = (pipe.unet.config.in_channels, *(2 * [config.base.resolution // pipe.vae_scale_factor]))
+    tokens, width = pipe.tokenizer.model_max_length, pipe.unet.config.cross_attention_dim
+    pipe.to(accelerator.device, weight_dtype(trainer, accelerator))
+    model = AUDiffusion(pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=trainer.gradient_checkpointing).to(
+        accelerator.device
+    )
+    dtype = torch.float64 if trainer.precision is Precision.fp64 else torch.float32
+    model.to(dtype) if dtype == torch.float64 else None
+    print("\nwhat this config needs")
+    print(audit_table(audit(pipe.unet, {"text encoder": pipe.text_encoder, "VAE": pipe.vae})))
+
+    micro = max(1, trainer.batch_size // (trainer.accumulation * accelerator.num_processes))
+    batch = batch_to(_made_up(micro, latent, tokens, width, model.objective.timesteps), accelerator.device, dtype)
+    trainable = sum(parameter.numel() * parameter.element_size() for parameter in model.trainable.values())
+    frozen = sum(p.numel() * p.element_size() for part in (pipe.unet, pipe.vae, pipe.text_encoder) for p in part.parameters()) - trainable
+    averages = trainable if trainer.ema_decay else 0
+    saved, seconds = _try(model, batch, accelerator)
+    total = frozen + 4 * trainable + averages + saved
+    parts = {
+        "frozen weights": frozen,
+        "trainables with gradients and Adam's two moments": 4 * trainable,
+        "averages": averages,
+        f"activations kept for the backward pass of {micro} examples": saved,
+    }
+    print(f"memory        {total / GB:.2f} GB a process, and the allocator's and the libraries' own on top:")
+    print("\n".join(f"              {size / GB:8.2f} GB {part}" for part, size in parts.items()))
+    _disk(config, latent, tokens, width, trainable)
+    whole = seconds * trainer.accumulation
+    print(f"steps         {trainer.steps:,} of {trainer.batch_size} examples, {trainer.steps * trainer.batch_size:,} in all")
+    print(f"time          {_duration(whole * trainer.steps)} of training at {whole:.2f} s a step (the fastest of {STEPS_TIMED} on made-up examples);")
+    print("              data, caches, pictures and evaluation come on top")
+
+
+def _made_up(count: int, latent: tuple[int, ...], tokens: int, width: int, timesteps: int) -> Batch:
+    """Random examples of the right shapes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    index = torch.arange(count)
+    return Batch(
+        index=index,
+        row=index,
+        aus=5 * torch.rand(count, AU_COUNT, generator=generator),
+        latent_mean=normal(count, *latent),
+        latent_std=normal(count, *latent).abs(),
+        posterior_noise=normal(count, *latent),
+        noise=normal(count, *latent),
+        timesteps=torch.randint(timesteps, (count,), generator=generator),
+        text=normal(count, tokens, width),
+    )
+
+
+def _try(model: AUDiffusion, batch: Batch, accelerator: Accelerator) -> tuple[int, float]:
+    """Bytes that autograd keeps of one forward pass (each storage once, weights not counted), and seconds of the fastest of a few steps."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    optimiser = torch.optim.AdamW(model.trainable.values(), lr=1e-9)
+    times = []
+    for step in range(STEPS_TIMED):
+        started = time.perf_counter()
+        with torch.autograd.graph.saved_tensors_hooks(note if step == 0 else lambda tensor: tensor, lambda tensor: tensor), accelerator.autocast():
+            loss = model(batch)["loss"]
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        loss.item()  # waits for a GPU
+        times.append(time.perf_counter() - started)
+    return sum(kept.values()), min(times)
+
+
+def _disk(config: Config, latent: tuple[int, ...], tokens: int, width: int, trainable: int) -> None:
+    table = Path(config.data.root) / TABLE
+    checkpoints = 2 * trainable * (4 if config.trainer.ema_decay else 3) + trainable
+    if table.is_file():
+        samples = SampleTable.read(table)
+        caches = 4 * (2 * len(samples) * torch.Size(latent).numel() + (samples.frame["caption"].nunique() + 1) * tokens * width)
+        print(f"disk          {caches / GB:.2f} GB of caches for {len(samples):,} samples, {checkpoints / GB:.2f} GB of checkpoints and bundle")
+    else:
+        each = 4 * (2 * torch.Size(latent).numel() + tokens * width)
+        print(f"disk          {each / 1e6:.2f} MB of caches a sample (data.root holds no table yet), {checkpoints / GB:.2f} GB of checkpoints and bundle")
+
+
+def _duration(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {int(seconds % 60)} s"

@@ -1,0 +1,211 @@
+"""What users get wrong: one clear line that names the key or file and the remedy, exit status 2, never a traceback."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fineface_train.aus import AU_COUNT, AU_KEYS, format_aus, parse_aus
+from fineface_train.cli import main
+
+SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
+
+
+def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert f"fineface {arguments[0]}: " in error or error.startswith("fineface: ")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        # Verbs, keys and choices.
+        (["trian"], "no verb 'trian'.*did you mean train"),
+        (["evalute"], "did you mean evaluate"),
+        (["frobnicate"], "there are prepare, train, generate, evaluate, doctor, report"),
+        (["train", "encoder=res_mlp46"], "encoder=res_mlp46: no such choice.*did you mean res_mlp64"),
+        (["train", "base=sd12"], "base=sd12: no such choice; there are sd15, sd15_random, sd21"),
+        (["train", "data=toyfac"], "did you mean toyfacs"),
+        (["train", "labels=finface"], "did you mean fineface"),
+        (["train", "experiment=quick"], "did you mean quickstart"),
+        (["train", "objective=snr"], "objective=snr: no such choice"),
+        (["train", "finetune=lora"], "finetune=lora: no such choice; there are adapter_only"),
+        (["train", "judge=openface"], "judge=openface: no such choice"),
+        (["train", "trainer=fast"], "trainer=fast: no such choice"),
+        (["train", "trainer.step=5"], r"trainer\.step: no such config key; did you mean trainer\.steps"),
+        (["train", "sed=1"], "sed: no such config key; did you mean seed"),
+        (["train", "lables.std=1"], r"lables\.std: no such config key; did you mean labels\.std"),
+        (["train", "encoder.hiden=8"], r"encoder\.hiden: no such config key; did you mean encoder\.hidden"),
+        (["train", "steps"], "steps"),
+        (["train", "trainer.steps=1", "=3"], "=3"),
+        # Types.
+        (["train", "trainer.steps=abc"], r"trainer\.steps: Value 'abc'"),
+        (["train", "trainer.steps=1.5"], r"trainer\.steps: Value '1.5'"),
+        (["train", "trainer.learning_rate=fast"], r"trainer\.learning_rate: Value 'fast'"),
+        (["train", "seed=one"], "seed: Value 'one'"),
+        (["train", "run.fresh=perhaps"], r"run\.fresh: Value 'perhaps'"),
+        (["train", "trainer.betas=0.9"], r"trainer\.betas"),
+        (["train", "encoder.name=foo"], r"encoder\.name: Invalid value 'foo', expected one of"),
+        (["train", "trainer.schedule=linear"], r"trainer\.schedule: Invalid value 'linear', expected one of"),
+        (["train", "trainer.precision=int8"], r"trainer\.precision: Invalid value 'int8', expected one of"),
+        (["train", "image_transform=stretch"], "image_transform: Invalid value 'stretch', expected one of"),
+        (["evaluate", "protocol=slow"], "protocol.*expected one of"),
+        # Ranges.
+        (["train", "trainer.steps=0"], r"trainer\.steps=0: must be at least 1"),
+        (["train", "trainer.steps=-5"], r"trainer\.steps=-5: must be at least 1"),
+        (["train", "trainer.batch_size=0"], r"trainer\.batch_size=0: must be at least 1"),
+        (["train", "trainer.learning_rate=0"], r"trainer\.learning_rate=0\.0: must be positive"),
+        (["train", "trainer.learning_rate=nan"], r"trainer\.learning_rate=nan: must be positive"),
+        (["train", "trainer.betas=[0.9,1.5]"], r"trainer\.betas=.*must be two numbers in \[0, 1\)"),
+        (["train", "trainer.betas=[0.9]"], r"trainer\.betas=.*must be two numbers"),
+        (["train", "trainer.ema_decay=1"], r"trainer\.ema_decay=1\.0: must lie between 0 and 1, or be null"),
+        (["train", "trainer.max_gradient_norm=0"], r"trainer\.max_gradient_norm=0\.0: must be positive, or null"),
+        (["train", "trainer.workers=-1"], r"trainer\.workers=-1: must not be negative"),
+        (["train", "trainer.batch_size=5", "trainer.accumulation=2"], "not a multiple"),
+        (["train", "seed=-1"], "seed=-1: must not be negative"),
+        (["train", "labels.std=-1"], r"labels\.std=-1\.0: must lie in 0\.\.5"),
+        (["train", "labels.std=9"], r"labels\.std=9\.0: must lie in 0\.\.5"),
+        (["train", "labels.rounding_probability=2"], r"labels\.rounding_probability=2\.0: must be a probability"),
+        (["train", "conditioning.au_dropout=1.5"], r"conditioning\.au_dropout=1\.5: must be a probability"),
+        (["train", "finetune.lora_rank=-1"], r"finetune\.lora_rank=-1: must be 0 \(no LoRA\) or more"),
+        (["train", "finetune.lora_alpha=0"], r"finetune\.lora_alpha=0\.0: must be positive"),
+        (["train", "objective.gamma=0"], r"objective\.gamma=0\.0: must be positive"),
+        (["train", "base.resolution=63"], r"base\.resolution=63: must be a positive multiple of 8"),
+        (["train", "sampling.steps=0"], r"sampling\.steps=0: must be at least 1"),
+        (["train", "sampling.guidance=0"], r"sampling\.guidance=0\.0: must be at least 1"),
+        (["train", "evaluation.batch_size=0"], r"evaluation\.batch_size=0: must be at least 1"),
+        (["train", "data.rarity_weighting=3"], r"data\.rarity_weighting=3\.0: must lie in 0\.\.2"),
+        (["train", "judge.face_threshold=2"], r"judge\.face_threshold is 2\.0"),
+        (["train", "run.name=a/b"], r"run\.name='a/b': use letters, digits"),
+        # What does not go together.
+        (["train", "base=sd21_random"], "judge=toyfacs reads drawn faces.*choose judge=none"),
+        (["evaluate", "-m", "seed=0,1"], "-m sweeps over trainings"),
+        (["train", "-m", "encoder=none,res_mlp46", "trainer.step=1"], r"trainer\.step: no such config key"),
+        # Missing files.
+        (["train", "base.path=nowhere", *SMALL_DATA], r"base\.path=nowhere: neither a folder here nor"),
+        (["train", "data=disfa"], "DISFA_ROOT"),
+        (["prepare", "data=affectnet"], "AFFECTNET_ROOT"),
+        (["prepare", "data=disfa", "data.disfa.root=nowhere"], r"nowhere.* does not exist; set data\.disfa\.root"),
+        (["train", "judge.one=nowhere"], "nowhere"),
+        (["generate", "prompt=a person", "bundle=nowhere"], "bundle=nowhere: no config.json there"),
+        (["evaluate", "bundle=nowhere"], "bundle=nowhere: no config.json there"),
+        (["report", "out=nowhere"], "out=nowhere: no such folder"),
+        (["generate"], "prompt is empty"),
+        (["generate", "prompt=a person"], "bundle is empty"),
+        (["evaluate"], "bundle is empty"),
+        # AUs.
+        (["generate", "prompt=a person", "aus=AU3=2"], "AU3 is not one of AU1"),
+        (["generate", "prompt=a person", "aus=AU122=2"], "AU122 is not one of.*did you mean AU12"),
+        (["generate", "prompt=a person", "aus=AU12=x"], "cannot read 'AU12=x'"),
+        (["generate", "prompt=a person", "aus=AU12"], "cannot read 'AU12'; write it like AU12=5,AU6=2.5"),
+        (["generate", "prompt=a person", "aus=smile=5"], "cannot read 'smile=5'"),
+        (["generate", "prompt=a person", "aus=AU12=1e999"], "AU12=1e999 is not finite"),
+        (["generate", "prompt=a person", "aus=AU12=1-2"], "'1-2' is not a number"),
+        (["generate", "prompt=a person", "aus=AU12=5,AU12=1"], "given twice"),
+        (["generate", "prompt=a person", "n=0"], "n=0: must be at least 1"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_mistakes_on_the_command_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("DISFA_ROOT", "AFFECTNET_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    if len(arguments) > 1:
+        arguments = [*arguments, f"data.root={tmp_path}", f"run.root={tmp_path}"]
+    assert re.search(message, complaint(arguments, capsys))
+
+
+def _first(folder: Path, pattern: str) -> Path:
+    return sorted(folder.rglob(pattern))[0]
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def _intensity(value: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        path = _first(root / "disfa", "*_au12.txt")
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([f"1,{value}", *lines[1:]]) + "\n")
+
+    return change
+
+
+def _drop_last_label(root: Path) -> None:
+    path = _first(root / "disfa", "*_au12.txt")
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_intensity("7"), r"_au12\.txt, line 1: '1,7': the intensity must lie in 0\.\.5"),
+        (_intensity("-1"), "the intensity must lie in 0..5"),
+        (_intensity("nan"), "the intensity must lie in 0..5"),
+        (_intensity("strong"), "'1,strong': must read frame,intensity"),
+        (_drop_last_label, "the label files disagree on the number of frames"),
+        (lambda root: _first(root / "disfa", "*.png").unlink(), "images, but the labels of .* have 12 frames"),
+        (lambda root: _first(root / "disfa", "*_au12.txt").unlink(), r"_au12\.txt: missing; a subject needs the labels"),
+        (lambda root: _first(root / "disfa", "*_au12.txt").write_text(""), "disagree on the number of frames|holds no frames"),
+        (lambda root: _first(root / "disfa", "*.png").write_bytes(b"not a picture"), "cannot be read as an image"),
+        (lambda root: _first(root / "affectnet", "*.png").unlink(), r"1 of \d+ images are missing, the first is"),
+        (lambda root: _replace(_first(root / "affectnet", "*.csv"), "AU12_rec", "AU12"), "columns missing: AU12_rec"),
+        (lambda root: _first(root / "disfa", "*.csv").unlink(), r"does not exist; set data\.disfa\.root"),
+    ],
+)
+def test_mistakes_in_datasets(change: Callable[[Path], None], message: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(corpus, tmp_path / "corpus")
+    change(tmp_path / "corpus")
+    arguments = ["prepare", "data.toyfacs=null", f"data.root={tmp_path}"]
+    assert re.search(message, complaint(arguments, capsys))
+
+
+def test_broken_images_are_skipped_and_counted_where_that_is_asked_for(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from fineface_train.data.prepare import read_manifest
+
+    shutil.copytree(corpus, tmp_path / "corpus")
+    victim = sorted((tmp_path / "corpus" / "affectnet").rglob("*.png"))[-1]
+    assert main(["prepare", "data.toyfacs=null", f"data.root={tmp_path}"]) == 0
+    names = set(_table(tmp_path)["image"])
+    victim = Path(sorted(name for name in names if "affectnet" in name)[-1])
+    victim.write_bytes(victim.read_bytes()[:200])
+    assert main(["prepare", "data.toyfacs=null", f"data.root={tmp_path}", "data.skip_broken=true"]) == 0
+    assert f"skipped: {victim}" in capsys.readouterr().err
+    assert names - set(_table(tmp_path)["image"]) == {str(victim)}
+    counts = read_manifest(tmp_path)["sources"]["affectnet"]
+    assert counts["dropped: image cannot be read"] == 1
+    assert counts["kept"] == sum("affectnet" in name for name in names) - 1
+
+
+def _table(root: Path):  # noqa: ANN202
+    import pandas as pd
+
+    return pd.read_parquet(root / "table.parquet")
+
+
+@given(st.text(max_size=40))
+def test_any_text_for_aus_parses_or_is_a_value_error(text: str) -> None:
+    try:
+        values = parse_aus(text)
+    except ValueError:
+        return
+    assert len(values) == AU_COUNT
+    assert all(0 <= value <= 5 for value in values)
+
+
+@given(st.dictionaries(st.sampled_from(AU_KEYS), st.floats(0.001, 5).map(lambda value: float(f"{value:g}"))))
+def test_aus_survive_being_written_and_read(wanted: dict[str, float]) -> None:
+    values = [wanted.get(key, 0.0) for key in AU_KEYS]
+    text = format_aus(values)
+    assert parse_aus("" if text == "neutral" else text) == values

@@ -1,0 +1,137 @@
+"""Runs that are stopped, started twice, or find their disk damaged or full: with real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fineface_train.files import damage, locked, seal
+
+REPOSITORY = Path(__file__).parents[1]
+SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
+
+
+def start(root: Path, base: Path, *overrides: str, processes: int = 1) -> subprocess.Popen:
+    """A training on the tiny base, in processes of its own."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
+    command = [
+        *(sys.executable, *launcher, "-m", "fineface_train", "train", f"base.path={base}", "base.resolution=16", f"data.root={root / 'data'}"),
+        *(f"run.root={root / 'runs'}", *SMALL_DATA, "trainer.batch_size=4", "trainer.sample_every=0", "tracking.wandb=false", "tracking.log_every=1"),
+        *("evaluation.after_training=false", *overrides),
+    ]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for_steps(root: Path, process: subprocess.Popen, steps: int) -> Path:
+    """The run folder, once so many steps are logged."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        for path in (root / "runs").glob("*/metrics.jsonl"):
+            if len(path.read_text().splitlines()) >= steps:
+                return path.parent
+        time.sleep(0.05)
+    raise AssertionError(f"no {steps} steps:\n{process.communicate()[1][-2000:]}")
+
+
+@pytest.mark.parametrize(("number", "processes"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2)])
+def test_a_signal_ends_the_run_after_a_checkpoint(number: int, processes: int, tmp_path: Path, saved_base: Path) -> None:
+    process = start(tmp_path, saved_base, "trainer.steps=100000", "trainer.checkpoint_every=100000", processes=processes)
+    folder = wait_for_steps(tmp_path, process, 3)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    (state,) = (folder / "state").glob("step_????????")
+    step = json.loads((state / "progress.json").read_text())["step"]
+    assert f"stopped by {signal.Signals(number).name} after step {step}, which is saved" in error
+    assert damage(state) is None
+    if processes == 1:
+        assert process.returncode == 128 + number
+        assert "Traceback" not in error
+    again = start(tmp_path, saved_base, "trainer.steps=100000", "trainer.checkpoint_every=100000", processes=processes)
+    wait_for_steps(tmp_path, again, step + 2)
+    os.killpg(again.pid, signal.SIGKILL)
+    again.communicate()
+    # Read after the kill: resuming keeps what the checkpoint vouches for, and each step stands there once.
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines(keepends=True) if line.endswith("\n")]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, saved_base: Path) -> None:
+    first = start(tmp_path, saved_base, "trainer.steps=100000")
+    wait_for_steps(tmp_path, first, 1)
+    second = start(tmp_path, saved_base, "trainer.steps=100000")
+    _, error = second.communicate(timeout=120)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    assert second.returncode == 2
+    assert f"is in use by process {first.pid}" in error
+    with locked(next((tmp_path / "runs").iterdir())):  # a killed run lets go
+        pass
+
+
+def test_seals_find_every_kind_of_damage(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1234")
+    (tmp_path / "b").write_bytes(b"5678")
+    seal(tmp_path)
+    assert damage(tmp_path) is None
+    (tmp_path / "a").write_bytes(b"1235")
+    assert "a is not what was written" in str(damage(tmp_path))
+    (tmp_path / "a").write_bytes(b"5678")
+    (tmp_path / "b").write_bytes(b"1234")
+    assert "not what was written" in str(damage(tmp_path))
+    (tmp_path / "a").unlink()
+    assert "a is missing" in str(damage(tmp_path))
+    (tmp_path / "checksums.json").write_text('{"a":')
+    assert "checksums.json cannot be read" in str(damage(tmp_path))
+    (tmp_path / "checksums.json").unlink()
+    assert "checksums.json is missing" in str(damage(tmp_path))
+
+
+def test_a_damaged_cache_is_named_and_built_again(tmp_path: Path, saved_base: Path) -> None:
+    first = start(tmp_path, saved_base, "trainer.steps=2", "seed=1")
+    assert first.wait(timeout=120) == 0, first.communicate()[1][-2000:]
+    (mean,) = (tmp_path / "data" / "cache").glob("latents-*/mean.npy")
+    before = mean.read_bytes()
+    mean.write_bytes(before[: len(before) // 2])
+    second = start(tmp_path, saved_base, "trainer.steps=2", "seed=2")
+    _, error = second.communicate(timeout=120)
+    assert second.returncode == 0, error[-2000:]
+    assert f"{mean} is not what was written" in error
+    assert mean.read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs needs root")
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", runs], check=False, capture_output=True).returncode:
+        pytest.skip("no tmpfs may be mounted here")
+    try:
+        process = start(tmp_path, saved_base, "trainer.steps=100000", "trainer.checkpoint_every=1")
+        folder = wait_for_steps(tmp_path, process, 2)
+        filler = runs / "filler"
+        with filler.open("wb") as file:
+            while True:
+                try:
+                    file.write(b"0" * 4096)
+                    file.flush()
+                except OSError:
+                    break
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert "No space left on device" in error
+        assert "Traceback" not in error
+        filler.unlink()
+        assert any(damage(state) is None for state in (folder / "state").glob("step_????????"))
+        again = start(tmp_path, saved_base, "trainer.steps=100000", "trainer.checkpoint_every=1")
+        before = max(int(state.name[5:]) for state in (folder / "state").glob("step_????????"))
+        wait_for_steps(tmp_path, again, before + 2)
+        os.killpg(again.pid, signal.SIGKILL)
+        again.communicate()
+    finally:
+        subprocess.run(["umount", "-l", runs], check=False)
