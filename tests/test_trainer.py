@@ -13,7 +13,8 @@ from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from fineface_train.data.cache import ImageTransform, LatentCache, TextCache, latent_cache, text_cache
+from fineface_train.checkpoint import load_state, save_state
+from fineface_train.data.cache import Crew, ImageTransform, LatentCache, TextCache, latent_cache, text_cache
 from fineface_train.data.examples import ConditioningConfig, ExampleDataset, ShareOfBatches, collate, example_loader
 from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture
@@ -39,7 +40,8 @@ def table(corpus: Path) -> SampleTable:
 @pytest.fixture(scope="module")
 def caches(table: SampleTable, tmp_path_factory: pytest.TempPathFactory) -> tuple[LatentCache, TextCache]:
     pipe, root = tiny_pipeline(), tmp_path_factory.mktemp("cache")
-    return latent_cache(table, pipe.vae, "vae", root, 16, ImageTransform.crop, quiet=True), text_cache(table, pipe, "text", root, quiet=True)
+    crew = Crew(quiet=True)
+    return latent_cache(table, pipe.vae, "vae", root, 16, ImageTransform.crop, crew=crew), text_cache(table, pipe, "text", root, crew=crew)
 
 
 MakeDataset = Callable[..., ExampleDataset]
@@ -248,6 +250,17 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert (state / "step_00000004.damaged").is_dir()
     assert all(torch.equal(value, resumed.trainable[name]) for name, value in whole.trainable.items())
     assert [line["loss"] for line in lines[2:]] == [line["loss"] for line in rest]
+
+
+def test_the_loss_scale_of_fp16_is_kept(tmp_path: Path) -> None:
+    model = make_model()
+    optimiser = torch.optim.AdamW(model.trainable.values())
+    scaler, other = (torch.amp.GradScaler("cpu", init_scale=scale) for scale in (1024.0, 8.0))
+    scaler.scale(torch.ones(()))
+    other.scale(torch.ones(()))
+    save_state(tmp_path, 3, model.trainable, None, optimiser, scaler)
+    assert load_state(tmp_path / "step_00000003", model.trainable, None, optimiser, other) == 3
+    assert other.get_scale() == 1024.0
 
 
 def test_training_lowers_the_loss_on_what_it_saw(tmp_path: Path, make_dataset: MakeDataset) -> None:

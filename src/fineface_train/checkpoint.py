@@ -18,8 +18,18 @@ KEPT = 2
 """Checkpoints that stay: should the newest turn out damaged, the one before it is there."""
 
 
-def save_state(folder: Path, step: int, trainable: dict[str, nn.Parameter], averages: dict[str, Tensor] | None, optimiser: torch.optim.Optimizer) -> None:
-    """Write trainables, their averages and the optimiser's state as of `step` finished steps into `folder`/step_...; all but the newest `KEPT` go."""
+def save_state(
+    folder: Path,
+    step: int,
+    trainable: dict[str, nn.Parameter],
+    averages: dict[str, Tensor] | None,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
+    """Write trainables, their averages, the optimiser's state and fp16's loss scale into `folder`/step_...
+
+    All as of `step` finished steps; of the checkpoints there, all but the newest `KEPT` go.
+    """
     name = f"step_{step:08d}"
     partial = folder / f"{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -29,7 +39,7 @@ def save_state(folder: Path, step: int, trainable: dict[str, nn.Parameter], aver
         if averages is not None:
             save_file({key: value.cpu().contiguous() for key, value in averages.items()}, partial / "averages.safetensors")
         torch.save(optimiser.state_dict(), partial / "optimiser.pt")
-        (partial / "progress.json").write_text(json.dumps({"step": step}) + "\n")
+        (partial / "progress.json").write_text(json.dumps({"step": step} | ({"scaler": scaler.state_dict()} if scaler else {})) + "\n")
         seal(partial)
     except (OSError, SafetensorError, RuntimeError) as error:  # torch and safetensors have errors of their own for a full disk
         shutil.rmtree(partial, ignore_errors=True)
@@ -53,7 +63,13 @@ def latest_state(folder: Path) -> Path | None:
     return None
 
 
-def load_state(checkpoint: Path, trainable: dict[str, nn.Parameter], averages: dict[str, Tensor] | None, optimiser: torch.optim.Optimizer) -> int:
+def load_state(
+    checkpoint: Path,
+    trainable: dict[str, nn.Parameter],
+    averages: dict[str, Tensor] | None,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler | None = None,
+) -> int:
     """Restore what `save_state` wrote, strictly; returns the number of finished steps."""
     progress: dict[str, Any] = json.loads((checkpoint / "progress.json").read_text())
     _restore(load_file(checkpoint / "trainable.safetensors"), {key: value.data for key, value in trainable.items()}, checkpoint)
@@ -61,6 +77,8 @@ def load_state(checkpoint: Path, trainable: dict[str, nn.Parameter], averages: d
         _restore(load_file(checkpoint / "averages.safetensors"), averages, checkpoint)
     device = next(iter(trainable.values())).device
     optimiser.load_state_dict(torch.load(checkpoint / "optimiser.pt", map_location=device, weights_only=True))
+    if scaler and "scaler" in progress:
+        scaler.load_state_dict(progress["scaler"])
     return int(progress["step"])
 
 

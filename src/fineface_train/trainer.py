@@ -199,7 +199,7 @@ def fit(
     found = [latest_state(folder / "state") if accelerator.is_main_process else None]
     if accelerator.num_processes > 1:
         broadcast_object_list(found)
-    done = saved = load_state(found[0], trainable, averages, optimiser) if found[0] else 0
+    done = saved = load_state(found[0], trainable, averages, optimiser, accelerator.scaler) if found[0] else 0
     resumed(done)
     sampler = ShareOfBatches(range(done, config.steps), config.batch_size, config.accumulation, accelerator.process_index, accelerator.num_processes)
     batches = iter(example_loader(dataset, sampler, config.workers))
@@ -238,7 +238,7 @@ def fit(
                 logged_at, logged_step = now, done
             if done % config.checkpoint_every == 0 or done == config.steps or signalled:
                 if accelerator.is_main_process:
-                    save_state(folder / "state", done, trainable, averages, optimiser)
+                    save_state(folder / "state", done, trainable, averages, optimiser, accelerator.scaler)
                 saved = done
             if signalled and done < config.steps:
                 bar.close()

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fineface_train.aus import AU_COUNT, MAX_INTENSITY
 from fineface_train.config import Config, to_yaml
-from fineface_train.data.cache import latent_cache, text_cache
+from fineface_train.data.cache import Crew, latent_cache, text_cache
 from fineface_train.data.examples import ExampleDataset, ShareOfBatches
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare, read_manifest
@@ -104,10 +104,9 @@ def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: Sta
     """From the base and a table to a bundle."""
     pipe.to(accelerator.device)
     bundle_config = _bundle_config(config, pipe, table)
-    with accelerator.main_process_first():
-        cache, quiet = Path(config.data.root) / "cache", not accelerator.is_main_process
-        latents = latent_cache(table, pipe.vae, hashes["vae"], cache, config.base.resolution, config.image_transform, quiet=quiet)
-        text = text_cache(table, pipe, hashes["text_encoder"], cache, quiet=quiet)
+    cache, crew = Path(config.data.root) / "cache", Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone)
+    latents = latent_cache(table, pipe.vae, hashes["vae"], cache, config.base.resolution, config.image_transform, crew=crew)
+    text = text_cache(table, pipe, hashes["text_encoder"], cache, crew=crew)
     dtype = torch.float64 if config.trainer.precision is Precision.fp64 else torch.float32
     pipe.to(dtype=weight_dtype(config.trainer, accelerator))
     model = AUDiffusion(

@@ -6,6 +6,8 @@ a sample of their values, see `base.fingerprint`). It is written to a temporary 
 renamed; the first process checks them before it trusts a cache, and builds a damaged one again.
 """
 
+import contextlib
+import dataclasses
 import enum
 import hashlib
 import logging
@@ -19,7 +21,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from fineface_train.data.table import SampleTable
@@ -81,83 +82,125 @@ class TextCache:
         return np.array(self.embeddings[0])
 
 
+@dataclasses.dataclass(frozen=True)
+class Crew:
+    """The processes that build a cache together: each encodes its share of the batches."""
+
+    index: int = 0
+    count: int = 1
+    wait: Callable[[], None] = lambda: None
+    """Returns when all of them have called it."""
+    quiet: bool = False
+
+
 def latent_cache(
-    table: SampleTable, vae: AutoencoderKL, vae_hash: str, root: Path, resolution: int, transform: ImageTransform, *, batch_size: int = 32, quiet: bool = False
+    table: SampleTable,
+    vae: AutoencoderKL,
+    vae_hash: str,
+    root: Path,
+    resolution: int,
+    transform: ImageTransform,
+    *,
+    batch_size: int = 32,
+    crew: Crew = Crew(),
 ) -> LatentCache:
-    """Find or build the posteriors of all images of `table` under `root`; `quiet` processes trust what the first one checked."""
-    stamps = [f"{path}|{stat.st_size}|{stat.st_mtime_ns}" for path in table.frame["image"] for stat in [os.stat(path)]]
+    """Find or build the posteriors of all images of `table` under `root`."""
+    paths = table.frame["image"].tolist()
+    stamps = [f"{path}|{stat.st_size}|{stat.st_mtime_ns}" for path in paths for stat in [os.stat(path)]]
     key = _hash(vae_hash, str(resolution), transform.value, *stamps)
     side = resolution // 2 ** (len(vae.config.block_out_channels) - 1)
     shape = (len(table), vae.config.latent_channels, side, side)
 
-    def build(folder: Path) -> None:
-        mean, std = (_new_array(folder / f"{part}.npy", shape) for part in ("mean", "std"))
-        paths = table.frame["image"].tolist()
-        for chosen, images in _batches(paths, batch_size, lambda path: load_image(path, resolution, transform), "encoding images", quiet):
+    def allocate(folder: Path) -> None:
+        for part in ("mean", "std"):
+            _new_array(folder / f"{part}.npy", shape)
+
+    def fill(folder: Path) -> None:
+        mean, std = (np.load(folder / f"{part}.npy", mmap_mode="r+") for part in ("mean", "std"))
+        for chosen in _shares(len(paths), batch_size, crew, "encoding images"):
+            images = torch.from_numpy(np.stack([load_image(path, resolution, transform) for path in paths[chosen]]))
             with torch.no_grad():
                 posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
             mean[chosen], std[chosen] = posterior.mean.float().cpu().numpy(), posterior.std.float().cpu().numpy()
         mean.flush()
         std.flush()
 
-    return LatentCache(_find_or_build(root / f"latents-{key}", build, check=not quiet))
+    return LatentCache(_find_or_build(root / f"latents-{key}", allocate, fill, crew))
 
 
-def text_cache(table: SampleTable, pipe: StableDiffusionPipeline, text_hash: str, root: Path, *, batch_size: int = 128, quiet: bool = False) -> TextCache:
+def text_cache(
+    table: SampleTable,
+    pipe: StableDiffusionPipeline,
+    text_hash: str,
+    root: Path,
+    *,
+    batch_size: int = 128,
+    crew: Crew = Crew(),
+) -> TextCache:
     """Find or build the caption embeddings of `table` under `root`; entry 0 is the empty caption."""
     captions = table.frame["caption"].tolist()
     unique = ["", *sorted(set(captions) - {""})]
     place = {caption: index for index, caption in enumerate(unique)}
 
-    def build(folder: Path) -> None:
-        tokens, width = pipe.tokenizer.model_max_length, pipe.text_encoder.config.hidden_size
-        out = _new_array(folder / "embeddings.npy", (len(unique), tokens, width))
-        for start in tqdm(range(0, len(unique), batch_size), desc="encoding captions", mininterval=1, disable=quiet):
-            part = unique[start : start + batch_size]
-            ids = pipe.tokenizer(part, padding="max_length", truncation=True, return_tensors="pt").input_ids
-            with torch.no_grad():
-                out[start : start + len(part)] = pipe.text_encoder(ids.to(pipe.text_encoder.device))[0].float().cpu().numpy()
-        out.flush()
+    def allocate(folder: Path) -> None:
+        _new_array(folder / "embeddings.npy", (len(unique), pipe.tokenizer.model_max_length, pipe.text_encoder.config.hidden_size))
         np.save(folder / "entry.npy", np.array([place[caption] for caption in captions], dtype=np.int64))
 
+    def fill(folder: Path) -> None:
+        out = np.load(folder / "embeddings.npy", mmap_mode="r+")
+        for chosen in _shares(len(unique), batch_size, crew, "encoding captions"):
+            ids = pipe.tokenizer(unique[chosen], padding="max_length", truncation=True, return_tensors="pt").input_ids
+            with torch.no_grad():
+                out[chosen] = pipe.text_encoder(ids.to(pipe.text_encoder.device))[0].float().cpu().numpy()
+        out.flush()
+
     vocabulary = str(sorted(pipe.tokenizer.get_vocab().items()))
-    return TextCache(_find_or_build(root / f"text-{_hash(text_hash, vocabulary, *captions)}", build, check=not quiet))
+    return TextCache(_find_or_build(root / f"text-{_hash(text_hash, vocabulary, *captions)}", allocate, fill, crew))
 
 
-def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
+def _new_array(path: Path, shape: tuple[int, ...]) -> None:
     """A float32 array on disk, all of its room taken at once: a mapped page that finds the disk full would kill the process."""
     size, free = 4 * math.prod(shape), shutil.disk_usage(path.parent).free
     if size > free:
         raise OSError(f"{path.parent}: a cache of {size / 1e9:.2f} GB does not fit, {free / 1e9:.2f} GB are free; make room or set data.root to another disk")
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
 
 
-def _batches(paths: list[str], size: int, load: Callable[[str], np.ndarray], title: str, quiet: bool) -> Iterator[tuple[slice, Tensor]]:
-    bar = tqdm(total=len(paths), desc=title, unit="image", mininterval=1, disable=quiet)
-    for start in range(0, len(paths), size):
-        part = paths[start : start + size]
-        yield slice(start, start + len(part)), torch.from_numpy(np.stack([load(path) for path in part]))
-        bar.update(len(part))
-    bar.close()
+def _shares(length: int, size: int, crew: Crew, title: str) -> Iterator[slice]:
+    """This process's batches. All processes cut alike, so that their number changes no bit of what is computed."""
+    starts = range(crew.index * size, length, crew.count * size)
+    for start in tqdm(starts, desc=title, unit="batch", mininterval=1, disable=crew.quiet or crew.index > 0):
+        yield slice(start, min(start + size, length))
 
 
-def _find_or_build(folder: Path, build: Callable[[Path], None], *, check: bool) -> Path:
-    """`folder`, built if it is missing or (told by `check`) no longer what was written; runs that want the same wait for each other."""
-    with locked(folder.parent, wait=True):
-        fault = damage(folder) if check and folder.exists() else None
-        if fault:
-            logger.warning("%s: building this cache again", fault)
-            shutil.rmtree(folder)
-        if not folder.exists():
-            partial = folder.with_name(f"{folder.name}.partial")
+def _find_or_build(folder: Path, allocate: Callable[[Path], None], fill: Callable[[Path], None], crew: Crew) -> Path:
+    """`folder`, built if it is missing or no longer what was written.
+
+    The first process of the crew locks, checks, makes room and seals; all fill. Runs that want the same wait for each other.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    with locked(folder.parent, wait=True) if crew.index == 0 else contextlib.nullcontext():
+        if crew.index == 0:
+            fault = damage(folder) if folder.exists() else None
+            if fault:
+                logger.warning("%s: building this cache again", fault)
+                shutil.rmtree(folder)
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            build(partial)
+            if not folder.exists():
+                partial.mkdir(parents=True)
+                allocate(partial)
+        crew.wait()
+        building = partial.exists()
+        crew.wait()
+        if building:
+            fill(partial)
+            crew.wait()
+        if building and crew.index == 0:
             seal(partial)
             partial.rename(folder)
+    crew.wait()
     return folder
 
 

@@ -87,8 +87,8 @@ def draw(faces: list[Face], aus: Tensor, nuisances: Tensor, size: int = RESOLUTI
     def flag(name: str, value: str) -> Tensor:
         return torch.tensor([float(getattr(f, name) == value) for f in faces]).view(-1, 1, 1)
 
-    c = Canvas(ground, size, 0.03 * n[0], 0.02 * n[1], 1 + 0.04 * n[2])
-    face_w, chin = 0.60 + 0.02 * n[3], 0.72 + 0.15 * au26
+    c = Canvas(ground, size, 0.006 * n[0], 0.006 * n[1] - 0.03, 1.08 + 0.008 * n[2])
+    face_w, chin = 0.60 + 0.01 * n[3], 0.72 + 0.15 * au26
     outline = skin * 0.45
 
     # Behind the face: long hair, neck, shirt, ears.
@@ -118,23 +118,23 @@ def draw(faces: list[Face], aus: Tensor, nuisances: Tensor, size: int = RESOLUTI
     crease = _contrast(skin)
     low_crease = torch.where(flag("beard", "yes")[:, 0] > 0, _contrast(beard_colour), crease)
 
-    def fold(points: list[Point], strength: Tensor, colour: Tensor = crease, width: float = 0.012) -> None:
+    def fold(points: list[Point], strength: Tensor, colour: Tensor = crease, width: float = 0.016) -> None:
         """A crease that fades in, thickens and (by its points) grows with the strength of its AU."""
         shown = strength.clamp(0, 1)
-        c.paint(c.cover(c.stroke(points, width + 0.012 * shown)) * shown**0.7, colour)
+        c.paint(c.cover(c.stroke(points, width + 0.014 * shown)) * shown**0.6, colour)
 
     # Creases of the upper face: AU1 in the middle of the forehead, AU2 at its sides, AU4 between the brows.
     for offset in (0.0, 0.075):
         fold([(0.0, -0.525 + offset), (0.06 + 0.12 * au1, -0.545 + offset)], au1)
     fold([(0.36 - 0.10 * au2, -0.53), (0.38, -0.57), (0.40 + 0.10 * au2, -0.52)], au2)
-    fold([(0.045, -0.24 - 0.16 * au4), (0.04, -0.20)], au4, width=0.014)
+    fold([(0.045, -0.24 - 0.16 * au4), (0.04, -0.20)], au4, width=0.018)
 
     # Cheeks and crow's feet: AU6.
     flush = 0.45 * skin + 0.55 * torch.tensor([1.0, 0.15, 0.12])
     spot = torch.sqrt(((c.mirrored_x - 0.34) / 0.17) ** 2 + ((c.y - 0.16 + 0.05 * au6) / 0.11) ** 2)
     c.paint((1.25 - spot).clamp(0, 1) * au6, flush)
     for tilt in (-0.06, 0.03):
-        fold([(0.44, -0.08 + tilt * 0.4), (0.46 + 0.09 * au6, -0.08 + tilt * 1.8)], au6, width=0.008)
+        fold([(0.44, -0.08 + tilt * 0.4), (0.46 + 0.09 * au6, -0.08 + tilt * 1.8)], au6, width=0.010)
 
     # Eyes: AU5 lifts the upper lid, AU6 pushes the lower lid up.
     eye_x, eye_y = 0.255 + 0.008 * n[4], -0.09
@@ -150,17 +150,17 @@ def draw(faces: list[Face], aus: Tensor, nuisances: Tensor, size: int = RESOLUTI
     # Brows: AU1 lifts the inner end, AU2 the outer half, AU4 pulls all down and together.
     brow_y = -0.30 + 0.012 * n[6]
     brow_colour = torch.where((hair - skin).abs().sum(1, keepdim=True) < 0.5, hair * 0.6, hair * 0.9)
-    inner = (0.115 - 0.055 * au4, brow_y - 0.145 * au1 + 0.085 * au4)
+    inner = (0.115 - 0.055 * au4, brow_y - 0.165 * au1 + 0.085 * au4)
     bend = (0.25, brow_y - 0.035 - 0.07 * au1 - 0.10 * au2 + 0.085 * au4)
-    outer = (0.415, brow_y + 0.02 - 0.165 * au2 + 0.03 * au4)
-    c.paint(c.cover(c.stroke([inner, bend, outer], 0.030 + 0.004 * n[7])), brow_colour)
+    outer = (0.415, brow_y + 0.02 - 0.185 * au2 + 0.03 * au4)
+    c.paint(c.cover(c.stroke([inner, bend, outer], 0.036 + 0.003 * n[7])), brow_colour)
 
     # Nose: AU9 lifts and widens its base and folds its bridge.
-    nose_y, wing = 0.21 - 0.05 * au9, 0.085 + 0.045 * au9
-    c.paint(c.cover(c.stroke([(0.0, nose_y + 0.025), (wing * 0.8, nose_y), (wing, nose_y - 0.045)], 0.014)) * 0.9, crease)
+    nose_y, wing = 0.21 - 0.06 * au9, 0.085 + 0.065 * au9
+    c.paint(c.cover(c.stroke([(0.0, nose_y + 0.025), (wing * 0.8, nose_y), (wing, nose_y - 0.045)], 0.017)) * 0.9, crease)
     for offset in (0.0, 0.075):
-        fold([(0.0, -0.01 + offset), (0.03 + 0.07 * au9, 0.01 + offset)], au9)
-    fold([(0.11, 0.05), (0.11 + 0.07 * au9, 0.10)], au9)
+        fold([(0.0, -0.01 + offset), (0.03 + 0.08 * au9, 0.02 + offset)], au9)
+    fold([(0.13, 0.05), (0.14 + 0.08 * au9, 0.12)], au9)
 
     _draw_mouth(c, fold, skin, low_crease, *a[6:])
 
@@ -176,9 +176,9 @@ def _draw_mouth(
     c: Canvas, fold: Callable, skin: Tensor, crease: Tensor, au12: Tensor, au15: Tensor, au17: Tensor, au20: Tensor, au25: Tensor, au26: Tensor
 ) -> None:
     """Mouth, chin and their creases; the AUs are (B, 1, 1) on the 0-1 scale."""
-    mouth_y = 0.43 - 0.045 * au17
-    width = 0.225 + 0.035 * au12 + 0.125 * au20 - 0.02 * au26 - 0.01 * au15
-    corner = -0.125 * au12 + 0.115 * au15
+    mouth_y = 0.43 - 0.055 * au17
+    width = 0.235 + 0.035 * au12 + 0.135 * au20 - 0.02 * au26 - 0.01 * au15
+    corner = -0.150 * au12 + 0.145 * au15
     squared = (c.x / width) ** 2
     arch = (1 - squared).clamp(min=0)
     centre = mouth_y + corner * (squared.clamp(max=1.2) - 0.35)
@@ -202,15 +202,15 @@ def _draw_mouth(
     c.paint(opening * tongue * au26.clamp(0, 1) * 0.9, torch.tensor([[0.90, 0.40, 0.45]]).expand_as(skin))
 
     # AU12: the fold from the nose around the lifted corner. AU15: the fold below the lowered corner.
-    fold([(0.13, 0.22), (0.24 + 0.05 * au12, 0.28), (0.30 + 0.05 * au12, 0.28 + 0.11 * au12)], au12, crease)
-    fold([(width + 0.02, mouth_y + corner + 0.05), (width + 0.06, mouth_y + corner + 0.06 + 0.12 * au15)], au15, crease, 0.014)
+    fold([(0.13, 0.22), (0.24 + 0.05 * au12, 0.28), (0.31 + 0.05 * au12, 0.28 + 0.12 * au12)], au12, crease, 0.018)
+    fold([(width + 0.02, mouth_y + corner + 0.05), (width + 0.06, mouth_y + corner + 0.06 + 0.12 * au15)], au15, crease, 0.020)
     # AU20: the upright creases beside the stretched mouth.
     outside = width + 0.065
-    fold([(outside, mouth_y - 0.02 - 0.09 * au20), (outside + 0.02, mouth_y), (outside, mouth_y + 0.02 + 0.09 * au20)], au20, crease)
+    fold([(outside, mouth_y - 0.02 - 0.10 * au20), (outside + 0.02, mouth_y), (outside, mouth_y + 0.02 + 0.10 * au20)], au20, crease, 0.020)
     # AU17: the boss of the chin, an arch with dimples under it.
-    chin_y, reach = 0.60 + 0.17 * au26 - 0.02 * au17, 0.05 + 0.08 * au17
-    fold([(0.0, chin_y), (0.5 * reach, chin_y), (reach, chin_y + 0.045)], au17, crease, 0.014)
-    dimple = c.ellipse(0.04, chin_y + 0.065, 0.018 + 0.008 * au17, 0.018 + 0.008 * au17, pair=True)
+    chin_y, reach = 0.60 + 0.17 * au26 - 0.02 * au17, 0.06 + 0.10 * au17
+    fold([(0.0, chin_y), (0.5 * reach, chin_y), (reach, chin_y + 0.045)], au17, crease, 0.018)
+    dimple = c.ellipse(0.04, chin_y + 0.065, 0.022 + 0.012 * au17, 0.022 + 0.012 * au17, pair=True)
     c.paint(c.cover(dimple) * au17.clamp(0, 1) ** 0.7, crease)
 
 

@@ -1,0 +1,59 @@
+"""`train -m` and `doctor`, as a user meets them."""
+
+from pathlib import Path
+
+import pytest
+
+from fineface_train.cli import main
+
+SMALL = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60", "trainer.batch_size=4", "tracking.wandb=false"]
+
+
+def test_a_sweep_names_what_failed_and_goes_on(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """batch_size=3 cannot be divided by the accumulation of 2: that arm fails when it starts, the others train."""
+    arguments = [
+        *("train", "-m", *SMALL, f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}"),
+        *("encoder=none,res_mlp64", "trainer.accumulation=1,3", "trainer.steps=2", "trainer.sample_every=0", "evaluation.after_training=false"),
+    ]
+    assert main(arguments) == 1
+    out = capsys.readouterr().out
+    table = out[out.rindex("arm  ") :].splitlines()
+    assert len(table) == 5
+    assert [("failed: ValueError: trainer.batch_size=4 is not a multiple" in line) for line in table[1:]] == [False, True, False, True]
+    assert table[1].startswith("encoder=none trainer.accumulation=1 ")
+    runs = sorted(path.name for path in (tmp_path / "runs").glob("toyfacs-*"))
+    assert len(runs) == 2
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("toyfacs-*/bundle/*")}
+    assert main(arguments) == 1
+    assert capsys.readouterr().out.count("finished already; nothing to do") == 2
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("toyfacs-*/bundle/*")}
+
+
+def test_doctor_counts_and_times(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["doctor", *SMALL, f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path}", f"run.root={tmp_path}", "trainer.steps=50"]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    for part in (
+        "device",
+        "precision",
+        "GB free for run.root",
+        "AU encoder",
+        "memory",
+        "activations kept",
+        "steps         50 of 4 examples",
+        "time",
+        "nothing is",
+    ):
+        assert part in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_tells_everything_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("DISFA_ROOT", "AFFECTNET_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    arguments = ["doctor", "data=disfa_affectnet", "base.path=nowhere", "judge.one=nowhere", f"data.root={tmp_path}", f"run.root={tmp_path}"]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "4 things to mend" in error
+    for part in ("DISFA_ROOT", "AFFECTNET_ROOT", "base.path=nowhere", "nowhere"):
+        assert part in error
