@@ -38,7 +38,7 @@ from fineface_train.toyfacs.render import RESOLUTION, grid
 from fineface_train.toyfacs.stage import SCRATCH, SHIPPED, Stage, built, record
 from fineface_train.toyfacs.worlds import Drawings, Expressions, sample_drawings
 
-STEPS = {"autoencoder": 6000, "clip": 2000, "judge_one": 1800, "judge_two": 2000, "attributes": 400, "base": 8400}
+STEPS = {"autoencoder": 5000, "clip": 2000, "judge_one": 1800, "judge_two": 2000, "attributes": 400, "base": 5600}
 CLIP_SIBLINGS_FROM = 700
 POOL = 40_000
 BASE_BATCH = 32
@@ -93,7 +93,7 @@ def build_clip() -> None:
     def loss_at(step: int) -> tuple[Tensor, dict]:
         # Without siblings in a batch, colours alone tell images apart, and the text tower forgets glasses, beards and expressions.
         batch = draw_batch(stage, step, 48, siblings=step >= CLIP_SIBLINGS_FROM)
-        tokens = tokenizer(batch.captions, padding="max_length", truncation=True, return_tensors="pt").to(stage.accelerator.device)
+        tokens = tokenizer(batch.captions, padding=True, truncation=True, return_tensors="pt").to(stage.accelerator.device)
         output = stage.model(**tokens, pixel_values=clip_pixels(batch.images), return_loss=True)
         return output.loss, {"loss": f"{output.loss.item():.3f}"}
 

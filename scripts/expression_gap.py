@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How much a ToyFACS base knows of expressions: its error of x0 with captions that tell the AUs, and with captions that do not.
+"""How much a ToyFACS base knows of expressions: its error of x0 with captions that tell the AUs, another face's AUs, or none.
 
     python scripts/expression_gap.py [--base data/toyfacs/base] [--faces 96]
 
@@ -31,6 +31,7 @@ def main() -> None:
     aus = [sample_aus(rng, Expressions.sparse) for _ in range(count)]
     silent = [caption(face, rng) for face in faces]
     telling = [", ".join(filter(None, (text, describe_aus(values)))) for text, values in zip(silent, aus, strict=True)]
+    others = [", ".join(filter(None, (text, describe_aus(aus[place - 1])))) for place, text in enumerate(silent)]
     nuisances = draw_nuisances(rng, count)
 
     def latents(vectors: Tensor) -> Tensor:
@@ -44,13 +45,13 @@ def main() -> None:
     change = (clean - latents(torch.zeros(count, AU_COUNT))).pow(2).mean().item()
     print(f"AUs change the latent by {change:.4f} (mean square; its variance is {clean.var().item():.2f})")
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    texts = {"silent": embedding(silent), "telling": embedding(telling)}
-    print("timestep  silent  telling")
+    texts = [embedding(silent), embedding(telling), embedding(others)]
+    print("timestep  silent  telling  telling another's")
     for timestep in (300, 500, 700, 800, 900, 999):
         alpha = pipe.scheduler.alphas_cumprod[timestep]
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-        errors = [(pipe.unet(noisy, torch.tensor(timestep), text).sample - clean).pow(2).mean().item() for text in texts.values()]
-        print(f"{timestep:8d}  {errors[0]:.4f}  {errors[1]:.4f}")
+        errors = [(pipe.unet(noisy, torch.tensor(timestep), text).sample - clean).pow(2).mean().item() for text in texts]
+        print(f"{timestep:8d}  {errors[0]:.4f}  {errors[1]:7.4f}  {errors[2]:17.4f}")
 
 
 if __name__ == "__main__":
