@@ -10,11 +10,11 @@ steps in metrics.jsonl, the rows of images.parquet; and no attempt repeated work
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
 REPOSITORY = Path(__file__).parents[1]
 STEPS = 12
@@ -43,32 +44,23 @@ def command(root: Path, processes: int) -> list[str]:
 def start(root: Path, processes: int) -> subprocess.Popen:
     log = (root / "log.txt").open("a")
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command(root, processes), cwd=REPOSITORY, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-
-def members(group: int) -> list[int]:
-    """Processes of a session, the leader last."""
-    found = subprocess.run(["ps", "-o", "pid=", "-s", str(group)], capture_output=True, text=True, check=False).stdout.split()
-    return sorted((int(one) for one in found), reverse=True)
+    return subprocess.Popen(command(root, processes), cwd=REPOSITORY, env=environment, stdout=log, stderr=log)
 
 
 def kill(process: subprocess.Popen, chance: random.Random) -> str:
-    """SIGKILL to one process of the run, or to all at once; what is left of a launcher's group is waited for."""
-    everyone = members(process.pid)
-    chosen = everyone if chance.random() < 0.3 else [chance.choice(everyone)] if everyone else []
+    """SIGKILL to one process of the run, or to all at once; then wait until none is left."""
+    parent = psutil.Process(process.pid)
+    everyone = [parent, *parent.children(recursive=True)]  # torchrun's workers have sessions of their own
+    chosen = everyone if chance.random() < 0.3 else [chance.choice(everyone)]
     for one in chosen:
-        try:
-            os.kill(one, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    deadline = time.monotonic() + 60
-    while members(process.pid) and time.monotonic() < deadline:
-        process.poll()
-        time.sleep(0.1)
-        if process.poll() is not None and (left := members(process.pid)):  # workers whose launcher was killed
-            for one in left:
-                os.kill(one, signal.SIGKILL)
+        one.kill()
+    # A launcher ends the others when a worker dies; workers whose launcher was killed would go on, alone.
+    if parent in chosen:
+        for one in everyone:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
     process.wait()
+    psutil.wait_procs(everyone, timeout=60)
     return f"killed {len(chosen)} of {len(everyone)} processes"
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fineface_train.files import damage, locked, seal
@@ -26,6 +27,14 @@ def start(root: Path, base: Path, *overrides: str, processes: int = 1) -> subpro
     ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def kill(process: subprocess.Popen) -> None:
+    """SIGKILL to a command and all that it started; torchrun's workers have sessions of their own."""
+    parent = psutil.Process(process.pid)
+    for one in [*parent.children(recursive=True), parent]:
+        one.kill()
+    process.communicate(timeout=60)
 
 
 def wait_for_steps(root: Path, process: subprocess.Popen, steps: int) -> Path:
@@ -54,8 +63,7 @@ def test_a_signal_ends_the_run_after_a_checkpoint(number: int, processes: int, t
         assert "Traceback" not in error
     again = start(tmp_path, saved_base, "trainer.steps=100000", "trainer.checkpoint_every=100000", processes=processes)
     wait_for_steps(tmp_path, again, step + 2)
-    os.killpg(again.pid, signal.SIGKILL)
-    again.communicate()
+    kill(again)
     # Read after the kill: resuming keeps what the checkpoint vouches for, and each step stands there once.
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines(keepends=True) if line.endswith("\n")]
     assert steps == list(range(1, len(steps) + 1))
@@ -66,8 +74,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, saved_base: 
     wait_for_steps(tmp_path, first, 1)
     second = start(tmp_path, saved_base, "trainer.steps=100000")
     _, error = second.communicate(timeout=120)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.communicate()
+    kill(first)
     assert second.returncode == 2
     assert f"is in use by process {first.pid}" in error
     with locked(next((tmp_path / "runs").iterdir())):  # a killed run lets go
@@ -131,7 +138,6 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path
         again = start(tmp_path, saved_base, "trainer.steps=100000", "trainer.checkpoint_every=1")
         before = max(int(state.name[5:]) for state in (folder / "state").glob("step_????????"))
         wait_for_steps(tmp_path, again, before + 2)
-        os.killpg(again.pid, signal.SIGKILL)
-        again.communicate()
+        kill(again)
     finally:
         subprocess.run(["umount", "-l", runs], check=False)

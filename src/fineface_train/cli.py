@@ -11,7 +11,7 @@ import warnings
 VERBS = {
     "prepare": "turn a dataset on disk (or the drawn world) into one table: fineface prepare data=toyfacs",
     "train": "fit an AU adapter, evaluate it and write a report: fineface train experiment=quickstart; -m sweeps: -m encoder=none,res_mlp64 seed=0,1",
-    "generate": 'draw faces: fineface generate bundle=outputs/RUN/bundle prompt="a person" aus="AU12=5,AU6=2.5"',
+    "generate": 'draw faces: fineface generate bundle=data/toyfacs/bundle prompt="a person" aus="AU12=5,AU6=2.5"',
     "evaluate": "measure a bundle: fineface evaluate bundle=outputs/RUN/bundle protocol=quick|paper [out=DIR]",
     "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor experiment=quickstart",
     "report": "write the HTML page and table of a run folder: fineface report out=outputs/<run>",

@@ -72,7 +72,7 @@ def report(config: Config) -> Path:
 
 def _need_bundle(config: Config) -> Path:
     if not config.bundle:
-        raise ValueError("bundle is empty: give a trained adapter, e.g. bundle=outputs/<run>/bundle")
+        raise ValueError("bundle is empty: give a trained adapter, e.g. bundle=data/toyfacs/bundle or bundle=outputs/<run>/bundle")
     read_bundle_config(Path(config.bundle))  # what is wrong with it is said before a model loads
     return Path(config.bundle)
 

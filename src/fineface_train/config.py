@@ -121,6 +121,8 @@ def _found(path: str | None) -> str | None:
 def quoted(override: str) -> str:
     """Free text as Hydra wants it, so that prompt="a man, smiling" and aus="AU12=5,AU6=2.5" need no quotes within quotes."""
     key, equals, value = override.partition("=")
+    if not re.fullmatch(r"\+{0,2}[\w./@]+", key) if equals else not override.startswith("~"):
+        raise ValueError(f"{override!r} cannot be read; write key=value, such as seed=1 or trainer.steps=500")
     if key not in TEXT_KEYS or not equals or value in ("", "null") or value[0] in "\"'":
         return override
     return key + '="' + value.replace('"', '\\"') + '"'

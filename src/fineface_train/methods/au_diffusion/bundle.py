@@ -100,7 +100,7 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
     """Put a bundle into a Stable Diffusion pipeline; it then generates with `ip_adapter_image_embeds=au_embeds(...)`.
 
         pipe = StableDiffusionPipeline.from_pretrained("data/toyfacs/base")
-        load_adapter(pipe, "outputs/RUN/bundle")
+        load_adapter(pipe, "data/toyfacs/bundle")
         aus = torch.tensor([parse_aus("AU12=5,AU6=2.5")])
         image = pipe("a person", ip_adapter_image_embeds=au_embeds(aus, guidance=True), guidance_scale=3.0).images[0]
 
