@@ -116,17 +116,16 @@ def test_a_damaged_cache_is_named_and_built_again(tmp_path: Path, saved_base: Pa
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", runs], check=False, capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", runs], check=False, capture_output=True).returncode:
         pytest.skip("no tmpfs may be mounted here")
     try:
         process = start(tmp_path, saved_base, "trainer.steps=100000", "trainer.checkpoint_every=1")
         folder = wait_for_steps(tmp_path, process, 2)
         filler = runs / "filler"
-        with filler.open("wb") as file:
+        with filler.open("wb", buffering=0) as file:
             while True:
                 try:
                     file.write(b"0" * 4096)
-                    file.flush()
                 except OSError:
                     break
         _, error = process.communicate(timeout=120)

@@ -63,8 +63,11 @@ SEAL = "checksums.json"
 
 
 def seal(folder: Path) -> None:
-    """Write down the SHA-256 of every file in `folder` and force all to disk, so that a rename that follows never exposes half-written ones."""
-    digests = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name != SEAL}
+    """Write down the SHA-256 of every file in `folder` and force all to disk, so that a rename that follows never exposes half-written ones.
+
+    A README may be edited later, and is left out.
+    """
+    digests = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name not in (SEAL, "README.md")}
     (folder / SEAL).write_text(json.dumps(digests, indent=2) + "\n")
     for path in folder.iterdir():
         with path.open("rb") as file:
