@@ -165,3 +165,11 @@ def test_saving_again_replaces_whole(tmp_path: Path) -> None:
     save_bundle(pipe.unet, config, tmp_path / "bundle")
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     assert read_bundle_config(tmp_path / "bundle").encoder == config.encoder
+
+
+def test_saving_twice_writes_the_same_bytes(tmp_path: Path) -> None:
+    pipe, config = trained()
+    for name in ("one", "two"):
+        save_bundle(pipe.unet, config, tmp_path / name)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name

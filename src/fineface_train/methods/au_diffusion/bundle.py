@@ -22,7 +22,7 @@ from torch import Tensor
 import fineface_train
 from fineface_train.aus import AUS
 from fineface_train.files import damage, plain, seal
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, adapter_modules, au_encoder, install_adapter, install_lora
+from fineface_train.methods.au_diffusion.adapter import LORA_TARGETS, FinetuneConfig, adapter_modules, au_encoder, install_adapter, install_lora
 from fineface_train.methods.au_diffusion.base import fingerprint
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
 
@@ -66,7 +66,7 @@ def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) 
     save_file({name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(unet).items()}, partial / ADAPTER_FILE)
     if config.finetune.lora_rank:
         lora = {f"unet.{name}": tensor.cpu().contiguous() for name, tensor in get_peft_model_state_dict(unet, adapter_name="default").items()}
-        save_file(lora, partial / LORA_FILE, metadata={"format": "pt", "lora_alpha": str(config.finetune.lora_alpha), "rank": str(config.finetune.lora_rank)})
+        save_file(lora, partial / LORA_FILE, metadata=_lora_metadata(config.finetune))
     (partial / CONFIG_FILE).write_text(json.dumps(plain(config), indent=2) + "\n")
     (partial / "README.md").write_text(model_card(config))
     seal(partial)
@@ -76,6 +76,12 @@ def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) 
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _lora_metadata(finetune: FinetuneConfig) -> dict[str, str]:
+    """Rank and alpha where diffusers' own loader looks for them; one key, as safetensors writes several in any order."""
+    values = {"unet.r": finetune.lora_rank, "unet.lora_alpha": finetune.lora_alpha, "unet.target_modules": list(LORA_TARGETS)}
+    return {"lora_adapter_metadata": json.dumps(values)}
 
 
 def read_bundle_config(folder: Path) -> BundleConfig:
