@@ -18,8 +18,8 @@ SKINS: dict[str, Colour] = {
     "pale": (0.99, 0.88, 0.82),
     "light": (0.93, 0.73, 0.58),
     "tan": (0.79, 0.58, 0.38),
-    "brown": (0.56, 0.36, 0.23),
-    "dark": (0.35, 0.21, 0.15),
+    "brown": (0.63, 0.43, 0.29),
+    "dark": (0.45, 0.29, 0.21),
 }
 HAIRS: dict[str, Colour] = {
     "black": (0.07, 0.06, 0.09),
@@ -108,7 +108,7 @@ def caption(face: Face, rng: np.random.Generator, aus: list[float] | None = None
 
     At most 46 tokens of the ToyFACS tokenizer (the text tower reads 64).
     """
-    hair = f"{face.style} {face.hair} hair" if face.style != "bald" else f"a bald head and {face.hair} brows"
+    hair = f"{face.style} {face.hair} hair" if face.style != "bald" else f"a bald head and {face.hair} temples"
     # What is absent is not named: "no glasses" would leave it to the text encoder to tell which of two things is denied.
     parts = [f"{face.skin} skin", hair] + ["glasses"] * (face.glasses == "yes") + ["a beard"] * (face.beard == "yes")
     parts = [parts[i] for i in rng.permutation(len(parts))]

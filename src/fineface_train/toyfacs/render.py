@@ -15,6 +15,9 @@ from torch import Tensor
 from fineface_train.toyfacs.faces import BACKGROUNDS, HAIRS, SHIRTS, SKINS, Face
 
 RESOLUTION = 64
+INK = (0.12, 0.06, 0.06)
+"""Of brows, nose and creases: darker than every skin and beard, so that an AU changes every face in the same direction."""
+LIPS = (0.86, 0.24, 0.30)
 NUISANCES = 9
 """Numbers in [-1, 1] per drawing that no caption tells: position, size, proportions, gaze, brow, tint."""
 
@@ -63,12 +66,6 @@ class Canvas:
         return torch.sqrt(best + 1e-10) - width
 
 
-def _contrast(colour: Tensor) -> Tensor:
-    """The colour of a crease on skin or beard of `colour` (B, 3): darker on light ones, lighter on dark ones."""
-    luminance = (colour * torch.tensor([0.3, 0.6, 0.1])).sum(1, keepdim=True)
-    return torch.where(luminance > 0.34, colour * 0.38, colour + (1 - colour) * 0.42)
-
-
 def _gather(palette: dict[str, tuple[float, float, float]], names: list[str]) -> Tensor:
     return torch.tensor([palette[name] for name in names])
 
@@ -90,6 +87,7 @@ def draw(faces: list[Face], aus: Tensor, nuisances: Tensor, size: int = RESOLUTI
     c = Canvas(ground, size, 0.006 * n[0], 0.006 * n[1] - 0.03, 1.08 + 0.008 * n[2])
     face_w, chin = 0.60 + 0.01 * n[3], 0.72 + 0.15 * au26
     outline = skin * 0.45
+    ink, lips = torch.tensor([INK]).expand_as(skin), torch.tensor([LIPS]).expand_as(skin)
 
     # Behind the face: long hair, neck, shirt, ears.
     back = torch.maximum(c.ellipse(0, -0.12, 0.80, 0.80), c.y + 0.1)
@@ -105,23 +103,21 @@ def draw(faces: list[Face], aus: Tensor, nuisances: Tensor, size: int = RESOLUTI
     c.paint(c.cover(head - 0.02), outline)
     c.paint(c.cover(head), skin)
 
-    # Beard: the lower face, its colour most of the way to the hair's.
-    beard_colour = 0.30 * skin + 0.70 * hair
+    # Beard: the lower face, its colour towards the hair's.
     beard_edge = 0.30 - 0.10 * (c.x / face_w) ** 2
-    c.paint(c.cover(torch.maximum(head, beard_edge - c.y)) * flag("beard", "yes"), beard_colour)
+    c.paint(c.cover(torch.maximum(head, beard_edge - c.y)) * flag("beard", "yes"), 0.6 * skin + 0.4 * hair)
 
-    # Hair on top of the forehead.
-    hairline = 0.60 - 0.55 * (c.mirrored_x / face_w).clamp(0, 1.2) ** 4
+    # Hair on top of the forehead; a bald head keeps the temples'.
+    temples = torch.maximum(head, torch.maximum(0.46 - c.mirrored_x, (c.y + 0.29).abs() - 0.17))
+    c.paint(c.cover(temples) * flag("style", "bald"), hair)
+    hairline = 0.65 - 0.45 * (c.mirrored_x / face_w).clamp(0, 1.2) ** 4
     cap = torch.maximum(c.ellipse(0, -0.16, face_w + 0.07, 0.74), torch.maximum(c.y + hairline, c.y - 0.02))
     c.paint(c.cover(cap) * (1 - flag("style", "bald")), hair)
 
-    crease = _contrast(skin)
-    low_crease = torch.where(flag("beard", "yes")[:, 0] > 0, _contrast(beard_colour), crease)
-
-    def fold(points: list[Point], strength: Tensor, colour: Tensor = crease, width: float = 0.016) -> None:
+    def fold(points: list[Point], strength: Tensor, width: float = 0.016) -> None:
         """A crease that fades in, thickens and (by its points) grows with the strength of its AU."""
         shown = strength.clamp(0, 1)
-        c.paint(c.cover(c.stroke(points, width + 0.014 * shown)) * shown**0.6, colour)
+        c.paint(c.cover(c.stroke(points, width + 0.014 * shown)) * shown**0.6, ink)
 
     # Creases of the upper face: AU1 in the middle of the forehead, AU2 at its sides, AU4 between the brows.
     for offset in (0.0, 0.075):
@@ -149,20 +145,19 @@ def draw(faces: list[Face], aus: Tensor, nuisances: Tensor, size: int = RESOLUTI
 
     # Brows: AU1 lifts the inner end, AU2 the outer half, AU4 pulls all down and together.
     brow_y = -0.30 + 0.012 * n[6]
-    brow_colour = torch.where((hair - skin).abs().sum(1, keepdim=True) < 0.5, hair * 0.6, hair * 0.9)
     inner = (0.115 - 0.055 * au4, brow_y - 0.165 * au1 + 0.085 * au4)
     bend = (0.25, brow_y - 0.035 - 0.07 * au1 - 0.10 * au2 + 0.085 * au4)
     outer = (0.415, brow_y + 0.02 - 0.185 * au2 + 0.03 * au4)
-    c.paint(c.cover(c.stroke([inner, bend, outer], 0.036 + 0.003 * n[7])), brow_colour)
+    c.paint(c.cover(c.stroke([inner, bend, outer], 0.036 + 0.003 * n[7])), ink)
 
     # Nose: AU9 lifts and widens its base and folds its bridge.
     nose_y, wing = 0.21 - 0.06 * au9, 0.085 + 0.065 * au9
-    c.paint(c.cover(c.stroke([(0.0, nose_y + 0.025), (wing * 0.8, nose_y), (wing, nose_y - 0.045)], 0.017)) * 0.9, crease)
+    c.paint(c.cover(c.stroke([(0.0, nose_y + 0.025), (wing * 0.8, nose_y), (wing, nose_y - 0.045)], 0.017)) * 0.9, ink)
     for offset in (0.0, 0.075):
         fold([(0.0, -0.01 + offset), (0.03 + 0.08 * au9, 0.02 + offset)], au9)
     fold([(0.13, 0.05), (0.14 + 0.08 * au9, 0.12)], au9)
 
-    _draw_mouth(c, fold, skin, low_crease, *a[6:])
+    _draw_mouth(c, fold, ink, lips, *a[6:])
 
     # Glasses lie over everything.
     frame = torch.tensor([[0.08, 0.08, 0.10]]).expand_as(skin)
@@ -173,7 +168,7 @@ def draw(faces: list[Face], aus: Tensor, nuisances: Tensor, size: int = RESOLUTI
 
 
 def _draw_mouth(
-    c: Canvas, fold: Callable, skin: Tensor, crease: Tensor, au12: Tensor, au15: Tensor, au17: Tensor, au20: Tensor, au25: Tensor, au26: Tensor
+    c: Canvas, fold: Callable, ink: Tensor, lip_colour: Tensor, au12: Tensor, au15: Tensor, au17: Tensor, au20: Tensor, au25: Tensor, au26: Tensor
 ) -> None:
     """Mouth, chin and their creases; the AUs are (B, 1, 1) on the 0-1 scale."""
     mouth_y = 0.43 - 0.055 * au17
@@ -187,7 +182,6 @@ def _draw_mouth(
     top, bottom = centre - gap_up * arch, centre + gap_down * arch
     round_arch = torch.sqrt(arch + 1e-6)
     lips = torch.maximum(torch.maximum(top - lip_up * round_arch - c.y, c.y - bottom - lip_down * round_arch), c.mirrored_x - width)
-    lip_colour = 0.35 * skin + 0.65 * torch.tensor([[0.80, 0.16, 0.20]])
     c.paint(c.cover(lips), lip_colour)
     seam = c.cover(torch.maximum((c.y - centre).abs() - 0.013, c.mirrored_x - width - 0.02))
     c.paint(seam * (1 - (au25 + au26).clamp(0, 0.4) / 0.4), lip_colour * 0.35)
@@ -195,23 +189,23 @@ def _draw_mouth(
     # The opening: dark, teeth along its upper edge as the lips part, a tongue as the jaw drops.
     inside = torch.maximum(torch.maximum(top - c.y, c.y - bottom), c.mirrored_x - width)
     opening = c.cover(inside) * ((gap_up + gap_down) / 0.03).clamp(0, 1)
-    c.paint(opening, torch.tensor([[0.20, 0.03, 0.05]]).expand_as(skin))
+    c.paint(opening, torch.tensor([[0.20, 0.03, 0.05]]).expand_as(ink))
     teeth = c.cover(c.y - top - 0.115 * au25 * arch)
-    c.paint(opening * teeth * (au25 / 0.2).clamp(0, 1), torch.tensor([[0.99, 0.99, 0.95]]).expand_as(skin))
+    c.paint(opening * teeth * (au25 / 0.2).clamp(0, 1), torch.tensor([[0.99, 0.99, 0.95]]).expand_as(ink))
     tongue = c.cover(c.ellipse(0, mouth_y + 0.05 + gap_down, 0.6 * width, 0.10 * au26 + 1e-3))
-    c.paint(opening * tongue * au26.clamp(0, 1) * 0.9, torch.tensor([[0.90, 0.40, 0.45]]).expand_as(skin))
+    c.paint(opening * tongue * au26.clamp(0, 1) * 0.9, torch.tensor([[0.90, 0.40, 0.45]]).expand_as(ink))
 
     # AU12: the fold from the nose around the lifted corner. AU15: the fold below the lowered corner.
-    fold([(0.13, 0.22), (0.24 + 0.05 * au12, 0.28), (0.31 + 0.05 * au12, 0.28 + 0.12 * au12)], au12, crease, 0.018)
-    fold([(width + 0.02, mouth_y + corner + 0.05), (width + 0.06, mouth_y + corner + 0.06 + 0.12 * au15)], au15, crease, 0.020)
+    fold([(0.13, 0.22), (0.24 + 0.05 * au12, 0.28), (0.31 + 0.05 * au12, 0.28 + 0.12 * au12)], au12, 0.018)
+    fold([(width + 0.02, mouth_y + corner + 0.05), (width + 0.06, mouth_y + corner + 0.06 + 0.12 * au15)], au15, 0.020)
     # AU20: the upright creases beside the stretched mouth.
     outside = width + 0.065
-    fold([(outside, mouth_y - 0.02 - 0.10 * au20), (outside + 0.02, mouth_y), (outside, mouth_y + 0.02 + 0.10 * au20)], au20, crease, 0.020)
+    fold([(outside, mouth_y - 0.02 - 0.10 * au20), (outside + 0.02, mouth_y), (outside, mouth_y + 0.02 + 0.10 * au20)], au20, 0.020)
     # AU17: the boss of the chin, an arch with dimples under it.
     chin_y, reach = 0.60 + 0.17 * au26 - 0.02 * au17, 0.06 + 0.10 * au17
-    fold([(0.0, chin_y), (0.5 * reach, chin_y), (reach, chin_y + 0.045)], au17, crease, 0.018)
+    fold([(0.0, chin_y), (0.5 * reach, chin_y), (reach, chin_y + 0.045)], au17, 0.018)
     dimple = c.ellipse(0.04, chin_y + 0.065, 0.022 + 0.012 * au17, 0.022 + 0.012 * au17, pair=True)
-    c.paint(c.cover(dimple) * au17.clamp(0, 1) ** 0.7, crease)
+    c.paint(c.cover(dimple) * au17.clamp(0, 1) ** 0.7, ink)
 
 
 def draw_nuisances(rng: np.random.Generator, count: int) -> Tensor:
