@@ -20,21 +20,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
 from tqdm import tqdm
 
-from fineface_train.checkpoint import save_state
+from fineface_train.checkpoint import TrainingState
 from fineface_train.config import Config, load_config
-from fineface_train.data.cache import latent_cache, load_image, text_cache
-from fineface_train.data.examples import Batch, ExampleDataset, collate
-from fineface_train.data.mixture import Mixture
+from fineface_train.data.cache import Crew, load_image
+from fineface_train.data.examples import Batch, collate
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.methods.au_diffusion.base import fingerprint, load_base
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.tracking import Tracker
-from fineface_train.training import DATA_SEED
+from fineface_train.trainer import make_accelerator
+from fineface_train.training import DATA_SEED, batch_dtype, build_dataset, build_model, open_caches
 
 TURN = 2
 """Steps that a variant takes before the next one's turn."""
@@ -61,21 +60,14 @@ class Contestant:
 
     def __init__(self, name: str, config: Config, table: SampleTable, folder: Path) -> None:
         self.name, self.config, self.table, self.folder = name, config, table, folder
-        self.accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no")
+        self.accelerator = make_accelerator(config.trainer)
         self.device = self.accelerator.device
         self.clock = Clock(self.device)
         self.pipe = load_base(config.base).to(self.device)
         hashes = {part: fingerprint(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
-        cache = Path(config.data.root) / "cache"
-        latents = latent_cache(table, self.pipe.vae, hashes["vae"], cache, config.base.resolution, config.image_transform)
-        text = text_cache(table, self.pipe, hashes["text_encoder"], cache)
-        self.model = AUDiffusion(
-            self.pipe, config.encoder, config.finetune, config.objective, seed=0, gradient_checkpointing=config.trainer.gradient_checkpointing
-        ).to(self.device)
-        mixture = Mixture(table, config.data.weights(table), 0.0, 0)
-        self.dataset = ExampleDataset(
-            table.aus(), mixture, config.labels, config.conditioning, latents, text, timesteps=self.model.objective.timesteps, rounding_group=1, seed=0
-        )
+        latents, text = open_caches(config, table, self.pipe, hashes, Crew())
+        self.model = build_model(config, self.pipe, self.accelerator)
+        self.dataset = build_dataset(config, table, self.model, latents, text)
         if name == "plain":
             _explicit_softmax(self.model)
         if name == "channels_last":
@@ -83,11 +75,14 @@ class Contestant:
         if name == "compiled":
             self.model.unet.compile()
         self.optimiser = torch.optim.AdamW(self.model.trainable.values(), lr=1e-5, fused=True if name == "fused" else None)
+        self.state = TrainingState(self.model.trainable, None, self.optimiser)
         self.tracker = Tracker(folder / name, dataclasses.replace(config.tracking, wandb=False), {}, name)
 
     def step(self, number: int) -> None:
         size, clock = self.config.trainer.batch_size, self.clock
-        batch = clock.run("data", lambda: batch_to(collate([self.dataset[number * size + place] for place in range(size)]), self.device, torch.float32))
+        batch = clock.run(
+            "data", lambda: batch_to(collate([self.dataset[number * size + place] for place in range(size)]), self.device, batch_dtype(self.config))
+        )
         if self.name == "plain":
             batch = clock.run("encoding", lambda: self._encoded(batch))
         with self.accelerator.autocast():
@@ -151,7 +146,7 @@ def main() -> None:
                 bar.update()
     bar.close()
     for contestant in contestants:
-        contestant.clock.run("checkpoint", lambda c=contestant: save_state(c.folder / c.name / "state", 1, c.model.trainable, None, c.optimiser))
+        contestant.clock.run("checkpoint", lambda c=contestant: c.state.save(c.folder / c.name / "state", 1))
 
     size, reference = config.trainer.batch_size, contestants[0].seconds()
     base = f"{config.base.name} at {config.base.resolution} px"

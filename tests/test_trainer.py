@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from fineface_train.checkpoint import load_state, save_state
+from fineface_train.checkpoint import TrainingState
 from fineface_train.data.cache import Crew, ImageTransform, LatentCache, TextCache, latent_cache, text_cache
 from fineface_train.data.examples import ConditioningConfig, ExampleDataset, ShareOfBatches, collate, example_loader
 from fineface_train.data.labels import LabelsConfig, Scope
@@ -258,8 +258,8 @@ def test_the_loss_scale_of_fp16_is_kept(tmp_path: Path) -> None:
     scaler, other = (torch.amp.GradScaler("cpu", init_scale=scale) for scale in (1024.0, 8.0))
     scaler.scale(torch.ones(()))
     other.scale(torch.ones(()))
-    save_state(tmp_path, 3, model.trainable, None, optimiser, scaler)
-    assert load_state(tmp_path / "step_00000003", model.trainable, None, optimiser, other) == 3
+    TrainingState(model.trainable, None, optimiser, scaler).save(tmp_path, 3)
+    assert TrainingState(model.trainable, None, optimiser, other).load(tmp_path / "step_00000003") == 3
     assert other.get_scale() == 1024.0
 
 

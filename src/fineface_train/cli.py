@@ -2,11 +2,12 @@
 
 import difflib
 import logging
-import os
 import signal
 import sys
 import traceback
 import warnings
+
+from fineface_train.runs import is_main_process
 
 VERBS = {
     "prepare": "turn a dataset on disk (or the drawn world) into one table: fineface prepare data=toyfacs",
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"fineface {verb}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        if os.environ.get("RANK", "0") == "0":
+        if is_main_process():
             print(f"fineface {verb}: {stopped or 'stopped; the same command goes on where it was'}", file=sys.stderr)
         return 128 + getattr(stopped, "number", signal.SIGINT)
     return 0
@@ -86,7 +87,7 @@ def _flat(value: dict, prefix: str = "") -> list[tuple[str, object]]:
 def _show_our_log() -> None:
     """What readers dropped and what was found unchanged; from the first process only."""
     logger = logging.getLogger("fineface_train")
-    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
+    logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers = [handler]

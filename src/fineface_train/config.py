@@ -3,10 +3,15 @@
 import dataclasses
 import difflib
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
@@ -94,6 +99,27 @@ def register_schema() -> None:
     if not CONFIGS.is_dir():
         raise ValueError(f"no configs in {CONFIGS}: install the project from its checkout with `pip install -e .`")
     ConfigStore.instance().store(name="schema", node=Config)
+
+
+def is_swept(override: str) -> bool:
+    """Whether an override has several values: a,b outside of brackets and quotes, or a function such as range(3)."""
+    return OverridesParser.create().parse_override(quoted(override)).is_sweep_override()
+
+
+def multirun(overrides: list[str], folder: Path, arm: Callable[[int, list[str], DictConfig], None]) -> None:
+    """Have Hydra's launcher call `arm` for every combination of the swept values: its number from 0, its overrides, its config (see `typed`)."""
+    register_schema()
+
+    def job(node: DictConfig) -> None:
+        this = HydraConfig.get()
+        arm(this.job.num, [override for override in this.overrides.task if not override.startswith("hydra")], node)
+
+    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.")
+    before, sys.argv = sys.argv, [sys.argv[0], "--multirun", *quiet, *(quoted(override) for override in overrides)]
+    try:
+        hydra.main(config_path=str(CONFIGS), config_name="config", version_base="1.3")(job)()
+    finally:
+        sys.argv = before
 
 
 def typed(node: DictConfig) -> Config:

@@ -25,8 +25,8 @@ from fineface_train.methods.au_diffusion.adapter import audit
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.runs import PACKAGES
-from fineface_train.trainer import Precision, make_accelerator, weight_dtype
-from fineface_train.training import audit_table
+from fineface_train.trainer import make_accelerator
+from fineface_train.training import audit_table, batch_dtype, build_model
 
 STEPS_TIMED = 3
 GB = 1e9
@@ -107,17 +107,12 @@ def _needs(config: Config, accelerator: Accelerator, pipe: StableDiffusionPipeli
     trainer = config.trainer
     latent = (pipe.unet.config.in_channels, *(2 * [config.base.resolution // pipe.vae_scale_factor]))
     tokens, width = pipe.tokenizer.model_max_length, pipe.unet.config.cross_attention_dim
-    pipe.to(accelerator.device, weight_dtype(trainer, accelerator))
-    model = AUDiffusion(pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=trainer.gradient_checkpointing).to(
-        accelerator.device
-    )
-    dtype = torch.float64 if trainer.precision is Precision.fp64 else torch.float32
-    model.to(dtype) if dtype == torch.float64 else None
+    model = build_model(config, pipe, accelerator)
     print("\nwhat this config needs")
     print(audit_table(audit(pipe.unet, {"text encoder": pipe.text_encoder, "VAE": pipe.vae})))
 
     micro = max(1, trainer.batch_size // (trainer.accumulation * accelerator.num_processes))
-    batch = batch_to(_made_up(micro, latent, tokens, width, model.objective.timesteps), accelerator.device, dtype)
+    batch = batch_to(_made_up(micro, latent, tokens, width, model.objective.timesteps), accelerator.device, batch_dtype(config))
     trainable = sum(parameter.numel() * parameter.element_size() for parameter in model.trainable.values())
     frozen = sum(p.numel() * p.element_size() for part in (pipe.unet, pipe.vae, pipe.text_encoder) for p in part.parameters()) - trainable
     averages = trainable if trainer.ema_decay else 0

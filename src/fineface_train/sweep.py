@@ -6,20 +6,18 @@ arm is named at the end and does not keep the others from running.
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
-import hydra
 from accelerate.state import AcceleratorState
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from fineface_train.config import CONFIGS, load_config, quoted, register_schema, typed
+from fineface_train.config import is_swept, load_config, multirun, typed
 from fineface_train.files import write_json
+from fineface_train.runs import is_main_process
 from fineface_train.training import train
 
 COLUMNS = ("slope", "rank_correlation", "au_mse_active", "au_mse_mean", "leakage", "clip_i")
@@ -31,49 +29,33 @@ def sweep(overrides: list[str]) -> int:
 
     Raises ValueError for a key or a choice that is wrong in itself, before any arm starts.
     """
-    fixed = [override for override in overrides if not _is_swept(override)]
-    root = Path(load_config(fixed).run.root)
-    folder = root / "sweeps" / hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:8]
-    if os.environ.get("RANK", "0") == "0":
+    shared = load_config([override for override in overrides if not is_swept(override)])
+    folder = Path(shared.run.root) / "sweeps" / hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:8]
+    if is_main_process():
         shutil.rmtree(folder, ignore_errors=True)
-    register_schema()
-    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.")
-    before, sys.argv = sys.argv, [sys.argv[0], "--multirun", *quiet, *(quoted(override) for override in overrides)]
-    try:
-        hydra.main(config_path=str(CONFIGS), config_name="config", version_base="1.3")(_arm)()
-    finally:
-        sys.argv = before
+    multirun(overrides, folder, lambda number, changes, node: _arm(folder, number, " ".join(changes), node))
     arms = [json.loads(path.read_text()) for path in sorted(folder.glob("arm_*.json"))]
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_process():
         print(arms_table(arms))
     return sum("error" in arm for arm in arms)
 
 
-def _is_swept(override: str) -> bool:
-    """Whether Hydra reads several values: a, b outside of brackets and quotes, or a function such as range(3)."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create().parse_override(quoted(override)).is_sweep_override()
-
-
-def _arm(node: DictConfig) -> None:
+def _arm(folder: Path, number: int, changes: str, node: DictConfig) -> None:
     """Train one arm and note how it ended, in a file, as a launcher may run it in another process."""
-    job = HydraConfig.get()
-    changes = [override for override in job.overrides.task if not override.startswith("hydra")]
-    record: dict[str, Any] = {"arm": " ".join(changes)}
-    if os.environ.get("RANK", "0") == "0":
-        print(f"\narm {job.job.num + 1}: {record['arm']}", flush=True)
+    record: dict[str, Any] = {"arm": changes}
+    if is_main_process():
+        print(f"\narm {number + 1}: {changes}", flush=True)
     try:
         record["folder"] = str(train(typed(node)))
     except Exception as error:
         if not isinstance(error, ValueError):
             traceback.print_exc()
-        print(f"arm {job.job.num + 1} failed: {error}", file=sys.stderr)
+        print(f"arm {number + 1} failed: {error}", file=sys.stderr)
         record["error"] = f"{type(error).__name__}: {error}"
     finally:
         AcceleratorState._reset_state()  # the next arm may want another precision
-    if os.environ.get("RANK", "0") == "0":
-        write_json(Path(job.sweep.dir) / f"arm_{job.job.num:03d}.json", record)
+    if is_main_process():
+        write_json(folder / f"arm_{number:03d}.json", record)
 
 
 def arms_table(arms: list[dict[str, Any]]) -> str:

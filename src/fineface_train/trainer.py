@@ -22,7 +22,7 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fineface_train.checkpoint import latest_state, load_state, save_state
+from fineface_train.checkpoint import TrainingState, latest_state
 from fineface_train.data.examples import ExampleDataset, ShareOfBatches, example_loader
 
 
@@ -196,55 +196,46 @@ def fit(
     averages = {name: parameter.detach().clone() for name, parameter in trainable.items()} if config.ema_decay else None
     optimiser = torch.optim.AdamW(trainable.values(), lr=config.learning_rate, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay)
     wrapped, prepared = accelerator.prepare(model, optimiser)
-    found = [latest_state(folder / "state") if accelerator.is_main_process else None]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(found)
-    done = saved = load_state(found[0], trainable, averages, optimiser, accelerator.scaler) if found[0] else 0
+    state = TrainingState(trainable, averages, optimiser, accelerator.scaler)
+    done = saved = _resume(state, folder, accelerator)
     resumed(done)
+    main = accelerator.is_main_process
     sampler = ShareOfBatches(range(done, config.steps), config.batch_size, config.accumulation, accelerator.process_index, accelerator.num_processes)
     batches = iter(example_loader(dataset, sampler, config.workers))
     model.train()
-    started, logged_at, logged_step = time.perf_counter(), time.perf_counter(), done
-    bar = tqdm(
-        range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step", mininterval=1, disable=not accelerator.is_main_process
-    )
-    skipped = 0
+    started, logged_at, logged_step, skipped = time.perf_counter(), time.perf_counter(), done, 0
+    bar = tqdm(range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step", mininterval=1, disable=not main)
     with StopSignals() as stop:
         for step in bar:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, step)
-            loss, norm, signalled, indices = _one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device, stop)
-            skipped += not math.isfinite(norm)
-            # With fp16 a gradient that overflows is expected now and then: the scaler skips that step and lowers its scale.
-            allowed = config.skip_nonfinite or accelerator.mixed_precision == "fp16"
-            if (not math.isfinite(norm) and not allowed) or (not math.isfinite(loss) and not config.skip_nonfinite):
+            taken = _one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device, stop)
+            if not taken.is_sound(config, accelerator.mixed_precision):
                 raise FloatingPointError(
-                    f"step {step + 1}: loss {loss}, gradient norm {norm}; examples {indices}; last good checkpoint: step {saved} in {folder / 'state'}"
+                    f"step {step + 1}: loss {taken.loss}, gradient norm {taken.norm}; examples {taken.examples}; "
+                    f"last good checkpoint: step {saved} in {folder / 'state'}"
                 )
-            if averages is not None:
-                decay = min(config.ema_decay or 0.0, (1 + step) / (10 + step))
-                for name, parameter in trainable.items():
-                    averages[name].lerp_(parameter.detach(), 1 - decay)
+            skipped += not math.isfinite(taken.norm)
+            state.average(min(config.ema_decay or 0.0, (1 + step) / (10 + step)))
             done = step + 1
-            if done % log_every == 0 or done == config.steps:
+            last = done == config.steps
+            if main and (last or done % log_every == 0):
                 now = time.perf_counter()
                 speed = (done - logged_step) * config.batch_size / (now - logged_at)
-                values = {"loss": loss, "learning_rate": learning_rate(config, step), "gradient_norm": norm, "examples_per_second": speed}
-                if skipped:
-                    values["skipped_steps"] = skipped
-                if accelerator.is_main_process:
-                    log(done, values | {"examples": done * config.batch_size, "seconds": now - started})
-                bar.set_postfix(loss=f"{loss:.3f}")
+                values = {"loss": taken.loss, "learning_rate": learning_rate(config, step), "gradient_norm": taken.norm, "examples_per_second": speed}
+                values |= {"examples": done * config.batch_size, "seconds": now - started} | ({"skipped_steps": skipped} if skipped else {})
+                log(done, values)
+                bar.set_postfix(loss=f"{taken.loss:.3f}")
                 logged_at, logged_step = now, done
-            if done % config.checkpoint_every == 0 or done == config.steps or signalled:
-                if accelerator.is_main_process:
-                    save_state(folder / "state", done, trainable, averages, optimiser, accelerator.scaler)
+            if last or done % config.checkpoint_every == 0 or taken.signal:
+                if main:
+                    state.save(folder / "state", done)
                 saved = done
-            if signalled and done < config.steps:
+            if taken.signal and not last:
                 bar.close()
                 accelerator.wait_for_everyone()
-                raise Interrupted(signalled, done)
-            if accelerator.is_main_process and config.sample_every and (done == config.steps or done % config.sample_every == 0):
+                raise Interrupted(taken.signal, done)
+            if main and config.sample_every and (last or done % config.sample_every == 0):
                 with averaged(trainable, averages):
                     model.eval()
                     picture(done)
@@ -253,6 +244,31 @@ def fit(
     model.eval()
     if averages is not None:
         assign(trainable, averages)
+
+
+def _resume(state: TrainingState, folder: Path, accelerator: Accelerator) -> int:
+    """Load the newest whole checkpoint, the same one on all processes; returns the number of steps it has behind it."""
+    found = [latest_state(folder / "state") if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    return state.load(found[0]) if found[0] else 0
+
+
+@dataclasses.dataclass
+class StepTaken:
+    """What is known after an optimiser step: the loss over all processes, the gradient's norm before clipping."""
+
+    loss: float
+    norm: float
+    signal: int
+    """That any process got; 0 for none."""
+    examples: list[int]
+    """Of this process."""
+
+    def is_sound(self, config: TrainerConfig, mixed_precision: str) -> bool:
+        """Whether training may go on. fp16's gradient overflows now and then: its scaler skips that step and lowers the scale."""
+        finite_enough = math.isfinite(self.loss) and (math.isfinite(self.norm) or mixed_precision == "fp16")
+        return finite_enough or config.skip_nonfinite
 
 
 def _one_step(
@@ -264,8 +280,8 @@ def _one_step(
     trainable: dict[str, nn.Parameter],
     to_device: Callable[[Any], Any],
     stop: StopSignals,
-) -> tuple[float, float, int, list[int]]:
-    """One optimiser step over all its micro-batches: loss over all processes, gradient norm before clipping, a signal that any got, own example ids."""
+) -> StepTaken:
+    """One optimiser step over all its micro-batches."""
     total, norm, indices = torch.zeros((), device=accelerator.device, dtype=torch.float64), torch.zeros(()), []
     for _ in range(config.accumulation):
         batch = next(batches)
@@ -282,4 +298,4 @@ def _one_step(
             optimiser.step()
             optimiser.zero_grad()
     everywhere = accelerator.gather(torch.stack([total, torch.full_like(total, stop.received)])[None])
-    return float(everywhere[:, 0].mean()), float(norm), int(everywhere[:, 1].max()), indices
+    return StepTaken(float(everywhere[:, 0].mean()), float(norm), int(everywhere[:, 1].max()), indices)

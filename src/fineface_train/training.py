@@ -16,7 +16,7 @@ from PIL import Image
 
 from fineface_train.aus import AU_COUNT, MAX_INTENSITY
 from fineface_train.config import Config, to_yaml
-from fineface_train.data.cache import Crew, latent_cache, text_cache
+from fineface_train.data.cache import Crew, LatentCache, TextCache, latent_cache, text_cache
 from fineface_train.data.examples import ExampleDataset, ShareOfBatches
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare, read_manifest
@@ -102,23 +102,11 @@ def _alone(accelerator: Accelerator, folder: Path) -> Iterator[None]:
 
 def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: StableDiffusionPipeline, hashes: dict[str, str], folder: Path) -> None:
     """From the base and a table to a bundle."""
-    pipe.to(accelerator.device)
     bundle_config = _bundle_config(config, pipe, table)
-    cache, crew = Path(config.data.root) / "cache", Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone)
-    latents = latent_cache(table, pipe.vae, hashes["vae"], cache, config.base.resolution, config.image_transform, crew=crew)
-    text = text_cache(table, pipe, hashes["text_encoder"], cache, crew=crew)
-    dtype = torch.float64 if config.trainer.precision is Precision.fp64 else torch.float32
-    pipe.to(dtype=weight_dtype(config.trainer, accelerator))
-    model = AUDiffusion(
-        pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=config.trainer.gradient_checkpointing
-    ).to(accelerator.device)
-    if dtype == torch.float64:
-        model.double()
-    mixture = Mixture(table, config.data.weights(table), config.data.rarity_weighting, config.seed)
-    group = config.trainer.batch_size // config.trainer.accumulation
-    dataset = ExampleDataset(
-        table.aus(), mixture, config.labels, config.conditioning, latents, text, timesteps=model.objective.timesteps, rounding_group=group, seed=config.seed
-    )
+    crew = Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone)
+    latents, text = open_caches(config, table, pipe.to(accelerator.device), hashes, crew)
+    model = build_model(config, pipe, accelerator)
+    dataset = build_dataset(config, table, model, latents, text)
     rows = audit(pipe.unet, {"text encoder": pipe.text_encoder, "VAE": pipe.vae})
     accelerator.print(audit_table(rows))
     tracker = None
@@ -142,7 +130,7 @@ def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: Sta
         config.trainer,
         accelerator,
         folder,
-        to_device=lambda batch: batch_to(batch, accelerator.device, dtype),
+        to_device=lambda batch: batch_to(batch, accelerator.device, batch_dtype(config)),
         log=lambda step, values: tracker.log(step, values) if tracker else None,
         resumed=lambda step: tracker.resume(step) if tracker else None,
         picture=picture,
@@ -156,6 +144,34 @@ def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: Sta
         made_from = {"base": {"name": config.base.name} | hashes, "table": table.fingerprint()}
         write_json(folder / "provenance.json", provenance() | made_from | made_by | seconds)
         write_json(folder / "finished.json", {"steps": config.trainer.steps} | seconds)
+
+
+def open_caches(config: Config, table: SampleTable, pipe: StableDiffusionPipeline, hashes: dict[str, str], crew: Crew) -> tuple[LatentCache, TextCache]:
+    """What the base's frozen parts (known by `hashes`) say about the table; built by the whole crew where it is not there."""
+    folder = Path(config.data.root) / "cache"
+    latents = latent_cache(table, pipe.vae, hashes["vae"], folder, config.base.resolution, config.image_transform, crew=crew)
+    return latents, text_cache(table, pipe, hashes["text_encoder"], folder, crew=crew)
+
+
+def build_model(config: Config, pipe: StableDiffusionPipeline, accelerator: Accelerator) -> AUDiffusion:
+    """The base, moved to this process's device and the run's precision, with its new trainables."""
+    pipe.to(accelerator.device, weight_dtype(config.trainer, accelerator))
+    checkpointing = config.trainer.gradient_checkpointing
+    model = AUDiffusion(pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=checkpointing)
+    return model.to(accelerator.device, batch_dtype(config) if config.trainer.precision is Precision.fp64 else None)
+
+
+def batch_dtype(config: Config) -> torch.dtype:
+    """Of what the model is given: autocast rounds it where the precision is lower."""
+    return torch.float64 if config.trainer.precision is Precision.fp64 else torch.float32
+
+
+def build_dataset(config: Config, table: SampleTable, model: AUDiffusion, latents: LatentCache, text: TextCache) -> ExampleDataset:
+    """The run's examples, all of them functions of the seed."""
+    mixture = Mixture(table, config.data.weights(table), config.data.rarity_weighting, config.seed)
+    micro = config.trainer.batch_size // config.trainer.accumulation
+    timesteps = model.objective.timesteps
+    return ExampleDataset(table.aus(), mixture, config.labels, config.conditioning, latents, text, timesteps=timesteps, rounding_group=micro, seed=config.seed)
 
 
 def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleTable) -> BundleConfig:
