@@ -103,9 +103,7 @@ def test_html_in_texts_is_escaped(tmp_path: Path) -> None:
     (folder / "config.yaml").write_text(f"prompt: {evil}\n")
     (folder / "provenance.json").write_text(json.dumps({"machine": evil}))
     text = write_report(folder).read_text()
-    page = Page(text)
-    assert "script" not in page.tags
-    assert "b" not in [reference for reference in page.references if "<" in reference]
+    assert "script" not in Page(text).tags
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
 
 

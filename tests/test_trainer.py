@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from fineface_train.checkpoint import TrainingState
-from fineface_train.data.cache import Crew, ImageTransform, LatentCache, TextCache, latent_cache, text_cache
+from fineface_train.checkpoint import TrainingState, latest_state
+from fineface_train.data.cache import Crew, ImageTransform, LatentCache, TextCache, latent_cache, load_image, text_cache
 from fineface_train.data.examples import ConditioningConfig, ExampleDataset, ShareOfBatches, collate, example_loader
 from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture
@@ -270,3 +271,28 @@ def test_training_lowers_the_loss_on_what_it_saw(tmp_path: Path, make_dataset: M
     before = model(batch)["loss"].item()
     model, _ = train(tmp_path, dataset, model=model, steps=40, learning_rate=3e-3)
     assert model(batch)["loss"].item() < 0.9 * before
+
+
+def test_a_checkpoint_of_another_run_or_step_is_set_aside(tmp_path: Path, make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    train(mine, make_dataset())
+    train(other, make_dataset(seed=1))
+    newest = mine / "state" / "step_00000006"
+    for intruder in (other / "state" / "step_00000006", mine / "state" / "step_00000004"):
+        shutil.rmtree(newest)
+        shutil.copytree(intruder, newest)
+        assert latest_state(mine / "state") == mine / "state" / "step_00000004"
+        assert newest.with_name(newest.name + ".damaged").is_dir()
+        shutil.copytree(newest.with_name(newest.name + ".damaged"), newest)
+
+
+def test_a_cache_holds_what_the_base_says_of_the_image(table: SampleTable, caches: tuple[LatentCache, TextCache]) -> None:
+    """Image by image and caption by caption, not in the cache's batches."""
+    pipe, (latents, text) = tiny_pipeline(), caches
+    for row in (0, 7, len(table) - 1):
+        image = torch.from_numpy(load_image(table.frame["image"][row], 16, ImageTransform.crop))[None]
+        ids = pipe.tokenizer(table.frame["caption"][row], padding="max_length", truncation=True, return_tensors="pt").input_ids
+        with torch.no_grad():
+            posterior, embedding = pipe.vae.encode(image).latent_dist, pipe.text_encoder(ids)[0]
+        for cached, computed in zip((*latents[row], text[row]), (posterior.mean, posterior.std, embedding), strict=True):
+            torch.testing.assert_close(torch.from_numpy(cached), computed[0], atol=1e-5, rtol=0)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fineface_train.files import damage, seal
 
 logger = logging.getLogger(__name__)
+PROGRESS = "progress.json"
 KEPT = 2
 """Checkpoints that stay: should the newest turn out damaged, the one before it is there."""
 
@@ -28,6 +29,8 @@ class TrainingState:
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler | None = None
     """fp16's loss scale."""
+    seconds: float = 0.0
+    """Spent training, over all attempts."""
 
     def average(self, decay: float) -> None:
         """Move the averages, if there are any, towards the trainables."""
@@ -48,7 +51,8 @@ class TrainingState:
             if self.averages is not None:
                 save_file({key: value.cpu().contiguous() for key, value in self.averages.items()}, partial / "averages.safetensors")
             torch.save(self.optimiser.state_dict(), partial / "optimiser.pt")
-            (partial / "progress.json").write_text(json.dumps({"step": step} | ({"scaler": self.scaler.state_dict()} if self.scaler else {})) + "\n")
+            progress = {"run": folder.parent.name, "step": step, "seconds": self.seconds} | ({"scaler": self.scaler.state_dict()} if self.scaler else {})
+            (partial / PROGRESS).write_text(json.dumps(progress) + "\n")
             seal(partial)
         except (OSError, SafetensorError, RuntimeError) as error:  # torch and safetensors have errors of their own for a full disk
             shutil.rmtree(partial, ignore_errors=True)
@@ -60,7 +64,7 @@ class TrainingState:
 
     def load(self, checkpoint: Path) -> int:
         """Take on what `save` wrote, strictly; returns the number of finished steps."""
-        progress: dict[str, Any] = json.loads((checkpoint / "progress.json").read_text())
+        progress: dict[str, Any] = json.loads((checkpoint / PROGRESS).read_text())
         _restore(load_file(checkpoint / "trainable.safetensors"), {key: value.data for key, value in self.trainable.items()}, checkpoint)
         if self.averages is not None:
             _restore(load_file(checkpoint / "averages.safetensors"), self.averages, checkpoint)
@@ -68,19 +72,29 @@ class TrainingState:
         self.optimiser.load_state_dict(torch.load(checkpoint / "optimiser.pt", map_location=device, weights_only=True))
         if self.scaler and "scaler" in progress:
             self.scaler.load_state_dict(progress["scaler"])
+        self.seconds = progress["seconds"]
         return int(progress["step"])
 
 
 def latest_state(folder: Path) -> Path | None:
     """The newest checkpoint that is as it was written, or None; a damaged one is named, set aside as *.damaged, and the one before it taken."""
     for checkpoint in sorted(folder.glob("step_????????"), reverse=True):
-        fault = damage(checkpoint)
+        fault = damage(checkpoint) or _exchanged(checkpoint)
         if fault is None:
             return checkpoint
         logger.warning("%s: not used; going back to the checkpoint before it", fault)
         aside = checkpoint.with_name(checkpoint.name + ".damaged")
         shutil.rmtree(aside, ignore_errors=True)
         checkpoint.rename(aside)
+    return None
+
+
+def _exchanged(checkpoint: Path) -> str | None:
+    """Whether a whole checkpoint is one of another run or step, in words."""
+    progress = json.loads((checkpoint / PROGRESS).read_text())
+    run, step = checkpoint.parents[1].name, int(checkpoint.name.removeprefix("step_"))
+    if (progress["run"], progress["step"]) != (run, step):
+        return f"{checkpoint} is step {progress['step']} of {progress['run']}"
     return None
 
 

@@ -70,11 +70,11 @@ def _help() -> str:
 
 
 def _verb_help(verb: str) -> str:
-    from fineface_train.config import Config, choices, plain
+    from fineface_train.config import choices, load_config, plain
 
     groups = "\n".join(f"  {group:<11}{', '.join(choices(group))}" for group in GROUPS)
-    keys = "\n".join(f"  {key}={value}" for key, value in _flat(plain(Config())))
-    return f"fineface {verb}: {VERBS[verb]}\n\nchoices (group=name):\n{groups}\n\nkeys and their defaults (the chosen groups may set others):\n{keys}"
+    keys = "\n".join(f"  {key}={value}" for key, value in _flat(plain(load_config([]))))
+    return f"fineface {verb}: {VERBS[verb]}\n\nchoices (group=name):\n{groups}\n\nkeys and their defaults (other choices may set others):\n{keys}"
 
 
 def _flat(value: dict, prefix: str = "") -> list[tuple[str, object]]:

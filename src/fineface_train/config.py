@@ -2,10 +2,13 @@
 
 import dataclasses
 import difflib
+import itertools
+import math
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -49,6 +52,8 @@ class EvaluationConfig:
     def validate(self, key: str) -> None:
         if self.batch_size < 1:
             raise ValueError(f"{key}.batch_size={self.batch_size}: must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"{key}.seed={self.seed}: must not be negative")
 
 
 @dataclasses.dataclass
@@ -101,9 +106,21 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
 
 
-def is_swept(override: str) -> bool:
-    """Whether an override has several values: a,b outside of brackets and quotes, or a function such as range(3)."""
-    return OverridesParser.create().parse_override(quoted(override)).is_sweep_override()
+def combinations(overrides: list[str]) -> list[list[str]]:
+    """The overrides of every arm of a sweep: all combinations where one has several values (a,b, or a function such as range(3)).
+
+    Raises ValueError for what cannot be read.
+    """
+    parser = OverridesParser.create()
+    values = []
+    for override in overrides:
+        try:
+            parsed = parser.parse_override(quoted(override))
+        except HydraException as error:
+            raise ValueError(_explain(error)) from error
+        swept = parsed.is_sweep_override()
+        values.append([f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()] if swept else [override])
+    return [list(arm) for arm in itertools.product(*values)]
 
 
 def multirun(overrides: list[str], folder: Path, arm: Callable[[int, list[str], DictConfig], None]) -> None:
@@ -162,6 +179,8 @@ def validate(config: Config) -> None:
             value.validate(field.name)
     if config.judge.kind is JudgeKind.toyfacs and config.base.prompts is not PromptSet.toyfacs and config.evaluation.after_training:
         raise ValueError(f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; choose judge=none, or evaluation.after_training=false")
+    if config.scale is not None and not math.isfinite(config.scale):
+        raise ValueError(f"scale={config.scale}: must be a number, or null for the bundle's own")
     if config.n < 1:
         raise ValueError(f"n={config.n}: must be at least 1")
     if config.seed < 0:
@@ -181,8 +200,9 @@ def _known_keys(kind: type = Config, prefix: str = "") -> list[str]:
     keys = []
     for field in dataclasses.fields(kind):
         keys.append(prefix + field.name)
-        if dataclasses.is_dataclass(field.type) and isinstance(field.type, type):
-            keys += _known_keys(field.type, f"{prefix}{field.name}.")
+        for part in (field.type, *get_args(field.type)):  # the parts of X | None
+            if dataclasses.is_dataclass(part) and isinstance(part, type):
+                keys += _known_keys(part, f"{prefix}{field.name}.")
     return keys
 
 

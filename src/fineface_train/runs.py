@@ -2,9 +2,11 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import platform
+import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +21,7 @@ class RunConfig:
 
     root: str = "outputs"
     fresh: bool = False
-    """Start over in a new folder instead of going on in the one this config has."""
+    """Start over in a new folder (-2, -3, ...) instead of going on in the one this config has; goes on in the newest of those if that was stopped."""
     name: str | None = None
     """First part of the folder's name; default: the experiment, or data and encoder."""
 
@@ -39,14 +41,15 @@ def signature(identity: dict[str, Any]) -> str:
 
 
 def choose_folder(config: RunConfig, name: str, identity: dict[str, Any]) -> Path:
-    """The folder of this run: the same for the same identity, or with `fresh` the next unused one."""
+    """The folder of this run: the same for the same identity, or with `fresh` a further one."""
     first = Path(config.root) / f"{config.name or name}-{signature(identity)}"
-    if not config.fresh:
+    if not config.fresh or not first.exists():
         return first
-    number, folder = 2, first
-    while folder.exists():
-        folder, number = first.with_name(f"{first.name}-{number}"), number + 1
-    return folder
+    further = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    taken = list(itertools.takewhile(Path.exists, further))
+    if taken and not is_finished(taken[-1]):
+        return taken[-1]
+    return first.with_name(f"{first.name}-{len(taken) + 2}")
 
 
 def is_finished(folder: Path) -> bool:
@@ -56,9 +59,10 @@ def is_finished(folder: Path) -> bool:
 
 def provenance() -> dict[str, Any]:
     """Versions, code revision and machine."""
-    revision = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    git = shutil.which("git")
+    revision = git and subprocess.run([git, "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return {
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
-        "git": revision.stdout.strip() or None,
+        "git": (revision.stdout.strip() or None) if revision else None,
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
     }

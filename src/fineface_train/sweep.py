@@ -12,10 +12,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from omegaconf import DictConfig
 
-from fineface_train.config import is_swept, load_config, multirun, typed
+from fineface_train.config import combinations, load_config, multirun, typed
 from fineface_train.files import write_json
 from fineface_train.runs import is_main_process
 from fineface_train.training import train
@@ -27,16 +27,17 @@ COLUMNS = ("slope", "rank_correlation", "au_mse_active", "au_mse_mean", "leakage
 def sweep(overrides: list[str]) -> int:
     """Run all arms, print one table of them; returns the number of arms that failed.
 
-    Raises ValueError for a key or a choice that is wrong in itself, before any arm starts.
+    Raises ValueError for a wrong key, choice or value of any arm, before the first starts.
     """
-    shared = load_config([override for override in overrides if not is_swept(override)])
-    folder = Path(shared.run.root) / "sweeps" / hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:8]
+    configs = [load_config(arm) for arm in combinations(overrides)]
+    folder = Path(configs[0].run.root) / "sweeps" / hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:8]
     if is_main_process():
         shutil.rmtree(folder, ignore_errors=True)
     multirun(overrides, folder, lambda number, changes, node: _arm(folder, number, " ".join(changes), node))
     arms = [json.loads(path.read_text()) for path in sorted(folder.glob("arm_*.json"))]
     if is_main_process():
         print(arms_table(arms))
+    PartialState().destroy_process_group()
     return sum("error" in arm for arm in arms)
 
 
@@ -52,6 +53,8 @@ def _arm(folder: Path, number: int, changes: str, node: DictConfig) -> None:
             traceback.print_exc()
         print(f"arm {number + 1} failed: {error}", file=sys.stderr)
         record["error"] = f"{type(error).__name__}: {error}"
+        if PartialState().num_processes > 1:
+            raise  # the other processes may still be in this arm; their launcher ends them
     finally:
         AcceleratorState._reset_state()  # the next arm may want another precision
     if is_main_process():

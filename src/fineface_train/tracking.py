@@ -69,10 +69,14 @@ class Tracker:
         if config.wandb and config.mode is not WandbMode.disabled:
             self._attempt(lambda: self._start_wandb(config, run_config, name))
 
-    def resume(self, step: int) -> None:
-        """Drop the lines of steps later than `step` (and a torn last line), so that continuing from there writes each step once."""
+    def resume(self, step: int, *, evaluations: bool = True) -> None:
+        """Drop the lines of steps later than `step` (and a torn last line), so that continuing from there writes each step once.
+
+        Without `evaluations`, drop those too: the caller writes a new one.
+        """
         self._file.close()
-        kept = [json.dumps(line) + "\n" for line in read_metrics(self.path) if line["step"] <= step]
+        lines = [line for line in read_metrics(self.path) if line["step"] <= step and (evaluations or "evaluation" not in line)]
+        kept = [json.dumps(line) + "\n" for line in lines]
         temporary = self.path.with_name(METRICS_FILE + ".tmp")
         with temporary.open("w", encoding="utf-8") as file:
             file.writelines(kept)

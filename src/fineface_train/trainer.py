@@ -72,7 +72,7 @@ class TrainerConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{key}.{name}={getattr(self, name)}: must be at least 1")
         for name in ("warmup_steps", "sample_every", "workers", "weight_decay"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{key}.{name}={getattr(self, name)}: must not be negative")
         if not self.learning_rate > 0:
             raise ValueError(f"{key}.learning_rate={self.learning_rate}: must be positive")
@@ -179,8 +179,8 @@ def fit(
     resumed: Callable[[int], None],
     picture: Callable[[int], None],
     log_every: int,
-) -> None:
-    """Train to `config.steps`, going on from the newest checkpoint under `folder`/state.
+) -> float:
+    """Train to `config.steps`, going on from the newest checkpoint under `folder`/state; returns the seconds it took, over all attempts.
 
     Args:
         model: a `TrainableModel` on its device; left with the averaged weights when averaging is on.
@@ -203,7 +203,7 @@ def fit(
     sampler = ShareOfBatches(range(done, config.steps), config.batch_size, config.accumulation, accelerator.process_index, accelerator.num_processes)
     batches = iter(example_loader(dataset, sampler, config.workers))
     model.train()
-    started, logged_at, logged_step, skipped = time.perf_counter(), time.perf_counter(), done, 0
+    started, logged_at, logged_step, skipped = time.perf_counter() - state.seconds, time.perf_counter(), done, 0
     bar = tqdm(range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step", mininterval=1, disable=not main)
     with StopSignals() as stop:
         for step in bar:
@@ -217,16 +217,22 @@ def fit(
                 )
             skipped += not math.isfinite(taken.norm)
             state.average(min(config.ema_decay or 0.0, (1 + step) / (10 + step)))
-            done = step + 1
-            last = done == config.steps
+            done, last = step + 1, step + 1 == config.steps
+            state.seconds = time.perf_counter() - started
             if main and (last or done % log_every == 0):
                 now = time.perf_counter()
                 speed = (done - logged_step) * config.batch_size / (now - logged_at)
                 values = {"loss": taken.loss, "learning_rate": learning_rate(config, step), "gradient_norm": taken.norm, "examples_per_second": speed}
-                values |= {"examples": done * config.batch_size, "seconds": now - started} | ({"skipped_steps": skipped} if skipped else {})
+                values |= {"examples": done * config.batch_size, "seconds": state.seconds} | ({"skipped_steps": skipped} if skipped else {})
                 log(done, values)
                 bar.set_postfix(loss=f"{taken.loss:.3f}")
                 logged_at, logged_step = now, done
+            # The picture first: a kill in between then draws it again, and none is missing.
+            if main and config.sample_every and (last or done % config.sample_every == 0):
+                with averaged(trainable, averages):
+                    model.eval()
+                    picture(done)
+                    model.train()
             if last or done % config.checkpoint_every == 0 or taken.signal:
                 if main:
                     state.save(folder / "state", done)
@@ -235,15 +241,11 @@ def fit(
                 bar.close()
                 accelerator.wait_for_everyone()
                 raise Interrupted(taken.signal, done)
-            if main and config.sample_every and (last or done % config.sample_every == 0):
-                with averaged(trainable, averages):
-                    model.eval()
-                    picture(done)
-                    model.train()
     accelerator.wait_for_everyone()
     model.eval()
     if averages is not None:
         assign(trainable, averages)
+    return state.seconds
 
 
 def _resume(state: TrainingState, folder: Path, accelerator: Accelerator) -> int:
@@ -251,7 +253,11 @@ def _resume(state: TrainingState, folder: Path, accelerator: Accelerator) -> int
     found = [latest_state(folder / "state") if accelerator.is_main_process else None]
     if accelerator.num_processes > 1:
         broadcast_object_list(found)
-    return state.load(found[0]) if found[0] else 0
+    if found[0] is None:
+        return 0
+    done = state.load(found[0])
+    accelerator.print(f"going on after step {done}", flush=True)
+    return done
 
 
 @dataclasses.dataclass

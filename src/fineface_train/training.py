@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ from fineface_train.data.prepare import prepare, read_manifest
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges import JudgeKind, find_judges
 from fineface_train.files import locked, plain, write_json, write_text
-from fineface_train.measure import evaluation_prompts, measure_bundle, print_report
+from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import AuditRow, audit
-from fineface_train.methods.au_diffusion.base import fingerprint, load_base
+from fineface_train.methods.au_diffusion.base import check_base, fingerprint, load_base
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
@@ -47,6 +46,7 @@ def train(config: Config) -> Path:
     ShareOfBatches(range(0), config.trainer.batch_size, config.trainer.accumulation, accelerator.process_index, accelerator.num_processes)
     if config.evaluation.after_training and config.judge.kind is not JudgeKind.none:
         find_judges(config.judge)  # what is missing is said now, not after the training
+    check_base(config.base)
     with accelerator.main_process_first():
         table = prepare(config.data, DATA_SEED)
         pipe = load_base(config.base)
@@ -59,10 +59,9 @@ def train(config: Config) -> Path:
             _fit(config, accelerator, table, pipe, hashes, folder)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            if config.evaluation.after_training and not (folder / "report.html").is_file():
+            if config.evaluation.after_training:
                 _measure(config, folder)
             print(f"run: {folder}", flush=True)
-    accelerator.end_training()
     return folder
 
 
@@ -113,7 +112,6 @@ def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: Sta
     if accelerator.is_main_process:
         write_json(folder / "audit.json", {"parts": [dataclasses.asdict(row) for row in rows]})
         tracker = Tracker(folder, config.tracking, plain(config), folder.name)
-    started = time.perf_counter()
 
     def picture(step: int) -> None:
         assert tracker is not None
@@ -124,7 +122,7 @@ def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: Sta
         image.save(path)
         tracker.images(step, "samples", {"neutral, then each AU at 5": image})
 
-    fit(
+    seconds = fit(
         model,
         dataset,
         config.trainer,
@@ -139,11 +137,11 @@ def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: Sta
     if tracker is not None:
         tracker.finish()
         save_bundle(pipe.unet, bundle_config, folder / "bundle")
-        seconds = {"training_seconds": round(time.perf_counter() - started, 1)}
+        took = {"training_seconds": round(seconds, 1)}
         made_by = {"processes": accelerator.num_processes, "device": str(accelerator.device)}
         made_from = {"base": {"name": config.base.name} | hashes, "table": table.fingerprint()}
-        write_json(folder / "provenance.json", provenance() | made_from | made_by | seconds)
-        write_json(folder / "finished.json", {"steps": config.trainer.steps} | seconds)
+        write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
+        write_json(folder / "finished.json", {"steps": config.trainer.steps} | took)
 
 
 def open_caches(config: Config, table: SampleTable, pipe: StableDiffusionPipeline, hashes: dict[str, str], crew: Crew) -> tuple[LatentCache, TextCache]:
@@ -188,15 +186,23 @@ def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleT
 
 
 def _measure(config: Config, folder: Path) -> None:
-    """Evaluate the finished run's bundle, log the headline, write the report."""
-    if config.judge.kind is not JudgeKind.none:
-        metrics = measure_bundle(config, folder / "bundle", folder)
-        tracker = Tracker(folder, config.tracking, plain(config), folder.name)
-        headline = {part: {key: cell["value"] for key, cell in metrics[part].items()} for part in ("individual", "combination")}
-        tracker.log(config.trainer.steps, {"evaluation": headline})
-        tracker.table("evaluation/per_au", pd.DataFrame.from_dict(metrics["per_au"], orient="index").reset_index(names="au"))
-        tracker.finish()
-    print_report(folder)
+    """Evaluate the finished run's bundle, log the headline, write the report; nothing if that was done with these settings."""
+    if config.judge.kind is JudgeKind.none:
+        print_report(folder)
+        return
+    bundle = folder / "bundle"
+    out = evaluation_folder(config, bundle)
+    if (out / "report.html").is_file() and is_measured(config, out):
+        print(f"{out} is evaluated already; its page: {out / 'report.html'}")
+        return
+    metrics = measure_bundle(config, bundle, out)
+    tracker = Tracker(folder, config.tracking, plain(config), folder.name)
+    tracker.resume(config.trainer.steps, evaluations=False)
+    headline = {part: {key: cell["value"] for key, cell in metrics[part].items()} for part in ("individual", "combination")}
+    tracker.log(config.trainer.steps, {"evaluation": headline})
+    tracker.table("evaluation/per_au", pd.DataFrame.from_dict(metrics["per_au"], orient="index").reset_index(names="au"))
+    tracker.finish()
+    print_report(out)
 
 
 def audit_table(rows: list[AuditRow]) -> str:

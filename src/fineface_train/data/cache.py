@@ -23,6 +23,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from tqdm import tqdm
 
+from fineface_train.data.images import read_image
 from fineface_train.data.table import SampleTable
 from fineface_train.files import damage, locked, seal
 
@@ -38,11 +39,7 @@ class ImageTransform(enum.Enum):
 
 def load_image(path: str, resolution: int, transform: ImageTransform) -> np.ndarray:
     """An image file as (3, resolution, resolution) float32 in [-1, 1]. Raises ValueError that names a broken file."""
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error}); mend or remove it, or prepare with data.skip_broken=true") from error
+    image = read_image(path)
     if transform is ImageTransform.crop and image.width != image.height:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2

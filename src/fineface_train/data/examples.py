@@ -5,6 +5,7 @@ workers, and two arms of an ablation with one seed see the same images, noise an
 """
 
 import dataclasses
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -135,4 +136,10 @@ def collate(examples: list[Batch]) -> Batch:
 
 def example_loader(dataset: ExampleDataset, sampler: ShareOfBatches, workers: int) -> DataLoader[Batch]:
     """Micro-batches in order; the number of workers changes nothing but speed."""
-    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, persistent_workers=False)
+    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, worker_init_fn=_leave_signals_to_the_trainer)
+
+
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """A terminal's Ctrl-C and a cluster's SIGTERM reach workers too; the trainer needs them to finish its step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

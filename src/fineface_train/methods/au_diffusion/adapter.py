@@ -6,6 +6,7 @@ are new projections of the AU tokens. diffusers' own `IPAdapterAttnProcessor2_0`
 """
 
 import dataclasses
+import math
 from typing import cast
 
 import torch
@@ -34,8 +35,10 @@ class FinetuneConfig:
     def validate(self, key: str) -> None:
         if self.lora_rank < 0:
             raise ValueError(f"{key}.lora_rank={self.lora_rank}: must be 0 (no LoRA) or more")
-        if self.lora_alpha <= 0:
+        if not 0 < self.lora_alpha < math.inf:
             raise ValueError(f"{key}.lora_alpha={self.lora_alpha}: must be positive")
+        if not math.isfinite(self.adapter_scale):
+            raise ValueError(f"{key}.adapter_scale={self.adapter_scale}: must be a number")
 
 
 def cross_attention_names(unet: UNet2DConditionModel) -> list[str]:
