@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.report import PARTS, compact, headline_table, image_uri, number, ticks, write_report
+from fineface_train.charts import compact, ticks
+from fineface_train.report import PARTS, headline_table, image_uri, number, write_report
 from report_fixture import build_run
 
 SECTIONS = {"headline", "grid", "sweeps", "combinations", "response", "leakage", "per-au", "training", "audit", "provenance"}

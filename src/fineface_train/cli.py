@@ -70,18 +70,12 @@ def _help() -> str:
 
 
 def _verb_help(verb: str) -> str:
-    from fineface_train.config import choices, load_config, plain
+    from fineface_train.config import choices, load_config
+    from fineface_train.files import flat, plain
 
     groups = "\n".join(f"  {group:<11}{', '.join(choices(group))}" for group in GROUPS)
-    keys = "\n".join(f"  {key}={value}" for key, value in _flat(plain(load_config([]))))
+    keys = "\n".join(f"  {key}={'null' if value is None else value}" for key, value in flat(plain(load_config([]))))
     return f"fineface {verb}: {VERBS[verb]}\n\nchoices (group=name):\n{groups}\n\nkeys and their defaults (other choices may set others):\n{keys}"
-
-
-def _flat(value: dict, prefix: str = "") -> list[tuple[str, object]]:
-    pairs: list[tuple[str, object]] = []
-    for key, item in value.items():
-        pairs += _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else [(prefix + key, "null" if item is None else item)]
-    return pairs
 
 
 def _show_our_log() -> None:

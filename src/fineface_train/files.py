@@ -25,6 +25,14 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def flat(value: dict[str, Any], separator: str = ".", prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested dictionaries as ("a.b", value) pairs; lists stay as they are."""
+    pairs: list[tuple[str, Any]] = []
+    for key, item in value.items():
+        pairs += flat(item, separator, f"{prefix}{key}{separator}") if isinstance(item, dict) else [(f"{prefix}{key}", item)]
+    return pairs
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write beside its place, sync, then move it there."""
     path.parent.mkdir(parents=True, exist_ok=True)

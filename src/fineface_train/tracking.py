@@ -11,13 +11,15 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from PIL import Image
 from tqdm import tqdm
+
+from fineface_train.files import flat
 
 METRICS_FILE = "metrics.jsonl"
 WANDB_TIMEOUT = 60.0
@@ -188,18 +190,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(number, float) and not math.isfinite(number) else number
 
 
-def _named_numbers(line: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def _named_numbers(line: dict[str, Any]) -> list[tuple[str, float]]:
     """wandb's grouped names: ("train/loss", 0.5), ("evaluation/individual/slope", 0.9)."""
-    for key, value in line.items():
-        if key == "evaluation":
-            yield from _flatten(key, value)
-        elif key != "step":
-            yield from _flatten(f"train/{key}", value)
-
-
-def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flatten(f"{prefix}/{key}", item)
-    elif isinstance(value, (int, float)):
-        yield prefix, value
+    named = {key if key == "evaluation" else f"train/{key}": value for key, value in line.items() if key != "step"}
+    return [(key, value) for key, value in flat(named, "/") if isinstance(value, (int, float))]
