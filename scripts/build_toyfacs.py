@@ -336,13 +336,8 @@ def launch(stage: str, processes: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--only",
-        choices=[*STAGES, LAST],
-        nargs="+",
-        default=None,
-        help="these stages, again from nothing if they were built (default: all that data/toyfacs/build.json does not hold)",
-    )
+    only = "these stages, from nothing if they were built (default: all that data/toyfacs/build.json does not hold)"
+    parser.add_argument("--only", choices=[*STAGES, LAST], nargs="+", default=None, help=only)
     parser.add_argument("--processes", type=int, default=1 if torch.cuda.is_available() else os.cpu_count(), help="processes per stage")
     parser.add_argument("--inside", choices=STAGES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

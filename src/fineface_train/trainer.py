@@ -136,7 +136,7 @@ def make_accelerator(config: TrainerConfig) -> Accelerator:
     if precision is Precision.auto:
         precision = Precision.bf16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else Precision.fp32
     mixed = {Precision.bf16: "bf16", Precision.fp16: "fp16"}.get(precision, "no")
-    # Caches and evaluation keep the others waiting for the first process longer than the default 10 or 30 minutes.
+    # Preparing a large dataset keeps the others waiting for the first process longer than the default 10 or 30 minutes.
     patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=24))
     return Accelerator(mixed_precision=mixed, gradient_accumulation_steps=config.accumulation, kwargs_handlers=[patient])
 
