@@ -120,7 +120,7 @@ class Tracker:
 
         mode: Any = config.mode.value
         if config.mode is WandbMode.auto:
-            mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") or wandb.api.api_key else "offline")
+            mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") or wandb.login(prompt=False) else "offline")
         self._wandb = wandb.init(
             project=config.project,
             group=config.group,

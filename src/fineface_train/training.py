@@ -181,7 +181,13 @@ def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleT
         base_fingerprints=base_fingerprints(pipe.unet),
         cross_attention_dim=pipe.unet.config.cross_attention_dim,
         resolution=config.base.resolution,
-        training={"steps": config.trainer.steps, "batch_size": config.trainer.batch_size, "seed": config.seed, "data": config.data.name, "samples": int((table.frame["split"] == "train").sum())},
+        training={
+            "steps": config.trainer.steps,
+            "batch_size": config.trainer.batch_size,
+            "seed": config.seed,
+            "data": config.data.name,
+            "samples": int((table.frame["split"] == "train").sum()),
+        },
     )
 
 
