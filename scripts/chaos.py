@@ -11,9 +11,11 @@ losses in metrics.jsonl, the rows of images.parquet; and no attempt lost a check
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -106,6 +108,47 @@ def what_was_hit(root: Path, half_written_before: set[Path]) -> str:
     return "evaluating" if all((run / "bundle").exists() for run in runs) else "training"
 
 
+def repeated_work(log: str, before: dict[str, int]) -> bool:
+    """Whether the attempt that wrote `log` trained a run from elsewhere than its newest checkpoint."""
+    resumed = [int(step) for step in re.findall(r"going on after step (\d+)", log)]
+    begun_anew = "training:" in log and len(before) == 1 and max(before.values()) > 0 and not resumed
+    return begun_anew or not set(resumed) <= set(before.values())
+
+
+@dataclasses.dataclass
+class Tally:
+    kills: int = 0
+    faults: int = 0
+    hits: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def fault(self, text: str) -> None:
+        self.faults += 1
+        print(f"FAULT: {text}", flush=True)
+
+
+def attempt(root: Path, arguments: argparse.Namespace, tally: Tally, chance: random.Random, patience: float | None) -> bool:
+    """Start the run and kill it after `patience` seconds, unless that is None or the run is faster; returns whether it ended by itself."""
+    log = root / "log.txt"
+    written = len(log.read_text()) if log.exists() else 0
+    before, halves = newest_steps(root), half_written(root)
+    process = start(root, arguments.processes, sweep=arguments.sweep)
+    try:
+        if process.wait(timeout=patience):
+            tally.fault(f"an attempt that nobody killed failed:\n{log.read_text()[-2000:]}")
+        return True
+    except subprocess.TimeoutExpired:
+        what = kill(process, chance)
+    after, hit = newest_steps(root), what_was_hit(root, halves)
+    tally.kills += 1
+    tally.hits[hit] += 1
+    print(f"kill {tally.kills}: {what} while {hit}; checkpoints {list(before.values())} -> {list(after.values())}", flush=True)
+    if any(after[run] < step for run, step in before.items()):
+        tally.fault("a checkpoint was lost")
+    if repeated_work(log.read_text()[written:], before):
+        tally.fault("work from before the newest checkpoint was done again")
+    return False
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
@@ -116,49 +159,31 @@ def main() -> None:
     parser.add_argument("--root", type=Path, help="default: a temporary folder, removed at the end")
     arguments = parser.parse_args()
     root = arguments.root or Path(tempfile.mkdtemp(prefix="chaos-"))
-    chance = random.Random(arguments.seed)
-    began = time.monotonic()
+    chance, tally, began = random.Random(arguments.seed), Tally(), time.monotonic()
 
     calm = root / "calm"
     calm.mkdir(parents=True)
-    if start(calm, arguments.processes, sweep=arguments.sweep).wait():
-        raise SystemExit(f"the run left alone failed:\n{(calm / 'log.txt').read_text()[-2000:]}")
+    attempt(calm, arguments, tally, chance, None)
     expected, length = outcome(calm), time.monotonic() - began
     print(f"left alone: {length:.0f} s", flush=True)
 
-    kills, faults, number, hits = 0, 0, 0, Counter[str]()
-    while kills < arguments.kills:
-        number += 1
-        stormy = root / f"round{number}"
+    rounds = 0
+    while tally.kills < arguments.kills:
+        rounds += 1
+        stormy, wanted = root / f"round{rounds}", min(arguments.kills, tally.kills + arguments.per_round)
         stormy.mkdir()
-        spent = 0
-        while True:
-            before, halves, process = newest_steps(stormy), half_written(stormy), start(stormy, arguments.processes, sweep=arguments.sweep)
-            if spent < arguments.per_round and kills < arguments.kills:
-                try:
-                    process.wait(timeout=chance.uniform(0, length))
-                except subprocess.TimeoutExpired:
-                    what = kill(process, chance)
-                    kills, spent = kills + 1, spent + 1
-                    after, hit = newest_steps(stormy), what_was_hit(stormy, halves)
-                    hits[hit] += 1
-                    print(f"round {number}, kill {kills}: {what} while {hit}; checkpoints {list(before.values())} -> {list(after.values())}", flush=True)
-                    if any(after[run] < step for run, step in before.items()):
-                        faults += 1
-                        print("FAULT: a checkpoint was lost", flush=True)
-                    continue
-            if process.wait():
-                faults += 1
-                print(f"FAULT: an attempt that nobody killed failed:\n{(stormy / 'log.txt').read_text()[-2000:]}", flush=True)
-            break
+        while not attempt(stormy, arguments, tally, chance, chance.uniform(0, length) if tally.kills < wanted else None):
+            pass
         found = outcome(stormy)
         different = [f"{run}: {key}" for run in expected for key in expected[run] if found.get(run, {}).get(key) != expected[run][key]]
-        faults += bool(different)
-        print(f"round {number}: {'as the run left alone' if not different else f'FAULT: differs in {different}'}", flush=True)
-    print(f"{kills} kills in {number} rounds, {faults} faults; while {dict(hits)}; {(time.monotonic() - began) / 60:.1f} minutes")
+        if different:
+            tally.fault(f"round {rounds} differs in {different}")
+        print(f"round {rounds}: {'not ' if different else ''}as the run left alone", flush=True)
+    minutes = (time.monotonic() - began) / 60
+    print(f"{tally.kills} kills in {rounds} rounds, {tally.faults} faults; hit {dict(tally.hits)}; {minutes:.1f} minutes")
     if arguments.root is None:
         shutil.rmtree(root)
-    if faults:
+    if tally.faults:
         raise SystemExit(1)
 
 

@@ -1,6 +1,5 @@
 """What the verbs beside `train` do: prepare, generate, evaluate, report."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
 from fineface_train.doctor import doctor
 from fineface_train.evaluation.judges import find_judges
-from fineface_train.files import locked
+from fineface_train.files import locked, replacing
 from fineface_train.measure import evaluation_folder, load_generator, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import check_bundle
@@ -98,6 +97,5 @@ def _save_png(image: Image.Image, path: Path, facts: dict[str, str]) -> None:
     info = PngInfo()
     for key, value in facts.items():
         info.add_itxt(key, value)
-    partial = path.with_name(path.name + ".partial")
-    image.save(partial, format="PNG", pnginfo=info)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        image.save(partial, format="PNG", pnginfo=info)

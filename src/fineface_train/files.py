@@ -33,15 +33,24 @@ def flat(value: dict[str, Any], separator: str = ".", prefix: str = "") -> list[
     return pairs
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write beside its place, sync, then move it there."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; what was written is synced and moves into its place whole, and goes if writing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """`replacing`, with text."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
     return path
 
 

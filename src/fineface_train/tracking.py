@@ -19,7 +19,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from fineface_train.files import flat
+from fineface_train.files import flat, write_text
 
 METRICS_FILE = "metrics.jsonl"
 WANDB_TIMEOUT = 60.0
@@ -79,12 +79,7 @@ class Tracker:
         self._file.close()
         lines = [line for line in read_metrics(self.path) if line["step"] <= step and (evaluations or "evaluation" not in line)]
         kept = [json.dumps(line) + "\n" for line in lines]
-        temporary = self.path.with_name(METRICS_FILE + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        write_text(self.path, "".join(kept))
         self._file = self.path.open("a", encoding="utf-8")
         self._step = step
 
