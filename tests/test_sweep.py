@@ -46,6 +46,19 @@ def test_a_sweep_on_two_processes(tmp_path: Path, saved_base: Path) -> None:
     assert len(list((tmp_path / "runs").glob("toyfacs-*/bundle"))) == 2
 
 
+def test_a_sweep_through_submitit(tmp_path: Path, saved_base: Path) -> None:
+    """SLURM's launcher, in its local mode: every arm is a process of its own."""
+    command = [
+        *(sys.executable, "-m", "fineface_train", "train", "-m", "hydra/launcher=submitit_local", *SMALL, f"base.path={saved_base}", "base.resolution=16"),
+        *(f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "encoder=none,res_mlp64", "trainer.steps=2"),
+        *("trainer.sample_every=0", "evaluation.after_training=false"),
+    ]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("trained, not evaluated") == 2
+    assert len(list((tmp_path / "runs").glob("toyfacs-*/bundle"))) == 2
+
+
 def test_doctor_counts_and_times(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["doctor", *SMALL, f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path}", f"run.root={tmp_path}", "trainer.steps=50"]
     assert main(arguments) == 0
