@@ -9,7 +9,9 @@ import dataclasses
 import datetime
 import enum
 import math
+import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -154,6 +156,13 @@ def assign(trainable: dict[str, nn.Parameter], values: Mapping[str, Tensor]) -> 
         parameter.data.copy_(values[name])
 
 
+def peak_memory_gb(device: torch.device) -> float:
+    """The most memory that this process has held so far: of its GPU, or on a CPU of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
 @contextlib.contextmanager
 def averaged(trainable: dict[str, nn.Parameter], averages: dict[str, Tensor] | None) -> Iterator[None]:
     """Inside, the trainables hold their averages (if there are any)."""
@@ -209,7 +218,7 @@ def fit(
         for step in bar:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, step)
-            taken = _one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device, stop)
+            taken = one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device, stop)
             if not taken.is_sound(config, accelerator.mixed_precision):
                 raise FloatingPointError(
                     f"step {step + 1}: loss {taken.loss}, gradient norm {taken.norm}; examples {taken.examples}; "
@@ -223,7 +232,8 @@ def fit(
                 now = time.perf_counter()
                 speed = (done - logged_step) * config.batch_size / (now - logged_at)
                 values = {"loss": taken.loss, "learning_rate": learning_rate(config, step), "gradient_norm": taken.norm, "examples_per_second": speed}
-                values |= {"examples": done * config.batch_size, "seconds": state.seconds} | ({"skipped_steps": skipped} if skipped else {})
+                values |= {"examples": done * config.batch_size, "seconds": state.seconds, "peak_memory_gb": peak_memory_gb(accelerator.device)}
+                values |= {"skipped_steps": skipped} if skipped else {}
                 log(done, values)
                 bar.set_postfix(loss=f"{taken.loss:.3f}")
                 logged_at, logged_step = now, done
@@ -277,7 +287,7 @@ class StepTaken:
         return finite_enough or config.skip_nonfinite
 
 
-def _one_step(
+def one_step(
     model: nn.Module,
     optimiser: Any,
     accelerator: Accelerator,
