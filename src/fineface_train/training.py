@@ -202,13 +202,19 @@ def _measure(config: Config, folder: Path) -> None:
         print(f"{out} is evaluated already; its page: {out / 'report.html'}")
         return
     metrics = measure_bundle(config, bundle, out)
+    if out == folder:
+        _log_evaluation(config, folder, metrics)
+    print_report(out)
+
+
+def _log_evaluation(config: Config, folder: Path, metrics: dict[str, Any]) -> None:
+    """The headline and the table per AU, as the last line of the run's metrics."""
     tracker = Tracker(folder, config.tracking, plain(config), folder.name)
     tracker.resume(config.trainer.steps, evaluations=False)
     headline = {part: {key: cell["value"] for key, cell in metrics[part].items()} for part in ("individual", "combination")}
     tracker.log(config.trainer.steps, {"evaluation": headline})
     tracker.table("evaluation/per_au", pd.DataFrame.from_dict(metrics["per_au"], orient="index").reset_index(names="au"))
     tracker.finish()
-    print_report(out)
 
 
 def audit_table(rows: list[AuditRow]) -> str:
