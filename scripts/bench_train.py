@@ -28,6 +28,7 @@ from tqdm import tqdm
 from fineface_train.checkpoint import TrainingState
 from fineface_train.config import Config, load_config
 from fineface_train.data.cache import Crew, load_image
+from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.examples import Batch, ShareOfBatches, example_loader
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
@@ -85,7 +86,8 @@ class Contestant:
         self.clock = Clock(self.accelerator.device)
         self.pipe = load_base(config.base).to(self.accelerator.device)
         hashes = {part: fingerprint(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
-        latents, text = open_caches(config, table, self.pipe, hashes, Crew())
+        contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX)
+        latents, text = open_caches(config, table, contents, self.pipe, hashes, Crew())
         if name == "plain":
             mean, words = latents.mean.shape[1:], text.empty.shape
             latents, text = Blank(2, *mean), Blank(*words)  # type: ignore[assignment]

@@ -16,6 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from fineface_train.checkpoint import TrainingState, latest_state
 from fineface_train.data.cache import Crew, ImageTransform, LatentCache, TextCache, latent_cache, load_image, text_cache
+from fineface_train.data.contents import image_contents
 from fineface_train.data.examples import ConditioningConfig, ExampleDataset, ShareOfBatches, collate, example_loader
 from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture
@@ -42,7 +43,8 @@ def table(corpus: Path) -> SampleTable:
 def caches(table: SampleTable, tmp_path_factory: pytest.TempPathFactory) -> tuple[LatentCache, TextCache]:
     pipe, root = tiny_pipeline(), tmp_path_factory.mktemp("cache")
     crew = Crew(quiet=True)
-    return latent_cache(table, pipe.vae, "vae", root, 16, ImageTransform.crop, crew=crew), text_cache(table, pipe, "text", root, crew=crew)
+    contents = image_contents(table.frame["image"], root / "contents.parquet", progress=False)
+    return latent_cache(table, contents, pipe.vae, "vae", root, 16, ImageTransform.crop, crew=crew), text_cache(table, pipe, "text", root, crew=crew)
 
 
 MakeDataset = Callable[..., ExampleDataset]
@@ -197,7 +199,8 @@ def test_averages_are_what_the_bundle_gets_and_state_has_both(tmp_path: Path, ma
     raw, average = load_file(state / "trainable.safetensors"), load_file(state / "averages.safetensors")
     assert all(torch.equal(average[name], value) for name, value in model.trainable.items())
     assert any(not torch.equal(raw[name], average[name]) for name in raw)
-    assert json.loads((state / "progress.json").read_text()) == {"step": STEPS}
+    progress = json.loads((state / "progress.json").read_text())
+    assert (progress["run"], progress["step"]) == (tmp_path.name, STEPS)
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["step_00000004", "step_00000006"]
     before = copy.deepcopy(dict(model.trainable))
     with averaged(model.trainable, {name: torch.zeros_like(value) for name, value in model.trainable.items()}):

@@ -84,7 +84,7 @@ def seal(folder: Path) -> None:
 
     A README may be edited later, and is left out.
     """
-    digests = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name not in (SEAL, "README.md")}
+    digests = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name not in (SEAL, "README.md")}
     (folder / SEAL).write_text(json.dumps(digests, indent=2) + "\n")
     for path in folder.iterdir():
         with path.open("rb") as file:
@@ -98,7 +98,7 @@ def damage(folder: Path) -> str | None:
         for name, digest in digests.items():
             if not (folder / name).is_file():
                 return f"{folder / name} is missing"
-            if _sha256(folder / name) != digest:
+            if sha256(folder / name) != digest:
                 return f"{folder / name} is not what was written (truncated, changed or exchanged)"
     except FileNotFoundError:
         return f"{folder / SEAL} is missing"
@@ -107,7 +107,8 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

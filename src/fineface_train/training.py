@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from PIL import Image
 from fineface_train.aus import AU_COUNT, MAX_INTENSITY
 from fineface_train.config import Config, to_yaml
 from fineface_train.data.cache import Crew, LatentCache, TextCache, latent_cache, text_cache
+from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.examples import ExampleDataset, ShareOfBatches
 from fineface_train.data.mixture import Mixture
-from fineface_train.data.prepare import prepare, read_manifest
+from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges import JudgeKind, find_judges
 from fineface_train.files import locked, plain, write_json, write_text
@@ -49,14 +51,15 @@ def train(config: Config) -> Path:
     check_base(config.base)
     with accelerator.main_process_first():
         table = prepare(config.data, DATA_SEED)
+        contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX, progress=accelerator.is_main_process)
         pipe = load_base(config.base)
     hashes = {name: fingerprint(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
-    folder = _run_folder(config, accelerator, table, pipe, hashes)
+    folder = _run_folder(config, accelerator, table, contents, pipe, hashes)
     with _alone(accelerator, folder):
         if is_finished(folder):
             accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.")
         else:
-            _fit(config, accelerator, table, pipe, hashes, folder)
+            _fit(config, accelerator, table, contents, pipe, hashes, folder)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             if config.evaluation.after_training:
@@ -65,12 +68,14 @@ def train(config: Config) -> Path:
     return folder
 
 
-def _run_folder(config: Config, accelerator: Accelerator, table: SampleTable, pipe: StableDiffusionPipeline, hashes: dict[str, str]) -> Path:
+def _run_folder(
+    config: Config, accelerator: Accelerator, table: SampleTable, contents: list[str], pipe: StableDiffusionPipeline, hashes: dict[str, str]
+) -> Path:
     """This run's folder, the same on all processes; its name holds a hash of all that can change the result."""
     everything = plain(config)
     identity: dict[str, Any] = {key: everything[key] for key in ("seed", "image_transform", "labels", "conditioning", "encoder", "finetune", "objective")}
     identity["trainer"] = {key: value for key, value in everything["trainer"].items() if key not in ("workers", "checkpoint_every", "sample_every")}
-    identity["data"] = {"table": table.fingerprint(), "corpus": read_manifest(Path(config.data.root))["corpus"]}
+    identity["data"] = {"table": table.fingerprint(), "images": hashlib.sha256("".join(contents).encode()).hexdigest()}
     identity["mixture"] = {"weights": config.data.weights(table), "rarity": config.data.rarity_weighting}
     identity["base"] = hashes | {"resolution": config.base.resolution, "scheduler": {key: str(value) for key, value in sorted(pipe.scheduler.config.items())}}
     identity["precision"] = str(weight_dtype(config.trainer, accelerator))
@@ -99,11 +104,19 @@ def _alone(accelerator: Accelerator, folder: Path) -> Iterator[None]:
         yield
 
 
-def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: StableDiffusionPipeline, hashes: dict[str, str], folder: Path) -> None:
+def _fit(
+    config: Config,
+    accelerator: Accelerator,
+    table: SampleTable,
+    contents: list[str],
+    pipe: StableDiffusionPipeline,
+    hashes: dict[str, str],
+    folder: Path,
+) -> None:
     """From the base and a table to a bundle."""
     bundle_config = _bundle_config(config, pipe, table)
     crew = Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone)
-    latents, text = open_caches(config, table, pipe.to(accelerator.device), hashes, crew)
+    latents, text = open_caches(config, table, contents, pipe.to(accelerator.device), hashes, crew)
     model = build_model(config, pipe, accelerator)
     dataset = build_dataset(config, table, model, latents, text)
     rows = audit(pipe.unet, {"text encoder": pipe.text_encoder, "VAE": pipe.vae})
@@ -144,10 +157,12 @@ def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: Sta
         write_json(folder / "finished.json", {"steps": config.trainer.steps} | took)
 
 
-def open_caches(config: Config, table: SampleTable, pipe: StableDiffusionPipeline, hashes: dict[str, str], crew: Crew) -> tuple[LatentCache, TextCache]:
+def open_caches(
+    config: Config, table: SampleTable, contents: list[str], pipe: StableDiffusionPipeline, hashes: dict[str, str], crew: Crew
+) -> tuple[LatentCache, TextCache]:
     """What the base's frozen parts (known by `hashes`) say about the table; built by the whole crew where it is not there."""
     folder = Path(config.data.root) / "cache"
-    latents = latent_cache(table, pipe.vae, hashes["vae"], folder, config.base.resolution, config.image_transform, crew=crew)
+    latents = latent_cache(table, contents, pipe.vae, hashes["vae"], folder, config.base.resolution, config.image_transform, crew=crew)
     return latents, text_cache(table, pipe, hashes["text_encoder"], folder, crew=crew)
 
 

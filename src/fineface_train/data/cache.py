@@ -1,8 +1,8 @@
 """What the frozen parts of the base say about the data, computed once and kept on disk: VAE posteriors and captions' embeddings.
 
-A cache is named by a hash of what it was computed from (images, transform, model weights), so it is found again when
-all of that is the same and not when any of it changed (weights are known by
-a sample of their values, see `base.fingerprint`). It is written to a temporary folder, sealed with checksums and then
+A cache is named by a hash of what it was computed from (images' contents, transform, model weights), so it is found again
+when all of that is the same, wherever it lies, and not when any of it changed (weights are known by a sample of their values,
+see `base.fingerprint`). It is written to a temporary folder, sealed with checksums and then
 renamed; the first process checks them before it trusts a cache, and builds a damaged one again.
 """
 
@@ -92,6 +92,7 @@ class Crew:
 
 def latent_cache(
     table: SampleTable,
+    contents: list[str],
     vae: AutoencoderKL,
     vae_hash: str,
     root: Path,
@@ -101,10 +102,9 @@ def latent_cache(
     batch_size: int = 32,
     crew: Crew = Crew(),
 ) -> LatentCache:
-    """Find or build the posteriors of all images of `table` under `root`."""
+    """Find or build under `root` the posteriors of all images of `table`, whose `contents` are known by their hashes."""
     paths = table.frame["image"].tolist()
-    stamps = [f"{path}|{stat.st_size}|{stat.st_mtime_ns}" for path in paths for stat in [os.stat(path)]]
-    key = _hash(vae_hash, str(resolution), transform.value, *stamps)
+    key = _hash(vae_hash, str(resolution), transform.value, *contents)
     side = resolution // 2 ** (len(vae.config.block_out_channels) - 1)
     shape = (len(table), vae.config.latent_channels, side, side)
 
