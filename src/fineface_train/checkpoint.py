@@ -56,7 +56,10 @@ class TrainingState:
             seal(partial)
         except (OSError, SafetensorError, RuntimeError) as error:  # torch and safetensors have errors of their own for a full disk
             shutil.rmtree(partial, ignore_errors=True)
-            raise OSError(f"{folder / name} could not be written ({error}); the checkpoint before it is whole: make room and start again") from error
+            free = shutil.disk_usage(folder).free / 1e6
+            raise OSError(
+                f"{folder / name} could not be written ({error}); {free:.0f} MB are free there. The checkpoint before it is whole: make room and start again"
+            ) from error
         shutil.rmtree(folder / name, ignore_errors=True)
         partial.rename(folder / name)
         for older in sorted(folder.glob("step_????????"))[:-KEPT]:
