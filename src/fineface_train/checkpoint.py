@@ -56,7 +56,7 @@ class TrainingState:
             seal(partial)
         except (OSError, SafetensorError, RuntimeError) as error:  # torch and safetensors have errors of their own for a full disk
             shutil.rmtree(partial, ignore_errors=True)
-            free = shutil.disk_usage(folder).free / 1e6
+            free = shutil.disk_usage(folder.parent).free / 1e6
             raise OSError(
                 f"{folder / name} could not be written ({error}); {free:.0f} MB are free there. The checkpoint before it is whole: make room and start again"
             ) from error
