@@ -17,16 +17,16 @@ from torch import Tensor
 from fineface_train.aus import AU_COUNT
 from fineface_train.config import Config
 from fineface_train.data import affectnet, disfa
-from fineface_train.data.examples import Batch, ShareOfBatches
+from fineface_train.data.examples import Batch, check_batch_size
 from fineface_train.data.prepare import TABLE
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges import JudgeKind, find_judges
-from fineface_train.methods.au_diffusion.adapter import audit
+from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.runs import PACKAGES
 from fineface_train.trainer import make_accelerator
-from fineface_train.training import audit_table, batch_dtype, build_model
+from fineface_train.training import batch_dtype, build_model
 
 STEPS_TIMED, EXAMPLES_TRIED = 3, 4
 """On few examples, so that a batch that does not fit is said and not tried; activations and time grow with their number."""
@@ -90,7 +90,7 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
             faults.append(str(error))
 
     trainer = config.trainer
-    check(lambda: ShareOfBatches(range(0), trainer.batch_size, trainer.accumulation, accelerator.process_index, accelerator.num_processes))
+    check(lambda: check_batch_size(trainer.batch_size, trainer.accumulation, accelerator.num_processes))
     if config.data.toyfacs is None:  # else the corpus is drawn
         for reader, source in ((disfa, config.data.disfa), (affectnet, config.data.affectnet)):
             if source is not None:

@@ -18,14 +18,14 @@ from fineface_train.aus import AU_COUNT, MAX_INTENSITY
 from fineface_train.config import Config, to_yaml
 from fineface_train.data.cache import Crew, LatentCache, TextCache, latent_cache, text_cache
 from fineface_train.data.contents import INDEX, image_contents
-from fineface_train.data.examples import ExampleDataset, ShareOfBatches
+from fineface_train.data.examples import ExampleDataset, check_batch_size
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges import JudgeKind, find_judges
 from fineface_train.files import locked, plain, write_json, write_text
 from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
-from fineface_train.methods.au_diffusion.adapter import AuditRow, audit
+from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, fingerprint, load_base
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
@@ -45,7 +45,7 @@ SAMPLE_PROMPTS = slice(4, 7)
 def train(config: Config) -> Path:
     """Fit an adapter, write its bundle, evaluate it and write the report; returns the run folder."""
     accelerator = make_accelerator(config.trainer)
-    ShareOfBatches(range(0), config.trainer.batch_size, config.trainer.accumulation, accelerator.process_index, accelerator.num_processes)
+    check_batch_size(config.trainer.batch_size, config.trainer.accumulation, accelerator.num_processes)
     if config.evaluation.after_training and config.judge.kind is not JudgeKind.none:
         find_judges(config.judge)  # what is missing is said now, not after the training
     check_base(config.base)
@@ -230,13 +230,6 @@ def _log_evaluation(config: Config, folder: Path, metrics: dict[str, Any]) -> No
     tracker.log(config.trainer.steps, {"evaluation": headline})
     tracker.table("evaluation/per_au", pd.DataFrame.from_dict(metrics["per_au"], orient="index").reset_index(names="au"))
     tracker.finish()
-
-
-def audit_table(rows: list[AuditRow]) -> str:
-    """Trainable, frozen and dead parameters by part, as text."""
-    lines = [f"{'part':<14}{'trainable':>14}{'frozen':>14}{'dead':>12}"]
-    total = AuditRow("total", *(sum(getattr(row, kind) for row in rows) for kind in ("trainable", "frozen", "dead")))
-    return "\n".join(lines + [f"{row.part:<14}{row.trainable:>14,}{row.frozen:>14,}{row.dead:>12,}" for row in [*rows, total]])
 
 
 def _sample_sheet(config: Config, pipe: StableDiffusionPipeline) -> Image.Image:

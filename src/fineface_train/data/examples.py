@@ -107,15 +107,20 @@ class ExampleDataset(Dataset[Batch]):
         return np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, index, stream]))
 
 
+def check_batch_size(batch_size: int, accumulation: int, processes: int) -> None:
+    """Raises ValueError unless every process and micro-batch can have an equal share."""
+    if batch_size % (accumulation * processes):
+        raise ValueError(
+            f"trainer.batch_size={batch_size} cannot be divided among {processes} processes x trainer.accumulation={accumulation}; "
+            f"choose a multiple of {accumulation * processes}"
+        )
+
+
 class ShareOfBatches(Sampler[list[int]]):
     """Micro-batches of one process: step s of the run is examples s * B to (s + 1) * B, split over accumulation and processes."""
 
     def __init__(self, steps: range, batch_size: int, accumulation: int, process: int, processes: int) -> None:
-        if batch_size % (accumulation * processes):
-            raise ValueError(
-                f"trainer.batch_size={batch_size} cannot be divided among {processes} processes x trainer.accumulation={accumulation}; "
-                f"choose a multiple of {accumulation * processes}"
-            )
+        check_batch_size(batch_size, accumulation, processes)
         self.steps, self.batch_size, self.accumulation, self.process, self.processes = steps, batch_size, accumulation, process, processes
 
     def __iter__(self) -> Iterator[list[int]]:

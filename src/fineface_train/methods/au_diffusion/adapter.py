@@ -153,6 +153,13 @@ def audit(unet: UNet2DConditionModel, others: dict[str, nn.Module]) -> list[Audi
     return list(rows.values())
 
 
+def audit_table(rows: list[AuditRow]) -> str:
+    """Trainable, frozen and dead parameters by part, as text."""
+    lines = [f"{'part':<14}{'trainable':>14}{'frozen':>14}{'dead':>12}"]
+    total = AuditRow("total", *(sum(getattr(row, kind) for row in rows) for kind in ("trainable", "frozen", "dead")))
+    return "\n".join(lines + [f"{row.part:<14}{row.trainable:>14,}{row.frozen:>14,}{row.dead:>12,}" for row in [*rows, total]])
+
+
 def au_embeds(aus: Tensor, *, guidance: bool, negative: Tensor | None = None) -> list[Tensor]:
     """AUs (B, 12) as `ip_adapter_image_embeds`: [(2B, 1, 12)] with the negatives (default: all AUs 0) first under guidance.
 
