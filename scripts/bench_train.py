@@ -29,7 +29,7 @@ from fineface_train.checkpoint import TrainingState
 from fineface_train.config import Config, load_config
 from fineface_train.data.cache import Crew, load_image
 from fineface_train.data.contents import INDEX, image_contents
-from fineface_train.data.examples import Batch, ShareOfBatches, example_loader
+from fineface_train.data.examples import Batch, ShareOfBatches, example_batches
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.methods.au_diffusion.base import fingerprint, load_base
@@ -94,7 +94,7 @@ class Contestant:
         self.model = build_model(config, self.pipe, self.accelerator)
         dataset = build_dataset(config, table, self.model, latents, text)
         sampler = ShareOfBatches(range(10**9), config.trainer.batch_size, config.trainer.accumulation, 0, 1)
-        self.batches = iter(example_loader(dataset, sampler, config.trainer.workers))
+        self.batches = example_batches(dataset, sampler, config.trainer.workers)
         if name == "plain":
             _explicit_softmax(self.model)
         if name == "channels_last":

@@ -106,11 +106,12 @@ def build_clip() -> None:
             scores = stage.raw(**tokens, pixel_values=clip_pixels(batch.images)).logits_per_image
             hits.append((scores.argmax(1) == torch.arange(50)).float().mean().item())
     found = round(sum(hits) / len(hits), 4)
-    stage.ship("clip", {"caption_found_among_50_siblings": found}, passed=found >= 0.8)
-    if stage.accelerator.is_main_process:
+    passed = found >= 0.8
+    if passed and stage.accelerator.is_main_process:
         side = {"height": RESOLUTION, "width": RESOLUTION}
         CLIPImageProcessorPil(size={"shortest_edge": RESOLUTION}, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(SHIPPED / "clip")
         tokenizer.save_pretrained(SHIPPED / "clip")
+    stage.ship("clip", {"caption_found_among_50_siblings": found}, passed=passed)
 
 
 def learned_tokenizer() -> CLIPTokenizer:
@@ -327,6 +328,8 @@ def launch(stage: str, processes: int) -> None:
         del environment["OMP_NUM_THREADS"]
     if not torch.cuda.is_available():
         environment["ACCELERATE_USE_CPU"] = "true"
+    if stage in (LAST, "base"):  # their batches are shared out
+        processes = next(count for count in range(processes, 0, -1) if BASE_BATCH % count == 0)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     if stage == LAST:
         build_bundle(launcher, environment)
@@ -336,7 +339,7 @@ def launch(stage: str, processes: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    only = "these stages, from nothing if they were built (default: all that data/toyfacs/build.json does not hold)"
+    only = "these stages, from nothing if they were built; the bundle's run is taken up again (default: all that data/toyfacs/build.json does not hold)"
     parser.add_argument("--only", choices=[*STAGES, LAST], nargs="+", default=None, help=only)
     parser.add_argument("--processes", type=int, default=1 if torch.cuda.is_available() else os.cpu_count(), help="processes per stage")
     parser.add_argument("--inside", choices=STAGES, help=argparse.SUPPRESS)

@@ -51,7 +51,9 @@ def wait_for_steps(root: Path, process: subprocess.Popen, steps: int) -> Path:
     raise AssertionError(f"no {steps} steps:\n{process.communicate()[1][-2000:]}")
 
 
-@pytest.mark.parametrize(("number", "processes", "workers"), [(signal.SIGTERM, 1, 0), (signal.SIGINT, 1, 0), (signal.SIGTERM, 1, 2), (signal.SIGTERM, 2, 0)])
+@pytest.mark.parametrize(
+    ("number", "processes", "workers"), [(signal.SIGTERM, 1, 0), (signal.SIGINT, 1, 0), (signal.SIGUSR2, 1, 0), (signal.SIGTERM, 1, 2), (signal.SIGTERM, 2, 0)]
+)
 def test_a_signal_ends_the_run_after_a_checkpoint(number: int, processes: int, workers: int, tmp_path: Path, saved_base: Path) -> None:
     changes = ["trainer.steps=100000", "trainer.checkpoint_every=100000", f"trainer.workers={workers}"]
     process = start(tmp_path, saved_base, *changes, processes=processes)

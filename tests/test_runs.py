@@ -14,18 +14,19 @@ def finish(folder: Path) -> None:
 
 
 def test_fresh_starts_over_once_and_goes_on_with_what_it_started(tmp_path: Path) -> None:
-    plain, fresh, identity = RunConfig(root=str(tmp_path)), RunConfig(root=str(tmp_path), fresh=True), {"seed": 0}
-    first = choose_folder(plain, "run", identity)
-    assert choose_folder(fresh, "run", identity) == first
-    first.mkdir()
-    second = choose_folder(fresh, "run", identity)
+    def choose(fresh: bool, seed: int = 0) -> Path:
+        return choose_folder(RunConfig(root=str(tmp_path), fresh=fresh), "run", {"seed": seed}, with_report=True)
+
+    first, second = choose(fresh=False), choose(fresh=True)
     assert second.name == f"{first.name}-2"
     second.mkdir()
-    assert choose_folder(fresh, "run", identity) == second
+    assert choose(fresh=True) == second  # stopped while it trained
     finish(second)
-    assert choose_folder(fresh, "run", identity).name == f"{first.name}-3"
-    assert choose_folder(plain, "run", identity) == first
-    assert choose_folder(plain, "run", {"seed": 1}) != first
+    assert choose(fresh=True) == second  # or while it was evaluated
+    (second / "report.html").touch()
+    assert choose(fresh=True).name == f"{first.name}-3"
+    assert choose(fresh=False) == first
+    assert choose(fresh=False, seed=1) != first
 
 
 def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch) -> None:

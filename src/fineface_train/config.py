@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
@@ -116,10 +117,11 @@ def combinations(overrides: list[str]) -> list[list[str]]:
     for override in overrides:
         try:
             parsed = parser.parse_override(quoted(override))
+            value = parsed.value()
+            swept = value.filter(choices(parsed.key_or_group)) if isinstance(value, Glob) else parsed.sweep_string_iterator()
+            values.append([f"{parsed.get_key_element()}={each}" for each in swept] if parsed.is_sweep_override() else [override])
         except HydraException as error:
-            raise ValueError(_explain(error)) from error
-        swept = parsed.is_sweep_override()
-        values.append([f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()] if swept else [override])
+            raise ValueError(f"{override}: {_explain(error)}") from error
     return [list(arm) for arm in itertools.product(*values)]
 
 

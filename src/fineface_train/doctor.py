@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -136,14 +137,24 @@ def _needs(config: Config, accelerator: Accelerator, pipe: StableDiffusionPipeli
         f"time          {_duration(whole * trainer.steps)} of training at {whole:.2f} s a step (from the fastest of {STEPS_TIMED} on {tried} made-up examples);"
     )
     print("              data, caches, pictures and evaluation come on top")
+    return _shortages(accelerator, total, disk)
+
+
+def _shortages(accelerator: Accelerator, memory: float, disk: list[tuple[str, str, float]]) -> list[str]:
+    """Where a need is more than there is."""
     faults = []
-    if total > _memory(accelerator):
+    on_cpu = accelerator.device.type == "cpu"
+    wanted, there = memory * (accelerator.num_processes if on_cpu else 1), _memory(accelerator)
+    if wanted > there:
         remedy = "lower trainer.batch_size, or set trainer.accumulation or trainer.gradient_checkpointing=true"
-        faults.append(f"memory: {total / GB:.1f} GB a process are needed, {_memory(accelerator) / GB:.1f} GB are there; {remedy}")
-    for key, folder, size in disk:
-        free = shutil.disk_usage(_existing(Path(folder))).free
+        faults.append(f"memory: {wanted / GB:.1f} GB are needed, {there / GB:.1f} GB are there; {remedy}")
+    needs: dict[int, list[tuple[str, str, float]]] = defaultdict(list)
+    for need in disk:
+        needs[_existing(Path(need[1])).stat().st_dev].append(need)
+    for group in needs.values():
+        size, free = sum(need[2] for need in group), shutil.disk_usage(_existing(Path(group[0][1]))).free
         if size > free:
-            faults.append(f"{key}={folder}: {size / GB:.1f} GB are needed, {free / GB:.1f} GB are free")
+            faults.append(f"{', '.join(f'{key}={folder}' for key, folder, _ in group)}: {size / GB:.1f} GB are needed, {free / GB:.1f} GB are free")
     return faults
 
 
@@ -204,7 +215,8 @@ def _disk(config: Config, latent: tuple[int, ...], tokens: int, width: int, trai
     samples = SampleTable.read(table)
     caches = 4 * (2 * len(samples) * torch.Size(latent).numel() + (samples.frame["caption"].nunique() + 1) * tokens * width)
     print(f"disk          {caches / GB:.2f} GB of caches for {len(samples):,} samples, {checkpoints / GB:.2f} GB of checkpoints and bundle")
-    return [("run.root", config.run.root, checkpoints), ("data.root", config.data.root, caches)]
+    built = (table.parent / "cache").is_dir()
+    return [("run.root", config.run.root, checkpoints), ("data.root", config.data.root, 0 if built else caches)]
 
 
 def _duration(seconds: float) -> str:

@@ -40,16 +40,16 @@ def signature(identity: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def choose_folder(config: RunConfig, name: str, identity: dict[str, Any]) -> Path:
-    """The folder of this run: the same for the same identity, or with `fresh` a further one."""
+def choose_folder(config: RunConfig, name: str, identity: dict[str, Any], *, with_report: bool) -> Path:
+    """The folder of this run: the same for the same identity, or with `fresh` a numbered one, which is new once the one before it is complete.
+
+    Complete is trained and, `with_report`, evaluated.
+    """
     first = Path(config.root) / f"{config.name or name}-{signature(identity)}"
-    if not config.fresh or not first.exists():
+    if not config.fresh:
         return first
-    further = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
-    taken = list(itertools.takewhile(Path.exists, further))
-    if taken and not is_finished(taken[-1]):
-        return taken[-1]
-    return first.with_name(f"{first.name}-{len(taken) + 2}")
+    numbered = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    return next(folder for folder in numbered if not is_finished(folder) or (with_report and not (folder / "report.html").is_file()))
 
 
 def is_finished(folder: Path) -> bool:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from fineface_train.config import combinations, load_config, multirun, typed
 from fineface_train.files import write_json
+from fineface_train.measure import evaluation_folder
 from fineface_train.runs import is_main_process
 from fineface_train.training import train
 
@@ -47,18 +48,20 @@ def _arm(folder: Path, number: int, changes: str, node: DictConfig) -> None:
     if is_main_process():
         print(f"\narm {number + 1}: {changes}", flush=True)
     try:
-        record["folder"] = str(train(typed(node)))
+        config = typed(node)
+        folder_of_run = train(config)
+        record |= {"folder": str(folder_of_run), "evaluation": str(evaluation_folder(config, folder_of_run / "bundle"))}
     except Exception as error:
         if not isinstance(error, ValueError):
             traceback.print_exc()
         print(f"arm {number + 1} failed: {error}", file=sys.stderr)
         record["error"] = f"{type(error).__name__}: {error}"
-        if PartialState().num_processes > 1:
-            raise  # the other processes may still be in this arm; their launcher ends them
     finally:
         AcceleratorState._reset_state()  # the next arm may want another precision
     if is_main_process():
         write_json(folder / f"arm_{number:03d}.json", record)
+    if "error" in record and PartialState().num_processes > 1:
+        raise SystemExit(1)  # the other processes may still be in this arm; their launcher ends them
 
 
 def arms_table(arms: list[dict[str, Any]]) -> str:
@@ -68,7 +71,7 @@ def arms_table(arms: list[dict[str, Any]]) -> str:
     width = max(map(len, names), default=0)
     lines = [f"{'arm':<{width}}" + "".join(f"{column:>18}" for column in COLUMNS)]
     for name, arm in zip(names, arms, strict=True):
-        metrics = Path(arm.get("folder", "")) / "metrics.json"
+        metrics = Path(arm.get("evaluation", "")) / "metrics.json"
         if "error" in arm:
             cells = f"  failed: {arm['error'].splitlines()[0]}"
         elif metrics.is_file():

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fineface_train.checkpoint import TrainingState, latest_state
-from fineface_train.data.examples import ExampleDataset, ShareOfBatches, example_loader
+from fineface_train.data.examples import ExampleDataset, ShareOfBatches, example_batches
 
 
 class Schedule(enum.Enum):
@@ -97,7 +97,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopSignals:
-    """Inside, SIGTERM and Ctrl-C only leave a note, so that a step is never cut; a second one ends the process as usual."""
+    """Inside, Ctrl-C, SIGTERM and SIGUSR2 (clusters, submitit) only leave a note, so that a step is never cut; a second one ends the process as usual."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -105,7 +105,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -199,7 +199,7 @@ def fit(
         picture: called on the main process, with averaged weights in place, after `sample_every` steps.
     Raises:
         FloatingPointError: loss or gradient is not finite; names the step, the examples and the last checkpoint.
-        Interrupted: SIGTERM or Ctrl-C, on any process; the step it came in is finished and saved.
+        Interrupted: SIGTERM, SIGUSR2 or Ctrl-C, on any process; the step it came in is finished and saved.
     """
     trainable = cast(TrainableModel, model).trainable
     averages = {name: parameter.detach().clone() for name, parameter in trainable.items()} if config.ema_decay else None
@@ -210,11 +210,20 @@ def fit(
     resumed(done)
     main = accelerator.is_main_process
     sampler = ShareOfBatches(range(done, config.steps), config.batch_size, config.accumulation, accelerator.process_index, accelerator.num_processes)
-    batches = iter(example_loader(dataset, sampler, config.workers))
     model.train()
     started, logged_at, logged_step, skipped = time.perf_counter() - state.seconds, time.perf_counter(), done, 0
     bar = tqdm(range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step", mininterval=1, disable=not main)
-    with StopSignals() as stop:
+
+    def draw_if_due() -> None:
+        if main and config.sample_every and (done == config.steps or done % config.sample_every == 0):
+            with averaged(trainable, averages):
+                model.eval()
+                picture(done)
+                model.train()
+
+    if done:
+        draw_if_due()  # the attempt before may have saved its step and not have come to the picture
+    with StopSignals() as stop, contextlib.closing(example_batches(dataset, sampler, config.workers)) as batches:
         for step in bar:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, step)
@@ -237,12 +246,6 @@ def fit(
                 log(done, values)
                 bar.set_postfix(loss=f"{taken.loss:.3f}")
                 logged_at, logged_step = now, done
-            # The picture first: a kill in between then draws it again, and none is missing.
-            if main and config.sample_every and (last or done % config.sample_every == 0):
-                with averaged(trainable, averages):
-                    model.eval()
-                    picture(done)
-                    model.train()
             if last or done % config.checkpoint_every == 0 or taken.signal:
                 if main:
                     state.save(folder / "state", done)
@@ -251,6 +254,7 @@ def fit(
                 bar.close()
                 accelerator.wait_for_everyone()
                 raise Interrupted(taken.signal, done)
+            draw_if_due()
     accelerator.wait_for_everyone()
     model.eval()
     if averages is not None:

@@ -79,7 +79,11 @@ def _run_folder(
     identity["mixture"] = {"weights": config.data.weights(table), "rarity": config.data.rarity_weighting}
     identity["base"] = hashes | {"resolution": config.base.resolution, "scheduler": {key: str(value) for key, value in sorted(pipe.scheduler.config.items())}}
     identity["precision"] = str(weight_dtype(config.trainer, accelerator))
-    chosen = [choose_folder(config.run, config.experiment or f"{config.data.name}-{config.encoder.name.value}", identity)]
+    chosen = [
+        choose_folder(
+            config.run, config.experiment or f"{config.data.name}-{config.encoder.name.value}", identity, with_report=config.evaluation.after_training
+        )
+    ]
     if accelerator.num_processes > 1:
         broadcast_object_list(chosen)
     if accelerator.is_main_process and not (chosen[0] / "config.yaml").exists():

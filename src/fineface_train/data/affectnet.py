@@ -151,7 +151,7 @@ def input_files(config: AffectNetConfig) -> list[Path]:
 def _paths(config: AffectNetConfig) -> tuple[Path, Path]:
     if config.root is None:
         raise ValueError(f"{KEY}.root=null: set it, or the environment variable AFFECTNET_ROOT, to the folder that holds {config.metadata}. {HOW_TO_GET}")
-    root = Path(config.root).absolute()
+    root = Path(os.path.abspath(config.root))
     for name in ("metadata", "images"):
         path = root / getattr(config, name)
         if not path.exists():

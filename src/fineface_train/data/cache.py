@@ -39,7 +39,10 @@ class ImageTransform(enum.Enum):
 
 def load_image(path: str, resolution: int, transform: ImageTransform) -> np.ndarray:
     """An image file as (3, resolution, resolution) float32 in [-1, 1]. Raises ValueError that names a broken file."""
-    image = read_image(path)
+    try:
+        image = read_image(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; mend or remove it, or prepare with data.skip_broken=true") from error
     if transform is ImageTransform.crop and image.width != image.height:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from fineface_train.files import replacing, sha256
+from fineface_train.files import locked, replacing, sha256
 
 INDEX = "contents.parquet"
 
@@ -18,6 +18,11 @@ def image_contents(paths: Sequence[str], index: Path, *, progress: bool = True) 
     `index` keeps them with each file's size, times and inode; only files that it does not know so are read. The time of the last
     change of the inode is among them, which copying a file with its dates cannot keep.
     """
+    with locked(index.parent, wait=True):
+        return _image_contents(paths, index, progress)
+
+
+def _image_contents(paths: Sequence[str], index: Path, progress: bool) -> list[str]:
     stamps = {path: _stamp(path) for path in paths}
     known: dict[tuple[str, str], str] = {}
     if index.is_file():
@@ -38,5 +43,5 @@ def _stamp(path: str) -> str:
     try:
         stat = Path(path).stat()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error}); bring it back, or prepare the data again") from error
+        raise ValueError(f"{path}: cannot be read as an image ({error}); bring it back, or prepare the data anew without it") from error
     return f"{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}"

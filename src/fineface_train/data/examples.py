@@ -6,7 +6,7 @@ workers, and two arms of an ablation with one seed see the same images, noise an
 
 import dataclasses
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -139,12 +139,17 @@ def collate(examples: list[Batch]) -> Batch:
     return Batch(**{field.name: torch.stack([getattr(example, field.name) for example in examples]) for field in dataclasses.fields(Batch)})
 
 
-def example_loader(dataset: ExampleDataset, sampler: ShareOfBatches, workers: int) -> DataLoader[Batch]:
-    """Micro-batches in order; the number of workers changes nothing but speed."""
-    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, worker_init_fn=_leave_signals_to_the_trainer)
+def example_batches(dataset: ExampleDataset, sampler: ShareOfBatches, workers: int) -> Generator[Batch]:
+    """Micro-batches in order; the number of workers changes nothing but speed. To be closed: that ends the workers."""
+    batches = iter(DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, worker_init_fn=_leave_signals_to_the_trainer))
+    try:
+        yield from batches
+    finally:
+        if workers:  # they ignore the signal that Python would end them with
+            batches._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _leave_signals_to_the_trainer(_: int) -> None:
-    """A terminal's Ctrl-C and a cluster's SIGTERM reach workers too; the trainer needs them to finish its step."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """What a terminal or a cluster sends reaches workers too; the trainer needs them to finish its step."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

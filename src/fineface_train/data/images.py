@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """The whole image, decoded, as RGB. Raises ValueError that names the file and the remedy."""
+    """The whole image, decoded, as RGB. Raises ValueError that names the file."""
     with _named_faults(path), Image.open(path) as image:
         return image.convert("RGB")
 
@@ -24,4 +24,4 @@ def _named_faults(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SyntaxError, ValueError) as error:  # pillow's PNG reader raises any of the three
-        raise ValueError(f"{path}: cannot be read as an image ({error}); mend or remove it, or prepare with data.skip_broken=true") from error
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from error

@@ -16,6 +16,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fineface_train.evaluation import judge_models
 from fineface_train.files import write_json
 from fineface_train.toyfacs import faces, models, render, worlds
 
@@ -37,7 +38,7 @@ class Stage:
         self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)
         self.average = {key: value.clone().float() for key, value in model.state_dict().items()}
         self.scratch = SCRATCH / f"{name}-{_made_from(upstream)}"
-        """Progress; named by all that it depends on, so that none is taken up after a change."""
+        """Progress; named by the drawing, the models' code and what is built upon, so that none is taken up after they changed."""
         self.state_file = self.scratch / "state.pt"
         self.seconds, self.step = 0.0, 0
         if self.state_file.exists():
@@ -100,7 +101,7 @@ class Stage:
 
 def _made_from(upstream: tuple[str, ...]) -> str:
     """Eight hex digits over the code that draws and the shipped files that a stage builds on."""
-    files = [Path(module.__file__ or "") for module in (faces, render, worlds, models)]
+    files = [Path(module.__file__ or "") for module in (faces, render, worlds, models, judge_models)]
     files += [path for folder in upstream for path in sorted((SHIPPED / folder).rglob("*")) if path.is_file()]
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
 
