@@ -96,6 +96,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "-m", "encoder=none,res_mlp64", "trainer.step=1"], r"trainer\.step: no such config key"),
         (["train", "-m", "encoder=none,res_mlp46"], "encoder=res_mlp46: no such choice.*did you mean res_mlp64"),
         (["train", "-m", "seed=0,x"], "seed"),
+        (["train", "-m", "seed=interval(0,1)"], r"seed=interval\(0,1\)"),
         (["train", "-m", "trainer.accumulation=1,3"], r"trainer\.batch_size=32 is not a multiple of trainer\.accumulation=3"),
         (["train", "data.affectnet.min_sid=1"], r"data\.affectnet\.min_sid: no such config key; did you mean data\.affectnet\.min_side"),
         (["train", "evaluation.seed=-1"], r"evaluation\.seed=-1: must not be negative"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from fineface_train.config import combinations
 from fineface_train.runs import RunConfig, choose_folder, provenance
 
 
@@ -32,3 +33,10 @@ def test_fresh_starts_over_once_and_goes_on_with_what_it_started(tmp_path: Path)
 def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert provenance()["git"] is None
+
+
+def test_combinations_of_swept_values() -> None:
+    assert combinations(["seed=0,1", "encoder=none,res_mlp64", "trainer.betas=[0.9,0.99]"])[1] == ["seed=0", "encoder=res_mlp64", "trainer.betas=[0.9,0.99]"]
+    assert combinations(["seed=range(3)"]) == [["seed=0"], ["seed=1"], ["seed=2"]]
+    assert combinations(["prompt=a man, smiling", "aus=AU1=5,AU2=3"]) == [["prompt=a man, smiling", "aus=AU1=5,AU2=3"]]
+    assert ["encoder=individual"] in combinations(["encoder=glob(*)"])

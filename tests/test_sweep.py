@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fineface_train.cli import main
@@ -44,6 +45,23 @@ def test_a_sweep_on_two_processes(tmp_path: Path, saved_base: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("trained, not evaluated") == 2
     assert len(list((tmp_path / "runs").glob("toyfacs-*/bundle"))) == 2
+
+
+def test_a_failure_on_one_of_two_processes_ends_the_sweep(tmp_path: Path, saved_base: Path) -> None:
+    """An image that is broken in the second process's share of the cache: the first waits for it, and must not wait for ever."""
+    assert main(["prepare", *SMALL, f"data.root={tmp_path / 'data'}"]) == 0
+    victim = Path(pd.read_parquet(tmp_path / "data" / "table.parquet")["image"][40])
+    victim.write_bytes(victim.read_bytes()[:200])
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "fineface_train", "train", "-m", *SMALL),
+        *(f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "seed=0,1"),
+        *("trainer.steps=2", "trainer.sample_every=0", "evaluation.after_training=false"),
+    ]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode != 0
+    assert f"{victim}: cannot be read as an image" in done.stderr
+    assert "arm 2" not in done.stdout
 
 
 def test_a_sweep_through_submitit(tmp_path: Path, saved_base: Path) -> None:

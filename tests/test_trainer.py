@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from fineface_train.checkpoint import TrainingState, latest_state
 from fineface_train.data.cache import Crew, ImageTransform, LatentCache, TextCache, latent_cache, load_image, text_cache
 from fineface_train.data.contents import image_contents
-from fineface_train.data.examples import ConditioningConfig, ExampleDataset, ShareOfBatches, collate, example_loader
+from fineface_train.data.examples import ConditioningConfig, ExampleDataset, ShareOfBatches, collate, example_batches
 from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.table import SampleTable
@@ -114,7 +114,7 @@ def test_processes_accumulation_and_workers_share_the_same_examples(make_dataset
         steps = [sorted(i for p in range(processes) for a in range(accumulation) for i in parts[p][step * accumulation + a]) for step in range(3)]
         assert steps == [list(range(8 * step, 8 * step + 8)) for step in range(3)]
     dataset = make_dataset()
-    loaders = [list(example_loader(dataset, ShareOfBatches(range(2), 4, 1, 0, 1), workers)) for workers in (0, 2)]
+    loaders = [list(example_batches(dataset, ShareOfBatches(range(2), 4, 1, 0, 1), workers)) for workers in (0, 2)]
     assert all(torch.equal(getattr(a, name), getattr(b, name)) for a, b in zip(*loaders, strict=True) for name in vars(a))
     with pytest.raises(ValueError, match=r"trainer\.batch_size=8 cannot be divided among 3 processes"):
         ShareOfBatches(range(1), 8, 1, 0, 3)
