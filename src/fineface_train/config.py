@@ -117,9 +117,12 @@ def combinations(overrides: list[str]) -> list[list[str]]:
     for override in overrides:
         try:
             parsed = parser.parse_override(quoted(override))
-            value = parsed.value()
-            swept = value.filter(choices(parsed.key_or_group)) if isinstance(value, Glob) else parsed.sweep_string_iterator()
-            values.append([f"{parsed.get_key_element()}={each}" for each in swept] if parsed.is_sweep_override() else [override])
+            if not parsed.is_sweep_override():
+                values.append([override])
+                continue
+            swept = parsed.value()
+            each = swept.filter(choices(parsed.key_or_group)) if isinstance(swept, Glob) else parsed.sweep_string_iterator()
+            values.append([f"{parsed.get_key_element()}={value}" for value in each])
         except HydraException as error:
             raise ValueError(f"{override}: {_explain(error)}") from error
     return [list(arm) for arm in itertools.product(*values)]
