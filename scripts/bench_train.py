@@ -1,123 +1,168 @@
 #!/usr/bin/env python
 """How fast a training step is, against the plain loop of the published code, and where its time goes; all in one run.
 
-    python scripts/bench_train.py [--steps 20] [--variants plain cached fused channels_last compiled] [KEY=VALUE ...]
+    python scripts/bench_train.py [--steps 20] [--variants plain ours fused channels_last compiled bf16] [KEY=VALUE ...]
     python scripts/bench_train.py --steps 3 base=sd21_random base.resolution=256 judge=none trainer.batch_size=1
 
-`plain`: every step reads images, encodes them and their captions, and attends by an explicit softmax. `cached`: what `fineface
-train` does. The others change one thing of `cached`: fused AdamW, channels-last memory, torch.compile of the UNet. Variants
-take turns, a few steps each, so that a noisy machine is noisy for all; the table gives the median step of each.
+`ours` is the step of `fineface train`. `plain` reads and encodes images and captions at every step, and attends by an explicit
+softmax. The others change one thing of `ours`: fused AdamW, channels-last memory, torch.compile of the UNet, bf16. Variants take
+turns, a few steps each, so that a noisy machine is noisy for all; the table gives the median step of each.
 """
 
 import argparse
 import copy
 import dataclasses
-import resource
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
 from tqdm import tqdm
 
-from fineface_train.checkpoint import save_state
+from fineface_train.checkpoint import TrainingState
 from fineface_train.config import Config, load_config
-from fineface_train.data.cache import latent_cache, load_image, text_cache
-from fineface_train.data.examples import Batch, ExampleDataset, collate
-from fineface_train.data.mixture import Mixture
+from fineface_train.data.cache import Crew, load_image
+from fineface_train.data.contents import INDEX, image_contents
+from fineface_train.data.examples import Batch, ShareOfBatches, example_batches
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.methods.au_diffusion.base import fingerprint, load_base
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.tracking import Tracker
-from fineface_train.training import DATA_SEED
+from fineface_train.trainer import Precision, StopSignals, make_accelerator, one_step, peak_memory_gb
+from fineface_train.training import DATA_SEED, batch_dtype, build_dataset, build_model, open_caches
 
-TURN = 2
-"""Steps that a variant takes before the next one's turn."""
-WARM_UP = 2
+VARIANTS = ("plain", "ours", "fused", "channels_last", "compiled", "bf16")
+TURN, WARM_UP = 2, 2
+"""Steps that a variant takes before the next one's turn; steps that do not count."""
 
 
 class Clock:
-    """Seconds by part of a step."""
+    """Seconds by part of a step, a list of them per part."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device, self.parts = device, defaultdict[str, list[float]](list)
+        self.device, self.steps = device, list[dict[str, float]]()
 
-    def run(self, part: str, action: Callable):  # noqa: ANN201
-        started = time.perf_counter()
-        result = action()
+    def timed(self, part: str, action: Callable) -> Callable:
+        def run(*arguments: Any, **named: Any) -> Any:
+            started = self.now()
+            result = action(*arguments, **named)
+            self.steps[-1][part] += self.now() - started
+            return result
+
+        return run
+
+    def now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        self.parts[part].append(time.perf_counter() - started)
-        return result
+        return time.perf_counter()
+
+
+class Blank:
+    """A cache that holds nothing: what `plain` has instead of one."""
+
+    def __init__(self, *shape: int) -> None:
+        self.empty = np.zeros(shape, np.float32)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.empty
 
 
 class Contestant:
     """One way of taking training steps: its own model, optimiser and clock."""
 
     def __init__(self, name: str, config: Config, table: SampleTable, folder: Path) -> None:
-        self.name, self.config, self.table, self.folder = name, config, table, folder
-        self.accelerator = Accelerator(mixed_precision="bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no")
-        self.device = self.accelerator.device
-        self.clock = Clock(self.device)
-        self.pipe = load_base(config.base).to(self.device)
+        AcceleratorState._reset_state()  # variants may differ in precision
+        if name == "bf16":
+            config.trainer.precision = Precision.bf16
+        self.name, self.config, self.table = name, config, table
+        self.accelerator = make_accelerator(config.trainer)
+        self.clock = Clock(self.accelerator.device)
+        self.pipe = load_base(config.base).to(self.accelerator.device)
         hashes = {part: fingerprint(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
-        cache = Path(config.data.root) / "cache"
-        latents = latent_cache(table, self.pipe.vae, hashes["vae"], cache, config.base.resolution, config.image_transform)
-        text = text_cache(table, self.pipe, hashes["text_encoder"], cache)
-        self.model = AUDiffusion(
-            self.pipe, config.encoder, config.finetune, config.objective, seed=0, gradient_checkpointing=config.trainer.gradient_checkpointing
-        ).to(self.device)
-        mixture = Mixture(table, config.data.weights(table), 0.0, 0)
-        self.dataset = ExampleDataset(
-            table.aus(), mixture, config.labels, config.conditioning, latents, text, timesteps=self.model.objective.timesteps, rounding_group=1, seed=0
-        )
+        contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX)
+        latents, text = open_caches(config, table, contents, self.pipe, hashes, Crew())
+        if name == "plain":
+            mean, words = latents.mean.shape[1:], text.empty.shape
+            latents, text = Blank(2, *mean), Blank(*words)  # type: ignore[assignment]
+        self.model = build_model(config, self.pipe, self.accelerator)
+        dataset = build_dataset(config, table, self.model, latents, text)
+        sampler = ShareOfBatches(range(10**9), config.trainer.batch_size, config.trainer.accumulation, 0, 1)
+        self.batches = example_batches(dataset, sampler, config.trainer.workers)
         if name == "plain":
             _explicit_softmax(self.model)
         if name == "channels_last":
             self.model.unet.to(memory_format=torch.channels_last)
         if name == "compiled":
             self.model.unet.compile()
-        self.optimiser = torch.optim.AdamW(self.model.trainable.values(), lr=1e-5, fused=True if name == "fused" else None)
+        optimiser = torch.optim.AdamW(self.model.trainable.values(), lr=1e-5, fused=True if name == "fused" else None)
+        averages = {key: value.detach().clone() for key, value in self.model.trainable.items()} if config.trainer.ema_decay else None
+        self.state = TrainingState(self.model.trainable, averages, optimiser)
+        self.wrapped, self.optimiser = self.accelerator.prepare(self.model, optimiser)
         self.tracker = Tracker(folder / name, dataclasses.replace(config.tracking, wandb=False), {}, name)
+        self.folder = folder / name / "state"
+        self._put_clocks_in()
+
+    def _put_clocks_in(self) -> None:
+        """Around everything that `one_step` calls; the rest of it is "other"."""
+        clock = self.clock
+        self.model.forward = clock.timed("forward", self.model.forward)  # type: ignore[method-assign]
+        self.accelerator.backward = clock.timed("backward", self.accelerator.backward)  # type: ignore[method-assign]
+        self.accelerator.clip_grad_norm_ = clock.timed("optimiser", self.accelerator.clip_grad_norm_)  # type: ignore[method-assign]
+        self.optimiser.step = clock.timed("optimiser", self.optimiser.step)
+        self.optimiser.zero_grad = clock.timed("optimiser", self.optimiser.zero_grad)
 
     def step(self, number: int) -> None:
-        size, clock = self.config.trainer.batch_size, self.clock
-        batch = clock.run("data", lambda: batch_to(collate([self.dataset[number * size + place] for place in range(size)]), self.device, torch.float32))
-        if self.name == "plain":
-            batch = clock.run("encoding", lambda: self._encoded(batch))
-        with self.accelerator.autocast():
-            loss = clock.run("forward", lambda: self.model(batch)["loss"])
-        clock.run("backward", loss.backward)
-        clock.run("optimiser", self._update)
-        if number % self.config.tracking.log_every == 0:
-            clock.run("logging", lambda: self.tracker.log(number, {"loss": loss.item()}))
-        else:
-            loss.item()
+        """What the trainer does in a step that neither draws pictures nor saves."""
+        config, clock = self.config, self.clock
+        clock.steps.append(defaultdict(float))
+        started = clock.now()
+        with StopSignals() as stop:
+            taken = one_step(self.wrapped, self.optimiser, self.accelerator, self._timed_batches(), config.trainer, self.model.trainable, self._to_device, stop)
+        clock.timed("averaging", self.state.average)(config.trainer.ema_decay or 0.0)
+        if number % config.tracking.log_every == 0:
+            clock.timed("logging", self.tracker.log)(number, {"loss": taken.loss, "gradient_norm": taken.norm})
+        known = sum(clock.steps[-1].values())
+        clock.steps[-1]["other"] = clock.now() - started - known
 
-    def _update(self) -> None:
-        torch.nn.utils.clip_grad_norm_(self.model.trainable.values(), 1.0)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
+    def _timed_batches(self) -> Iterator[Batch]:
+        while True:
+            yield self.clock.timed("data", lambda: next(self.batches))()
+
+    def _to_device(self, batch: Batch) -> Batch:
+        moved = self.clock.timed("data", batch_to)(batch, self.accelerator.device, batch_dtype(self.config))
+        return self.clock.timed("encoding", self._encoded)(moved) if self.name == "plain" else moved
 
     @torch.no_grad()
     def _encoded(self, batch: Batch) -> Batch:
         """Images and captions from the files, as the published loop has them at every step."""
-        rows = self.table.frame.iloc[batch.row.tolist()]
+        rows, device = self.table.frame.iloc[batch.row.tolist()], self.accelerator.device
         images = [torch.from_numpy(load_image(path, self.config.base.resolution, self.config.image_transform)) for path in rows["image"]]
-        posterior = self.pipe.vae.encode(torch.stack(images).to(self.device)).latent_dist
+        posterior = self.pipe.vae.encode(torch.stack(images).to(device, self.pipe.vae.dtype)).latent_dist
         tokens = self.pipe.tokenizer(rows["caption"].tolist(), padding="max_length", truncation=True, return_tensors="pt").input_ids
-        text = self.pipe.text_encoder(tokens.to(self.device))[0]
-        return dataclasses.replace(batch, latent_mean=posterior.mean, latent_std=posterior.std, text=text)
+        text = self.pipe.text_encoder(tokens.to(device))[0]
+        return dataclasses.replace(batch, latent_mean=posterior.mean.float(), latent_std=posterior.std.float(), text=text.float())
 
     def seconds(self) -> float:
         """The median step, without checkpoints."""
-        parts = {part: values[WARM_UP:] for part, values in self.clock.parts.items() if part not in ("logging", "checkpoint")}
-        return statistics.median(sum(step) for step in zip(*parts.values(), strict=True))
+        return statistics.median(sum(step.values()) for step in self.clock.steps[WARM_UP:])
+
+    def shares(self) -> dict[str, float]:
+        """Of the time of all counted steps, with a checkpoint as often as the trainer saves."""
+        total: dict[str, float] = defaultdict(float)
+        for step in self.clock.steps[WARM_UP:]:
+            for part, seconds in step.items():
+                total[part] += seconds
+        started = self.clock.now()
+        self.state.save(self.folder, 1)
+        total["checkpoint"] = (self.clock.now() - started) * len(self.clock.steps[WARM_UP:]) / self.config.trainer.checkpoint_every
+        return {part: seconds / sum(total.values()) for part, seconds in total.items()}
 
 
 def _explicit_softmax(model: AUDiffusion) -> None:
@@ -136,7 +181,7 @@ def _explicit_softmax(model: AUDiffusion) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--variants", nargs="+", default=["plain", "cached"], choices=["plain", "cached", "fused", "channels_last", "compiled"])
+    parser.add_argument("--variants", nargs="+", default=["plain", "ours"], choices=VARIANTS)
     parser.add_argument("--out", type=Path, default=Path("outputs/bench_train"))
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_args()
@@ -150,23 +195,17 @@ def main() -> None:
                 contestant.step(number)
                 bar.update()
     bar.close()
-    for contestant in contestants:
-        contestant.clock.run("checkpoint", lambda c=contestant: save_state(c.folder / c.name / "state", 1, c.model.trainable, None, c.optimiser))
 
     size, reference = config.trainer.batch_size, contestants[0].seconds()
     base = f"{config.base.name} at {config.base.resolution} px"
-    print(f"{contestants[0].device}, {torch.get_num_threads()} threads, batch {size}, {base}, {arguments.steps} steps each")
+    print(f"{contestants[0].accelerator.device}, {torch.get_num_threads()} threads, batch {size}, {base}, {arguments.steps} steps each")
     print(f"{'variant':<15}{'s/step':>9}{'examples/s':>12}{'against ' + contestants[0].name:>18}")
     for contestant in contestants:
         seconds = contestant.seconds()
         print(f"{contestant.name:<15}{seconds:>9.4f}{size / seconds:>12.1f}{reference / seconds:>17.2f}x")
-    every = {"logging": config.tracking.log_every, "checkpoint": config.trainer.checkpoint_every}
     for contestant in contestants:
-        shares = {part: statistics.median(values[WARM_UP:] or values) / every.get(part, 1) for part, values in contestant.clock.parts.items()}
-        total = sum(shares.values())
-        print(f"{contestant.name}: " + ", ".join(f"{part} {share / total:.1%}" for part, share in shares.items()))
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"peak memory of all variants together: {peak / 1e9:.2f} GB")
+        print(f"{contestant.name}: " + ", ".join(f"{part} {share:.1%}" for part, share in contestant.shares().items()))
+    print(f"peak memory of all variants together: {peak_memory_gb(contestants[0].accelerator.device):.2f} GB")
 
 
 if __name__ == "__main__":

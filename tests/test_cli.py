@@ -80,6 +80,18 @@ def test_a_finished_run_is_not_done_again(run: Path, capsys: pytest.CaptureFixtu
     assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
 
 
+def test_a_finished_run_is_measured_again_where_that_means_something_else(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = run.parents[1]
+    arguments = [
+        *("train", "experiment=quickstart", *SMALL_DATA, f"data.root={root / 'data'}", f"run.root={root / 'runs'}", "run.name=first"),
+        *("trainer.steps=2", "trainer.batch_size=4", "tracking.log_every=1", "sampling.steps=2"),
+    ]
+    assert main(arguments) == 2
+    assert "holds another evaluation" in capsys.readouterr().err
+    assert main([*arguments, f"out={root / 'another'}"]) == 0
+    assert (root / "another" / "report.html").is_file()
+
+
 def test_generate_writes_pngs_that_say_how_they_were_made(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [
         *("generate", f"bundle={run / 'bundle'}", 'prompt=a "nice" person, with glasses', "aus=AU12=5,AU6=2.5", "seed=3", "n=2"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,15 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def launch(processes: int, root: Path, base: Path, *overrides: str) -> Path:
-    """Five steps in float64 on the tiny base; returns the run folder."""
+    """Five steps in float64 at a constant rate on the tiny base; returns the run folder."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m", "fineface_train", "train"]
     if processes == 1:
         command = [sys.executable, "-m", "fineface_train", "train"]
     arguments = [
         *(f"base.path={base}", "base.resolution=16", f"data.root={root / 'data'}", f"run.root={root / f'runs{processes}'}"),
         *("data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"),
-        *("trainer.steps=5", "trainer.batch_size=4", "trainer.learning_rate=1e-4", "trainer.precision=fp64", "sampling.steps=1"),
+        *("trainer.steps=5", "trainer.batch_size=4", "trainer.learning_rate=1e-4", "trainer.schedule=constant", "trainer.warmup_steps=0"),
+        *("trainer.ema_decay=null", "trainer.precision=fp64", "sampling.steps=1"),
         *("evaluation.after_training=false", "tracking.wandb=false", "tracking.log_every=1", *overrides),
     ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
@@ -31,13 +33,38 @@ def launch(processes: int, root: Path, base: Path, *overrides: str) -> Path:
     return Path(line.removeprefix("run: "))
 
 
-def test_two_processes_train_what_one_does(tmp_path: Path, saved_base: Path) -> None:
-    one, two = (launch(processes, tmp_path, saved_base) for processes in (1, 2))
-    assert one.name == two.name
+def assert_same_weights(one: Path, two: Path) -> None:
+    """To 1e-9, in every tensor of the bundles."""
     for name in ("adapter.safetensors", "pytorch_lora_weights.safetensors"):
         first, second = load_file(one / "bundle" / name), load_file(two / "bundle" / name)
         assert set(first) == set(second)
         for key, value in first.items():
             torch.testing.assert_close(value, second[key], atol=1e-9, rtol=0)
+
+
+def test_two_processes_train_what_one_does(tmp_path: Path, saved_base: Path) -> None:
+    one, two = (launch(processes, tmp_path, saved_base) for processes in (1, 2))
+    assert one.name == two.name
+    assert_same_weights(one, two)
     losses = [[json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-9)
+
+
+def test_resuming_on_two_processes_what_one_began(tmp_path: Path, saved_base: Path) -> None:
+    whole = launch(1, tmp_path, saved_base, "trainer.steps=6", "trainer.checkpoint_every=3")
+    resumed = tmp_path / "runs2" / whole.name
+    (resumed / "state").mkdir(parents=True)
+    shutil.copytree(whole / "state" / "step_00000003", resumed / "state" / "step_00000003")
+    (resumed / "metrics.jsonl").write_text((whole / "metrics.jsonl").read_text())
+    assert launch(2, tmp_path, saved_base, "trainer.steps=6", "trainer.checkpoint_every=3") == resumed
+    assert [json.loads(line)["step"] for line in (resumed / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    assert_same_weights(whole, resumed)
+
+
+def test_the_same_run_twice_is_the_same_to_the_byte(tmp_path: Path, saved_base: Path) -> None:
+    """Whatever is drawn, saved and logged on the way, with workers or without, from new caches or from old ones."""
+    bundles = []
+    for number, ways in enumerate((["trainer.sample_every=0"], ["trainer.sample_every=2", "trainer.checkpoint_every=1", "trainer.workers=2"])):
+        run = launch(1, tmp_path / str(number), saved_base, "trainer.precision=fp32", *ways)
+        bundles.append({path.name: path.read_bytes() for path in (run / "bundle").iterdir()})
+    assert bundles[0] == bundles[1]

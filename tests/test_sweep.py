@@ -1,7 +1,11 @@
 """`train -m` and `doctor`, as a user meets them."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fineface_train.cli import main
@@ -10,23 +14,67 @@ SMALL = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.
 
 
 def test_a_sweep_names_what_failed_and_goes_on(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """batch_size=3 cannot be divided by the accumulation of 2: that arm fails when it starts, the others train."""
+    """A learning rate of 1e30 makes the loss infinite: those arms fail while they train, the others do not."""
     arguments = [
         *("train", "-m", *SMALL, f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}"),
-        *("encoder=none,res_mlp64", "trainer.accumulation=1,3", "trainer.steps=2", "trainer.sample_every=0", "evaluation.after_training=false"),
+        *("encoder=none,res_mlp64", "trainer.learning_rate=1e-3,1e30", "trainer.steps=4", "trainer.warmup_steps=0"),
+        *("trainer.sample_every=0", "evaluation.after_training=false"),
     ]
     assert main(arguments) == 1
     out = capsys.readouterr().out
     table = out[out.rindex("arm  ") :].splitlines()
     assert len(table) == 5
-    assert [("failed: ValueError: trainer.batch_size=4 is not a multiple" in line) for line in table[1:]] == [False, True, False, True]
-    assert table[1].startswith("encoder=none trainer.accumulation=1 ")
+    assert [("failed: FloatingPointError: step " in line) for line in table[1:]] == [False, True, False, True]
+    assert table[1].startswith("encoder=none trainer.learning_rate=0.001 ")
     runs = sorted(path.name for path in (tmp_path / "runs").glob("toyfacs-*"))
-    assert len(runs) == 2
+    assert len(runs) == 4
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("toyfacs-*/bundle/*")}
     assert main(arguments) == 1
     assert capsys.readouterr().out.count("finished already; nothing to do") == 2
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("toyfacs-*/bundle/*")}
+
+
+def test_a_sweep_on_two_processes(tmp_path: Path, saved_base: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "fineface_train", "train", "-m", *SMALL),
+        *(f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "seed=0,1"),
+        *("trainer.steps=2", "trainer.sample_every=0", "evaluation.after_training=false"),
+    ]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("trained, not evaluated") == 2
+    assert len(list((tmp_path / "runs").glob("toyfacs-*/bundle"))) == 2
+
+
+def test_a_failure_on_one_of_two_processes_ends_the_sweep(tmp_path: Path, saved_base: Path) -> None:
+    """An image that is broken in the second process's share of the cache: the first waits for it, and must not wait for ever."""
+    assert main(["prepare", *SMALL, f"data.root={tmp_path / 'data'}"]) == 0
+    victim = Path(pd.read_parquet(tmp_path / "data" / "table.parquet")["image"][40])
+    victim.write_bytes(victim.read_bytes()[:200])
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "fineface_train", "train", "-m", *SMALL),
+        *(f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "seed=0,1"),
+        *("trainer.steps=2", "trainer.sample_every=0", "evaluation.after_training=false"),
+    ]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode != 0
+    assert f"{victim}: cannot be read as an image" in done.stderr
+    assert "arm 2" not in done.stdout
+
+
+def test_a_sweep_through_submitit(tmp_path: Path, saved_base: Path) -> None:
+    """SLURM's launcher, in its local mode: every arm is a process of its own."""
+    command = [
+        *(sys.executable, "-m", "fineface_train", "train", "-m", "hydra/launcher=submitit_local", *SMALL, f"base.path={saved_base}", "base.resolution=16"),
+        *(f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "encoder=none,res_mlp64", "trainer.steps=2"),
+        *("trainer.sample_every=0", "evaluation.after_training=false"),
+    ]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("trained, not evaluated") == 2
+    assert len(list((tmp_path / "runs").glob("toyfacs-*/bundle"))) == 2
 
 
 def test_doctor_counts_and_times(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:

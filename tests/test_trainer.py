@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from fineface_train.checkpoint import load_state, save_state
-from fineface_train.data.cache import Crew, ImageTransform, LatentCache, TextCache, latent_cache, text_cache
-from fineface_train.data.examples import ConditioningConfig, ExampleDataset, ShareOfBatches, collate, example_loader
+from fineface_train.checkpoint import TrainingState, latest_state
+from fineface_train.data.cache import Crew, ImageTransform, LatentCache, TextCache, latent_cache, load_image, text_cache
+from fineface_train.data.contents import image_contents
+from fineface_train.data.examples import ConditioningConfig, ExampleDataset, ShareOfBatches, collate, example_batches
 from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.table import SampleTable
@@ -41,7 +43,8 @@ def table(corpus: Path) -> SampleTable:
 def caches(table: SampleTable, tmp_path_factory: pytest.TempPathFactory) -> tuple[LatentCache, TextCache]:
     pipe, root = tiny_pipeline(), tmp_path_factory.mktemp("cache")
     crew = Crew(quiet=True)
-    return latent_cache(table, pipe.vae, "vae", root, 16, ImageTransform.crop, crew=crew), text_cache(table, pipe, "text", root, crew=crew)
+    contents = image_contents(table.frame["image"], root / "contents.parquet", progress=False)
+    return latent_cache(table, contents, pipe.vae, "vae", root, 16, ImageTransform.crop, crew=crew), text_cache(table, pipe, "text", root, crew=crew)
 
 
 MakeDataset = Callable[..., ExampleDataset]
@@ -111,7 +114,7 @@ def test_processes_accumulation_and_workers_share_the_same_examples(make_dataset
         steps = [sorted(i for p in range(processes) for a in range(accumulation) for i in parts[p][step * accumulation + a]) for step in range(3)]
         assert steps == [list(range(8 * step, 8 * step + 8)) for step in range(3)]
     dataset = make_dataset()
-    loaders = [list(example_loader(dataset, ShareOfBatches(range(2), 4, 1, 0, 1), workers)) for workers in (0, 2)]
+    loaders = [list(example_batches(dataset, ShareOfBatches(range(2), 4, 1, 0, 1), workers)) for workers in (0, 2)]
     assert all(torch.equal(getattr(a, name), getattr(b, name)) for a, b in zip(*loaders, strict=True) for name in vars(a))
     with pytest.raises(ValueError, match=r"trainer\.batch_size=8 cannot be divided among 3 processes"):
         ShareOfBatches(range(1), 8, 1, 0, 3)
@@ -196,7 +199,8 @@ def test_averages_are_what_the_bundle_gets_and_state_has_both(tmp_path: Path, ma
     raw, average = load_file(state / "trainable.safetensors"), load_file(state / "averages.safetensors")
     assert all(torch.equal(average[name], value) for name, value in model.trainable.items())
     assert any(not torch.equal(raw[name], average[name]) for name in raw)
-    assert json.loads((state / "progress.json").read_text()) == {"step": STEPS}
+    progress = json.loads((state / "progress.json").read_text())
+    assert (progress["run"], progress["step"]) == (tmp_path.name, STEPS)
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["step_00000004", "step_00000006"]
     before = copy.deepcopy(dict(model.trainable))
     with averaged(model.trainable, {name: torch.zeros_like(value) for name, value in model.trainable.items()}):
@@ -258,8 +262,8 @@ def test_the_loss_scale_of_fp16_is_kept(tmp_path: Path) -> None:
     scaler, other = (torch.amp.GradScaler("cpu", init_scale=scale) for scale in (1024.0, 8.0))
     scaler.scale(torch.ones(()))
     other.scale(torch.ones(()))
-    save_state(tmp_path, 3, model.trainable, None, optimiser, scaler)
-    assert load_state(tmp_path / "step_00000003", model.trainable, None, optimiser, other) == 3
+    TrainingState(model.trainable, None, optimiser, scaler).save(tmp_path, 3)
+    assert TrainingState(model.trainable, None, optimiser, other).load(tmp_path / "step_00000003") == 3
     assert other.get_scale() == 1024.0
 
 
@@ -270,3 +274,28 @@ def test_training_lowers_the_loss_on_what_it_saw(tmp_path: Path, make_dataset: M
     before = model(batch)["loss"].item()
     model, _ = train(tmp_path, dataset, model=model, steps=40, learning_rate=3e-3)
     assert model(batch)["loss"].item() < 0.9 * before
+
+
+def test_a_checkpoint_of_another_run_or_step_is_set_aside(tmp_path: Path, make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    train(mine, make_dataset())
+    train(other, make_dataset(seed=1))
+    newest = mine / "state" / "step_00000006"
+    for intruder in (other / "state" / "step_00000006", mine / "state" / "step_00000004"):
+        shutil.rmtree(newest)
+        shutil.copytree(intruder, newest)
+        assert latest_state(mine / "state") == mine / "state" / "step_00000004"
+        assert newest.with_name(newest.name + ".damaged").is_dir()
+        shutil.copytree(newest.with_name(newest.name + ".damaged"), newest)
+
+
+def test_a_cache_holds_what_the_base_says_of_the_image(table: SampleTable, caches: tuple[LatentCache, TextCache]) -> None:
+    """Image by image and caption by caption, not in the cache's batches."""
+    pipe, (latents, text) = tiny_pipeline(), caches
+    for row in (0, 7, len(table) - 1):
+        image = torch.from_numpy(load_image(table.frame["image"][row], 16, ImageTransform.crop))[None]
+        ids = pipe.tokenizer(table.frame["caption"][row], padding="max_length", truncation=True, return_tensors="pt").input_ids
+        with torch.no_grad():
+            posterior, embedding = pipe.vae.encode(image).latent_dist, pipe.text_encoder(ids)[0]
+        for cached, computed in zip((*latents[row], text[row]), (posterior.mean, posterior.std, embedding), strict=True):
+            torch.testing.assert_close(torch.from_numpy(cached), computed[0], atol=1e-5, rtol=0)

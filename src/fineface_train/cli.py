@@ -2,11 +2,12 @@
 
 import difflib
 import logging
-import os
 import signal
 import sys
 import traceback
 import warnings
+
+from fineface_train.runs import is_main_process
 
 VERBS = {
     "prepare": "turn a dataset on disk (or the drawn world) into one table: fineface prepare data=toyfacs",
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"fineface {verb}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        if os.environ.get("RANK", "0") == "0":
+        if is_main_process():
             print(f"fineface {verb}: {stopped or 'stopped; the same command goes on where it was'}", file=sys.stderr)
         return 128 + getattr(stopped, "number", signal.SIGINT)
     return 0
@@ -69,24 +70,18 @@ def _help() -> str:
 
 
 def _verb_help(verb: str) -> str:
-    from fineface_train.config import Config, choices, plain
+    from fineface_train.config import choices, load_config
+    from fineface_train.files import flat, plain
 
     groups = "\n".join(f"  {group:<11}{', '.join(choices(group))}" for group in GROUPS)
-    keys = "\n".join(f"  {key}={value}" for key, value in _flat(plain(Config())))
-    return f"fineface {verb}: {VERBS[verb]}\n\nchoices (group=name):\n{groups}\n\nkeys and their defaults (the chosen groups may set others):\n{keys}"
-
-
-def _flat(value: dict, prefix: str = "") -> list[tuple[str, object]]:
-    pairs: list[tuple[str, object]] = []
-    for key, item in value.items():
-        pairs += _flat(item, f"{prefix}{key}.") if isinstance(item, dict) else [(prefix + key, "null" if item is None else item)]
-    return pairs
+    keys = "\n".join(f"  {key}={'null' if value is None else value}" for key, value in flat(plain(load_config([]))))
+    return f"fineface {verb}: {VERBS[verb]}\n\nchoices (group=name):\n{groups}\n\nkeys and their defaults (other choices may set others):\n{keys}"
 
 
 def _show_our_log() -> None:
     """What readers dropped and what was found unchanged; from the first process only."""
     logger = logging.getLogger("fineface_train")
-    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR)
+    logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers = [handler]

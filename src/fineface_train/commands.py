@@ -1,23 +1,26 @@
 """What the verbs beside `train` do: prepare, generate, evaluate, report."""
 
-import os
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from fineface_train import training
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY, format_aus, parse_aus
 from fineface_train.config import Config
 from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
 from fineface_train.doctor import doctor
-from fineface_train.files import locked
+from fineface_train.evaluation.judges import find_judges
+from fineface_train.files import locked, replacing
 from fineface_train.measure import evaluation_folder, load_generator, measure_bundle, print_report
-from fineface_train.methods.au_diffusion.bundle import read_bundle_config
+from fineface_train.methods.au_diffusion.base import check_base
+from fineface_train.methods.au_diffusion.bundle import check_bundle
 from fineface_train.methods.protocol import Request
 from fineface_train.toyfacs.render import to_uint8
-from fineface_train.training import DATA_SEED, train
+from fineface_train.training import DATA_SEED
 
 __all__ = ["doctor", "evaluate", "generate", "prepare", "report", "train"]
 
@@ -25,6 +28,13 @@ __all__ = ["doctor", "evaluate", "generate", "prepare", "report", "train"]
 def prepare(config: Config) -> SampleTable:
     """`fineface prepare`: from the files of a dataset to one table."""
     return prepare_data(config.data, DATA_SEED)
+
+
+def train(config: Config) -> Path:
+    """`fineface train`: fit an adapter, evaluate it and write a report."""
+    folder = training.train(config)
+    PartialState().destroy_process_group()
+    return folder
 
 
 def generate(config: Config) -> list[Path]:
@@ -36,13 +46,13 @@ def generate(config: Config) -> list[Path]:
     if beyond:
         print(f"note: {', '.join(beyond)} lies outside 0..{MAX_INTENSITY:g}: the adapter extrapolates beyond its training")
     bundle = _need_bundle(config)
-    generator = load_generator(config, bundle)
     folder = Path(config.out) if config.out else Path(config.run.root) / "generated"
     requests = [Request(config.prompt, tuple(values), config.seed + index) for index in range(config.n)]
     paths = [folder / f"{_slug(config.prompt)}_{_slug(format_aus(values))}_seed{request.seed}.png" for request in requests]
     taken = [path for path in paths if path.exists()]
     if taken:
         raise ValueError(f"{taken[0]} exists already; nothing is overwritten: choose another out=FOLDER or seed, or remove it")
+    generator = load_generator(config, bundle)
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(requests), config.evaluation.batch_size):
         part = requests[start : start + config.evaluation.batch_size]
@@ -55,6 +65,7 @@ def generate(config: Config) -> list[Path]:
 def evaluate(config: Config) -> dict[str, Any]:
     """`fineface evaluate`: generate the protocol's images with a bundle, judge them, write rows, metrics and a report."""
     bundle = _need_bundle(config)
+    find_judges(config.judge)
     out = evaluation_folder(config, bundle)
     with locked(out):
         metrics = measure_bundle(config, bundle, out)
@@ -71,9 +82,10 @@ def report(config: Config) -> Path:
 
 
 def _need_bundle(config: Config) -> Path:
+    check_base(config.base)
     if not config.bundle:
         raise ValueError("bundle is empty: give a trained adapter, e.g. bundle=data/toyfacs/bundle or bundle=outputs/<run>/bundle")
-    read_bundle_config(Path(config.bundle))  # what is wrong with it is said before a model loads
+    check_bundle(Path(config.bundle))  # what is wrong with it is said before a model loads
     return Path(config.bundle)
 
 
@@ -85,6 +97,5 @@ def _save_png(image: Image.Image, path: Path, facts: dict[str, str]) -> None:
     info = PngInfo()
     for key, value in facts.items():
         info.add_itxt(key, value)
-    partial = path.with_name(path.name + ".partial")
-    image.save(partial, format="PNG", pnginfo=info)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        image.save(partial, format="PNG", pnginfo=info)

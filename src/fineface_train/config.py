@@ -2,11 +2,20 @@
 
 import dataclasses
 import difflib
+import itertools
+import math
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
+import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
@@ -44,6 +53,8 @@ class EvaluationConfig:
     def validate(self, key: str) -> None:
         if self.batch_size < 1:
             raise ValueError(f"{key}.batch_size={self.batch_size}: must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"{key}.seed={self.seed}: must not be negative")
 
 
 @dataclasses.dataclass
@@ -96,6 +107,43 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
 
 
+def combinations(overrides: list[str]) -> list[list[str]]:
+    """The overrides of every arm of a sweep: all combinations where one has several values (a,b, or a function such as range(3)).
+
+    Raises ValueError for what cannot be read.
+    """
+    parser = OverridesParser.create()
+    values = []
+    for override in overrides:
+        try:
+            parsed = parser.parse_override(quoted(override))
+            if not parsed.is_sweep_override():
+                values.append([override])
+                continue
+            swept = parsed.value()
+            each = swept.filter(choices(parsed.key_or_group)) if isinstance(swept, Glob) else parsed.sweep_string_iterator()
+            values.append([f"{parsed.get_key_element()}={value}" for value in each])
+        except HydraException as error:
+            raise ValueError(f"{override}: {_explain(error)}") from error
+    return [list(arm) for arm in itertools.product(*values)]
+
+
+def multirun(overrides: list[str], folder: Path, arm: Callable[[int, list[str], DictConfig], None]) -> None:
+    """Have Hydra's launcher call `arm` for every combination of the swept values: its number from 0, its overrides, its config (see `typed`)."""
+    register_schema()
+
+    def job(node: DictConfig) -> None:
+        this = HydraConfig.get()
+        arm(this.job.num, [override for override in this.overrides.task if not override.startswith("hydra")], node)
+
+    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.")
+    before, sys.argv = sys.argv, [sys.argv[0], "--multirun", *quiet, *(quoted(override) for override in overrides)]
+    try:
+        hydra.main(config_path=str(CONFIGS), config_name="config", version_base="1.3")(job)()
+    finally:
+        sys.argv = before
+
+
 def typed(node: DictConfig) -> Config:
     """What Hydra composed as validated dataclasses; raises ValueError as `load_config` does."""
     try:
@@ -136,6 +184,8 @@ def validate(config: Config) -> None:
             value.validate(field.name)
     if config.judge.kind is JudgeKind.toyfacs and config.base.prompts is not PromptSet.toyfacs and config.evaluation.after_training:
         raise ValueError(f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; choose judge=none, or evaluation.after_training=false")
+    if config.scale is not None and not math.isfinite(config.scale):
+        raise ValueError(f"scale={config.scale}: must be a number, or null for the bundle's own")
     if config.n < 1:
         raise ValueError(f"n={config.n}: must be at least 1")
     if config.seed < 0:
@@ -155,8 +205,9 @@ def _known_keys(kind: type = Config, prefix: str = "") -> list[str]:
     keys = []
     for field in dataclasses.fields(kind):
         keys.append(prefix + field.name)
-        if dataclasses.is_dataclass(field.type) and isinstance(field.type, type):
-            keys += _known_keys(field.type, f"{prefix}{field.name}.")
+        for part in (field.type, *get_args(field.type)):  # the parts of X | None
+            if dataclasses.is_dataclass(part) and isinstance(part, type):
+                keys += _known_keys(part, f"{prefix}{field.name}.")
     return keys
 
 

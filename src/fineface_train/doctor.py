@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -17,18 +18,19 @@ from torch import Tensor
 from fineface_train.aus import AU_COUNT
 from fineface_train.config import Config
 from fineface_train.data import affectnet, disfa
-from fineface_train.data.examples import Batch, ShareOfBatches
+from fineface_train.data.examples import Batch, check_batch_size
 from fineface_train.data.prepare import TABLE
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges import JudgeKind, find_judges
-from fineface_train.methods.au_diffusion.adapter import audit
+from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.runs import PACKAGES
-from fineface_train.trainer import Precision, make_accelerator, weight_dtype
-from fineface_train.training import audit_table
+from fineface_train.trainer import make_accelerator
+from fineface_train.training import batch_dtype, build_model
 
-STEPS_TIMED = 3
+STEPS_TIMED, EXAMPLES_TRIED = 3, 4
+"""On few examples, so that a batch that does not fit is said and not tried; activations and time grow with their number."""
 GB = 1e9
 
 
@@ -43,7 +45,7 @@ def doctor(config: Config) -> None:
     except ValueError as error:
         faults.append(str(error))
     if pipe is not None:
-        _needs(config, accelerator, pipe)
+        faults += _needs(config, accelerator, pipe)
     if faults:
         raise ValueError(
             f"{len(faults)} thing{'s' if len(faults) > 1 else ''} to mend before this can train:\n" + "\n".join(f"  - {fault}" for fault in faults)
@@ -89,7 +91,7 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
             faults.append(str(error))
 
     trainer = config.trainer
-    check(lambda: ShareOfBatches(range(0), trainer.batch_size, trainer.accumulation, accelerator.process_index, accelerator.num_processes))
+    check(lambda: check_batch_size(trainer.batch_size, trainer.accumulation, accelerator.num_processes))
     if config.data.toyfacs is None:  # else the corpus is drawn
         for reader, source in ((disfa, config.data.disfa), (affectnet, config.data.affectnet)):
             if source is not None:
@@ -102,26 +104,23 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
     return faults
 
 
-def _needs(config: Config, accelerator: Accelerator, pipe: StableDiffusionPipeline) -> None:
-    """Parameters by part, memory, disk, steps and time of the configured run, from a few real steps on made-up examples."""
+def _needs(config: Config, accelerator: Accelerator, pipe: StableDiffusionPipeline) -> list[str]:
+    """Print parameters by part, memory, disk, steps and time of the configured run, from real steps on made-up examples; returns what this machine has not."""
     trainer = config.trainer
     latent = (pipe.unet.config.in_channels, *(2 * [config.base.resolution // pipe.vae_scale_factor]))
     tokens, width = pipe.tokenizer.model_max_length, pipe.unet.config.cross_attention_dim
-    pipe.to(accelerator.device, weight_dtype(trainer, accelerator))
-    model = AUDiffusion(pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=trainer.gradient_checkpointing).to(
-        accelerator.device
-    )
-    dtype = torch.float64 if trainer.precision is Precision.fp64 else torch.float32
-    model.to(dtype) if dtype == torch.float64 else None
+    model = build_model(config, pipe, accelerator)
     print("\nwhat this config needs")
     print(audit_table(audit(pipe.unet, {"text encoder": pipe.text_encoder, "VAE": pipe.vae})))
 
     micro = max(1, trainer.batch_size // (trainer.accumulation * accelerator.num_processes))
-    batch = batch_to(_made_up(micro, latent, tokens, width, model.objective.timesteps), accelerator.device, dtype)
     trainable = sum(parameter.numel() * parameter.element_size() for parameter in model.trainable.values())
     frozen = sum(p.numel() * p.element_size() for part in (pipe.unet, pipe.vae, pipe.text_encoder) for p in part.parameters()) - trainable
     averages = trainable if trainer.ema_decay else 0
-    saved, seconds = _try(model, batch, accelerator)
+    tried = min(micro, EXAMPLES_TRIED)
+    batch = _made_up(tried, latent, tokens, width, model.objective.timesteps)
+    kept, seconds = _try(model, batch_to(batch, accelerator.device, batch_dtype(config)), accelerator)
+    saved, seconds = kept * micro // tried, seconds * micro / tried
     total = frozen + 4 * trainable + averages + saved
     parts = {
         "frozen weights": frozen,
@@ -131,11 +130,32 @@ def _needs(config: Config, accelerator: Accelerator, pipe: StableDiffusionPipeli
     }
     print(f"memory        {total / GB:.2f} GB a process, and the allocator's and the libraries' own on top:")
     print("\n".join(f"              {size / GB:8.2f} GB {part}" for part, size in parts.items()))
-    _disk(config, latent, tokens, width, trainable)
+    disk = _disk(config, latent, tokens, width, trainable)
     whole = seconds * trainer.accumulation
     print(f"steps         {trainer.steps:,} of {trainer.batch_size} examples, {trainer.steps * trainer.batch_size:,} in all")
-    print(f"time          {_duration(whole * trainer.steps)} of training at {whole:.2f} s a step (the fastest of {STEPS_TIMED} on made-up examples);")
+    print(
+        f"time          {_duration(whole * trainer.steps)} of training at {whole:.2f} s a step (from the fastest of {STEPS_TIMED} on {tried} made-up examples);"
+    )
     print("              data, caches, pictures and evaluation come on top")
+    return _shortages(accelerator, total, disk)
+
+
+def _shortages(accelerator: Accelerator, memory: float, disk: list[tuple[str, str, float]]) -> list[str]:
+    """Where a need is more than there is."""
+    faults = []
+    on_cpu = accelerator.device.type == "cpu"
+    wanted, there = memory * (accelerator.num_processes if on_cpu else 1), _memory(accelerator)
+    if wanted > there:
+        remedy = "lower trainer.batch_size, or set trainer.accumulation or trainer.gradient_checkpointing=true"
+        faults.append(f"memory: {wanted / GB:.1f} GB are needed, {there / GB:.1f} GB are there; {remedy}")
+    needs: dict[int, list[tuple[str, str, float]]] = defaultdict(list)
+    for need in disk:
+        needs[_existing(Path(need[1])).stat().st_dev].append(need)
+    for group in needs.values():
+        size, free = sum(need[2] for need in group), shutil.disk_usage(_existing(Path(group[0][1]))).free
+        if size > free:
+            faults.append(f"{', '.join(f'{key}={folder}' for key, folder, _ in group)}: {size / GB:.1f} GB are needed, {free / GB:.1f} GB are free")
+    return faults
 
 
 def _made_up(count: int, latent: tuple[int, ...], tokens: int, width: int, timesteps: int) -> Batch:
@@ -184,16 +204,19 @@ def _try(model: AUDiffusion, batch: Batch, accelerator: Accelerator) -> tuple[in
     return sum(kept.values()), min(times)
 
 
-def _disk(config: Config, latent: tuple[int, ...], tokens: int, width: int, trainable: int) -> None:
+def _disk(config: Config, latent: tuple[int, ...], tokens: int, width: int, trainable: int) -> list[tuple[str, str, float]]:
+    """Print what caches and checkpoints take; returns it as (key, folder, bytes)."""
     table = Path(config.data.root) / TABLE
     checkpoints = 2 * trainable * (4 if config.trainer.ema_decay else 3) + trainable
-    if table.is_file():
-        samples = SampleTable.read(table)
-        caches = 4 * (2 * len(samples) * torch.Size(latent).numel() + (samples.frame["caption"].nunique() + 1) * tokens * width)
-        print(f"disk          {caches / GB:.2f} GB of caches for {len(samples):,} samples, {checkpoints / GB:.2f} GB of checkpoints and bundle")
-    else:
+    if not table.is_file():
         each = 4 * (2 * torch.Size(latent).numel() + tokens * width)
         print(f"disk          {each / 1e6:.2f} MB of caches a sample (data.root holds no table yet), {checkpoints / GB:.2f} GB of checkpoints and bundle")
+        return [("run.root", config.run.root, checkpoints)]
+    samples = SampleTable.read(table)
+    caches = 4 * (2 * len(samples) * torch.Size(latent).numel() + (samples.frame["caption"].nunique() + 1) * tokens * width)
+    print(f"disk          {caches / GB:.2f} GB of caches for {len(samples):,} samples, {checkpoints / GB:.2f} GB of checkpoints and bundle")
+    built = (table.parent / "cache").is_dir()
+    return [("run.root", config.run.root, checkpoints), ("data.root", config.data.root, 0 if built else caches)]
 
 
 def _duration(seconds: float) -> str:

@@ -25,15 +25,32 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def write_text(path: Path, text: str) -> Path:
-    """Write beside its place, sync, then move it there."""
+def flat(value: dict[str, Any], separator: str = ".", prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested dictionaries as ("a.b", value) pairs; lists stay as they are."""
+    pairs: list[tuple[str, Any]] = []
+    for key, item in value.items():
+        pairs += flat(item, separator, f"{prefix}{key}{separator}") if isinstance(item, dict) else [(f"{prefix}{key}", item)]
+    return pairs
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; what was written is synced and moves into its place whole, and goes if writing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """`replacing`, with text."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
     return path
 
 
@@ -67,7 +84,7 @@ def seal(folder: Path) -> None:
 
     A README may be edited later, and is left out.
     """
-    digests = {path.name: _sha256(path) for path in sorted(folder.iterdir()) if path.name not in (SEAL, "README.md")}
+    digests = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name not in (SEAL, "README.md")}
     (folder / SEAL).write_text(json.dumps(digests, indent=2) + "\n")
     for path in folder.iterdir():
         with path.open("rb") as file:
@@ -81,7 +98,7 @@ def damage(folder: Path) -> str | None:
         for name, digest in digests.items():
             if not (folder / name).is_file():
                 return f"{folder / name} is missing"
-            if _sha256(folder / name) != digest:
+            if sha256(folder / name) != digest:
                 return f"{folder / name} is not what was written (truncated, changed or exchanged)"
     except FileNotFoundError:
         return f"{folder / SEAL} is missing"
@@ -90,7 +107,8 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -51,8 +51,21 @@ def measure_bundle(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
     if config.base.prompts is PromptSet.toyfacs and "ceiling" not in metrics:
         drawn = ceiling(judges, plan, out / "ceiling", config.protocol)
         metrics["ceiling"] = {part: drawn[part] for part in ("individual", "combination")}
-        write_json(out / "metrics.json", metrics)
+    metrics["settings"] = evaluation_settings(config)
+    write_json(out / "metrics.json", metrics)
     return metrics
+
+
+def evaluation_settings(config: Config) -> dict[str, Any]:
+    """What of the config decides an evaluation's numbers; kept in metrics.json."""
+    everything = plain(config)
+    return {key: everything[key] for key in ("protocol", "sampling", "judge", "scale")} | {"seed": config.evaluation.seed}
+
+
+def is_measured(config: Config, out: Path) -> bool:
+    """Whether `out` holds a finished evaluation of these settings."""
+    path = out / "metrics.json"
+    return path.is_file() and json.loads(path.read_text()).get("settings") == evaluation_settings(config)
 
 
 def _made_by(config: Config, generator: PipelineGenerator, bundle: Path) -> str:

@@ -16,12 +16,12 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
 from PIL import Image
 
-from fineface_train.aus import AU_KEYS, AU_NAMES, MAX_INTENSITY
-from fineface_train.files import write_text
-from fineface_train.tracking import METRICS_FILE, read_metrics
+from fineface_train.aus import AU_KEYS, AU_NAMES
+from fineface_train.charts import compact, response_charts, training_charts
+from fineface_train.files import flat, write_text
+from fineface_train.tracking import METRICS_FILE
 
 TEMPLATE = "report_template.html"
 GRID_ROWS = 6
@@ -69,11 +69,11 @@ def write_report(run: Path) -> Path:
         metric_names=METRICS,
         aus=list(zip(AU_KEYS, AU_NAMES, strict=True)),
         faces=_faces(run, metrics),
-        response=_response_charts(metrics),
-        curves=_training_charts(run / METRICS_FILE),
+        response=response_charts(metrics),
+        curves=training_charts(run / METRICS_FILE),
         samples=_training_samples(run / "samples"),
         audit=_read_json(run / "audit.json"),
-        provenance=list(_flat(_read_json(run / "provenance.json"))),
+        provenance=list(flat(_read_json(run / "provenance.json"))),
         disagreement=[(key, value) for key, value in (metrics.get("judge_disagreement") or {}).items() if isinstance(value, float)],
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
         label_tool=any(tool in str(metrics.get("first_judge", "")).lower() for tool in LABEL_TOOLS),
@@ -106,18 +106,6 @@ def number(value: float | None, digits: int = 2) -> str:
         return "–"
     text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
-
-
-def compact(value: float) -> str:
-    """A short axis label or count: 1200 as 1.2k, 0.0003 as 3e-4."""
-    size = abs(value)
-    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if size >= limit:
-            return f"{value / (1e3 if suffix == 'k' else limit):.3g}{suffix}"
-    if 0 < size < 1e-3:
-        mantissa, exponent = f"{value:.1e}".split("e")
-        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-    return f"{value:.4g}"
 
 
 def interval(cell: dict[str, float | None]) -> str:
@@ -219,144 +207,11 @@ def _training_samples(folder: Path) -> list[tuple[str, str]]:
     return [(paths[index].stem.removeprefix("step_").lstrip("0") or "0", image_uri(paths[index], side=1400)) for index in picked]
 
 
-# ---- charts: small SVGs whose colours come from the page's style, so that they follow light and dark ---------------------
-
-
-@dataclasses.dataclass
-class Line:
-    """Points joined by a line; `style` is a class of the page's style sheet."""
-
-    points: Sequence[tuple[float, float]]
-    style: str
-    dots: bool = False
-
-
-def line_chart(
-    lines: list[Line], *, title: str, x: tuple[float, float], y: tuple[float, float], band: Sequence[tuple[float, float]] = (), size: tuple[int, int]
-) -> Markup:
-    """An SVG of `lines` over a shaded `band` (a closed outline), in data units `x` and `y`; `size` is in SVG units."""
-    width, height = size
-    left, right, top, bottom = 34, width - 8, 8, height - 20
-
-    def place(point: tuple[float, float]) -> tuple[float, float]:
-        across = (point[0] - x[0]) / ((x[1] - x[0]) or 1)
-        up = (point[1] - y[0]) / ((y[1] - y[0]) or 1)
-        return round(left + across * (right - left), 1), round(bottom - up * (bottom - top), 1)
-
-    def path(points: Sequence[tuple[float, float]]) -> str:
-        return "M" + "L".join("{},{}".format(*place(point)) for point in points)
-
-    parts = [Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, title)]
-    for tick in ticks(*y):
-        level = place((x[0], tick))[1]
-        parts.append(
-            Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/><text x="{}" y="{}" text-anchor="end">{}</text>').format(
-                left, right, level, level, left - 5, level + 3, compact(tick)
-            )
-        )
-    for tick in ticks(*x):
-        across = place((tick, y[0]))[0]
-        parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(across, height - 6, compact(tick)))
-    if band:
-        parts.append(Markup('<path class="band" d="{}Z"/>').format(path(band)))
-    for line in lines:
-        if len(line.points) > 1:
-            parts.append(Markup('<path class="{}" d="{}"/>').format(line.style, path(line.points)))
-        if line.dots or len(line.points) == 1:
-            parts += [Markup('<circle class="{}" cx="{}" cy="{}" r="2.6"/>').format(line.style, *place(point)) for point in line.points]
-    return Markup("").join([*parts, Markup("</svg>")])
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers within [low, high]."""
-    span = high - low
-    if not span > 0:
-        return [low]
-    power = 10 ** math.floor(math.log10(span / 4))
-    step = next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= 5)
-    return [round(index * step, 12) for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-
-
-def _response_charts(metrics: dict[str, Any]) -> list[tuple[str, str, float | None, Markup]]:
-    """(AU, name, slope, chart) of each AU: measured over requested intensity with its interval and the ideal diagonal."""
-    charts = []
-    for key, name in zip(AU_KEYS, AU_NAMES, strict=True):
-        curve = metrics.get("response_curve", {}).get(key)
-        if not curve:
-            continue
-        points = _pairs(curve["requested"], curve["measured_mean"])
-        band = _pairs(curve["requested"], curve["low"]) + _pairs(curve["requested"], curve["high"])[::-1]
-        ideal = Line([(0, 0), (MAX_INTENSITY, MAX_INTENSITY)], "ideal")
-        bottom = min([0.0, *(value for _, value in band)])
-        top = max([MAX_INTENSITY, *(value for _, value in band)])
-        chart = line_chart(
-            [ideal, Line(points, "measured", dots=True)],
-            title=f"{key}: measured over requested",
-            x=(0, MAX_INTENSITY),
-            y=(bottom, top),
-            band=band,
-            size=(220, 160),
-        )
-        charts.append((key, name, metrics.get("per_au", {}).get(key, {}).get("slope"), chart))
-    return charts
-
-
-def _training_charts(path: Path) -> list[tuple[str, Markup]]:
-    """(title, chart) of loss, learning rate, gradient norm and speed over steps, and of any evaluation made on the way."""
-    if not path.is_file():
-        return []
-    lines = read_metrics(path)
-    titles = {"loss": "Loss", "learning_rate": "Learning rate", "gradient_norm": "Gradient norm", "examples_per_second": "Examples per second"}
-    charts = [(title, _curve(title, _series(lines, key), smooth=key in ("loss", "gradient_norm"))) for key, title in titles.items() if _series(lines, key)]
-    evaluations = [{"step": line["step"], **dict(_flat(line["evaluation"]))} for line in lines if "evaluation" in line]
-    for key in sorted({key for line in evaluations for key in line} - {"step"}):
-        points = _series(evaluations, key)
-        if len(points) > 1:
-            charts.append((f"Evaluation: {key}", _curve(key, points, smooth=False)))
-    return charts
-
-
-def _curve(title: str, points: list[tuple[float, float]], *, smooth: bool) -> Markup:
-    values = [value for _, value in points]
-    spread = sorted(values)
-    # One spike must not flatten the rest of a noisy curve: its axis ends a little above the 99th percentile.
-    high = spread[int(0.99 * (len(spread) - 1))] * 1.1 if smooth and len(values) > 20 else max(values) * 1.05
-    low = min(0.0, *values) if min(values) < 0.5 * max(values) else min(values) * 0.95
-    shown = [(step, min(value, high)) for step, value in points]
-    lines = [Line(shown, "raw"), Line(_smoothed(shown), "measured")] if smooth and len(values) > 20 else [Line(shown, "measured")]
-    return line_chart(lines, title=title, x=(points[0][0], points[-1][0]), y=(low, high if high > low else low + 1), size=(420, 200))
-
-
-def _smoothed(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Exponential moving average over about a twentieth of the curve, corrected for its start."""
-    keep = 1 - 1 / max(5.0, len(points) / 20)
-    average, weight, smoothed = 0.0, 0.0, []
-    for step, value in points:
-        average, weight = keep * average + (1 - keep) * value, keep * weight + 1 - keep
-        smoothed.append((step, average / weight))
-    return smoothed
-
-
-def _series(lines: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
-    return [(line["step"], line[key]) for line in lines if isinstance(line.get(key), (int, float))]
-
-
-def _pairs(xs: Sequence[float], ys: Sequence[float | None]) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in zip(xs, ys, strict=True) if y is not None]
-
-
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested dictionaries as ("a.b", value) rows; lists stay as they are."""
-    if not isinstance(value, dict):
-        return [(prefix, value)] if prefix else []
-    return [row for key, item in value.items() for row in _flat(item, f"{prefix}.{key}" if prefix else str(key))]
 
 
 def _markdown(rows: list[list[str]]) -> str:

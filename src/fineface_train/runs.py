@@ -2,9 +2,11 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import platform
+import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +21,7 @@ class RunConfig:
 
     root: str = "outputs"
     fresh: bool = False
-    """Start over in a new folder instead of going on in the one this config has."""
+    """Start over in a new folder (-2, -3, ...) instead of going on in the one this config has; goes on in the newest of those if that was stopped."""
     name: str | None = None
     """First part of the folder's name; default: the experiment, or data and encoder."""
 
@@ -28,20 +30,26 @@ class RunConfig:
             raise ValueError(f"{key}.name={self.name!r}: use letters, digits, '-', '_' and '.' only")
 
 
+def is_main_process() -> bool:
+    """Whether this is the only or the first process; torchrun and `accelerate launch` tell by RANK, before accelerate itself is up."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def signature(identity: dict[str, Any]) -> str:
     """Eight hex digits over everything that can change the result."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def choose_folder(config: RunConfig, name: str, identity: dict[str, Any]) -> Path:
-    """The folder of this run: the same for the same identity, or with `fresh` the next unused one."""
+def choose_folder(config: RunConfig, name: str, identity: dict[str, Any], *, with_report: bool) -> Path:
+    """The folder of this run: the same for the same identity, or with `fresh` a numbered one, which is new once the one before it is complete.
+
+    Complete is trained and, `with_report`, evaluated.
+    """
     first = Path(config.root) / f"{config.name or name}-{signature(identity)}"
     if not config.fresh:
         return first
-    number, folder = 2, first
-    while folder.exists():
-        folder, number = first.with_name(f"{first.name}-{number}"), number + 1
-    return folder
+    numbered = (first.with_name(f"{first.name}-{number}") for number in itertools.count(2))
+    return next(folder for folder in numbered if not is_finished(folder) or (with_report and not (folder / "report.html").is_file()))
 
 
 def is_finished(folder: Path) -> bool:
@@ -51,9 +59,10 @@ def is_finished(folder: Path) -> bool:
 
 def provenance() -> dict[str, Any]:
     """Versions, code revision and machine."""
-    revision = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    git = shutil.which("git")
+    revision = git and subprocess.run([git, "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return {
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
-        "git": revision.stdout.strip() or None,
+        "git": (revision.stdout.strip() or None) if revision else None,
         "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
     }

@@ -6,20 +6,19 @@ arm is named at the end and does not keep the others from running.
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import traceback
 from pathlib import Path
 from typing import Any
 
-import hydra
-from accelerate.state import AcceleratorState
-from hydra.core.hydra_config import HydraConfig
+from accelerate.state import AcceleratorState, PartialState
 from omegaconf import DictConfig
 
-from fineface_train.config import CONFIGS, load_config, quoted, register_schema, typed
+from fineface_train.config import combinations, load_config, multirun, typed
 from fineface_train.files import write_json
+from fineface_train.measure import evaluation_folder
+from fineface_train.runs import is_main_process
 from fineface_train.training import train
 
 COLUMNS = ("slope", "rank_correlation", "au_mse_active", "au_mse_mean", "leakage", "clip_i")
@@ -29,51 +28,40 @@ COLUMNS = ("slope", "rank_correlation", "au_mse_active", "au_mse_mean", "leakage
 def sweep(overrides: list[str]) -> int:
     """Run all arms, print one table of them; returns the number of arms that failed.
 
-    Raises ValueError for a key or a choice that is wrong in itself, before any arm starts.
+    Raises ValueError for a wrong key, choice or value of any arm, before the first starts.
     """
-    fixed = [override for override in overrides if not _is_swept(override)]
-    root = Path(load_config(fixed).run.root)
-    folder = root / "sweeps" / hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:8]
-    if os.environ.get("RANK", "0") == "0":
+    configs = [load_config(arm) for arm in combinations(overrides)]
+    folder = Path(configs[0].run.root) / "sweeps" / hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:8]
+    if is_main_process():
         shutil.rmtree(folder, ignore_errors=True)
-    register_schema()
-    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.")
-    before, sys.argv = sys.argv, [sys.argv[0], "--multirun", *quiet, *(quoted(override) for override in overrides)]
-    try:
-        hydra.main(config_path=str(CONFIGS), config_name="config", version_base="1.3")(_arm)()
-    finally:
-        sys.argv = before
+    multirun(overrides, folder, lambda number, changes, node: _arm(folder, number, " ".join(changes), node))
     arms = [json.loads(path.read_text()) for path in sorted(folder.glob("arm_*.json"))]
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_process():
         print(arms_table(arms))
+    PartialState().destroy_process_group()
     return sum("error" in arm for arm in arms)
 
 
-def _is_swept(override: str) -> bool:
-    """Whether Hydra reads several values: a, b outside of brackets and quotes, or a function such as range(3)."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create().parse_override(quoted(override)).is_sweep_override()
-
-
-def _arm(node: DictConfig) -> None:
+def _arm(folder: Path, number: int, changes: str, node: DictConfig) -> None:
     """Train one arm and note how it ended, in a file, as a launcher may run it in another process."""
-    job = HydraConfig.get()
-    changes = [override for override in job.overrides.task if not override.startswith("hydra")]
-    record: dict[str, Any] = {"arm": " ".join(changes)}
-    if os.environ.get("RANK", "0") == "0":
-        print(f"\narm {job.job.num + 1}: {record['arm']}", flush=True)
+    record: dict[str, Any] = {"arm": changes}
+    if is_main_process():
+        print(f"\narm {number + 1}: {changes}", flush=True)
     try:
-        record["folder"] = str(train(typed(node)))
+        config = typed(node)
+        folder_of_run = train(config)
+        record |= {"folder": str(folder_of_run), "evaluation": str(evaluation_folder(config, folder_of_run / "bundle"))}
     except Exception as error:
         if not isinstance(error, ValueError):
             traceback.print_exc()
-        print(f"arm {job.job.num + 1} failed: {error}", file=sys.stderr)
+        print(f"arm {number + 1} failed: {error}", file=sys.stderr)
         record["error"] = f"{type(error).__name__}: {error}"
     finally:
         AcceleratorState._reset_state()  # the next arm may want another precision
-    if os.environ.get("RANK", "0") == "0":
-        write_json(Path(job.sweep.dir) / f"arm_{job.job.num:03d}.json", record)
+    if is_main_process():
+        write_json(folder / f"arm_{number:03d}.json", record)
+    if "error" in record and PartialState().num_processes > 1:
+        raise SystemExit(1)  # the other processes may still be in this arm; their launcher ends them
 
 
 def arms_table(arms: list[dict[str, Any]]) -> str:
@@ -83,7 +71,7 @@ def arms_table(arms: list[dict[str, Any]]) -> str:
     width = max(map(len, names), default=0)
     lines = [f"{'arm':<{width}}" + "".join(f"{column:>18}" for column in COLUMNS)]
     for name, arm in zip(names, arms, strict=True):
-        metrics = Path(arm.get("folder", "")) / "metrics.json"
+        metrics = Path(arm.get("evaluation", "")) / "metrics.json"
         if "error" in arm:
             cells = f"  failed: {arm['error'].splitlines()[0]}"
         elif metrics.is_file():

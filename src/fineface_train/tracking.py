@@ -11,13 +11,15 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from PIL import Image
 from tqdm import tqdm
+
+from fineface_train.files import flat, write_text
 
 METRICS_FILE = "metrics.jsonl"
 WANDB_TIMEOUT = 60.0
@@ -69,16 +71,15 @@ class Tracker:
         if config.wandb and config.mode is not WandbMode.disabled:
             self._attempt(lambda: self._start_wandb(config, run_config, name))
 
-    def resume(self, step: int) -> None:
-        """Drop the lines of steps later than `step` (and a torn last line), so that continuing from there writes each step once."""
+    def resume(self, step: int, *, evaluations: bool = True) -> None:
+        """Drop the lines of steps later than `step` (and a torn last line), so that continuing from there writes each step once.
+
+        Without `evaluations`, drop those too: the caller writes a new one.
+        """
         self._file.close()
-        kept = [json.dumps(line) + "\n" for line in read_metrics(self.path) if line["step"] <= step]
-        temporary = self.path.with_name(METRICS_FILE + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        lines = [line for line in read_metrics(self.path) if line["step"] <= step and (evaluations or "evaluation" not in line)]
+        kept = [json.dumps(line) + "\n" for line in lines]
+        write_text(self.path, "".join(kept))
         self._file = self.path.open("a", encoding="utf-8")
         self._step = step
 
@@ -114,7 +115,7 @@ class Tracker:
 
         mode: Any = config.mode.value
         if config.mode is WandbMode.auto:
-            mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") or wandb.api.api_key else "offline")
+            mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") or wandb.login(prompt=False) else "offline")
         self._wandb = wandb.init(
             project=config.project,
             group=config.group,
@@ -184,18 +185,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(number, float) and not math.isfinite(number) else number
 
 
-def _named_numbers(line: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def _named_numbers(line: dict[str, Any]) -> list[tuple[str, float]]:
     """wandb's grouped names: ("train/loss", 0.5), ("evaluation/individual/slope", 0.9)."""
-    for key, value in line.items():
-        if key == "evaluation":
-            yield from _flatten(key, value)
-        elif key != "step":
-            yield from _flatten(f"train/{key}", value)
-
-
-def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flatten(f"{prefix}/{key}", item)
-    elif isinstance(value, (int, float)):
-        yield prefix, value
+    named = {key if key == "evaluation" else f"train/{key}": value for key, value in line.items() if key != "step"}
+    return [(key, value) for key, value in flat(named, "/") if isinstance(value, (int, float))]

@@ -9,7 +9,9 @@ import dataclasses
 import datetime
 import enum
 import math
+import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,8 +24,8 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fineface_train.checkpoint import latest_state, load_state, save_state
-from fineface_train.data.examples import ExampleDataset, ShareOfBatches, example_loader
+from fineface_train.checkpoint import TrainingState, latest_state
+from fineface_train.data.examples import ExampleDataset, ShareOfBatches, example_batches
 
 
 class Schedule(enum.Enum):
@@ -72,7 +74,7 @@ class TrainerConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{key}.{name}={getattr(self, name)}: must be at least 1")
         for name in ("warmup_steps", "sample_every", "workers", "weight_decay"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{key}.{name}={getattr(self, name)}: must not be negative")
         if not self.learning_rate > 0:
             raise ValueError(f"{key}.learning_rate={self.learning_rate}: must be positive")
@@ -95,7 +97,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopSignals:
-    """Inside, SIGTERM and Ctrl-C only leave a note, so that a step is never cut; a second one ends the process as usual."""
+    """Inside, Ctrl-C, SIGTERM and SIGUSR2 (clusters, submitit) only leave a note, so that a step is never cut; a second one ends the process as usual."""
 
     def __init__(self) -> None:
         self.received = 0
@@ -103,7 +105,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -136,7 +138,7 @@ def make_accelerator(config: TrainerConfig) -> Accelerator:
     if precision is Precision.auto:
         precision = Precision.bf16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else Precision.fp32
     mixed = {Precision.bf16: "bf16", Precision.fp16: "fp16"}.get(precision, "no")
-    # Caches and evaluation keep the others waiting for the first process longer than the default 10 or 30 minutes.
+    # Preparing a large dataset keeps the others waiting for the first process longer than the default 10 or 30 minutes.
     patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=24))
     return Accelerator(mixed_precision=mixed, gradient_accumulation_steps=config.accumulation, kwargs_handlers=[patient])
 
@@ -152,6 +154,13 @@ def assign(trainable: dict[str, nn.Parameter], values: Mapping[str, Tensor]) -> 
     """Copy `values` into the parameters of the same names."""
     for name, parameter in trainable.items():
         parameter.data.copy_(values[name])
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """The most memory that this process has held so far: of its GPU, or on a CPU of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 @contextlib.contextmanager
@@ -179,8 +188,8 @@ def fit(
     resumed: Callable[[int], None],
     picture: Callable[[int], None],
     log_every: int,
-) -> None:
-    """Train to `config.steps`, going on from the newest checkpoint under `folder`/state.
+) -> float:
+    """Train to `config.steps`, going on from the newest checkpoint under `folder`/state; returns the seconds it took, over all attempts.
 
     Args:
         model: a `TrainableModel` on its device; left with the averaged weights when averaging is on.
@@ -190,72 +199,99 @@ def fit(
         picture: called on the main process, with averaged weights in place, after `sample_every` steps.
     Raises:
         FloatingPointError: loss or gradient is not finite; names the step, the examples and the last checkpoint.
-        Interrupted: SIGTERM or Ctrl-C, on any process; the step it came in is finished and saved.
+        Interrupted: SIGTERM, SIGUSR2 or Ctrl-C, on any process; the step it came in is finished and saved.
     """
     trainable = cast(TrainableModel, model).trainable
     averages = {name: parameter.detach().clone() for name, parameter in trainable.items()} if config.ema_decay else None
     optimiser = torch.optim.AdamW(trainable.values(), lr=config.learning_rate, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay)
     wrapped, prepared = accelerator.prepare(model, optimiser)
-    found = [latest_state(folder / "state") if accelerator.is_main_process else None]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(found)
-    done = saved = load_state(found[0], trainable, averages, optimiser, accelerator.scaler) if found[0] else 0
+    state = TrainingState(trainable, averages, optimiser, accelerator.scaler)
+    done = saved = _resume(state, folder, accelerator)
     resumed(done)
+    main = accelerator.is_main_process
     sampler = ShareOfBatches(range(done, config.steps), config.batch_size, config.accumulation, accelerator.process_index, accelerator.num_processes)
-    batches = iter(example_loader(dataset, sampler, config.workers))
     model.train()
-    started, logged_at, logged_step = time.perf_counter(), time.perf_counter(), done
-    bar = tqdm(
-        range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step", mininterval=1, disable=not accelerator.is_main_process
-    )
-    skipped = 0
-    with StopSignals() as stop:
+    started, logged_at, logged_step, skipped = time.perf_counter() - state.seconds, time.perf_counter(), done, 0
+    bar = tqdm(range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step", mininterval=1, disable=not main)
+
+    def draw_if_due() -> None:
+        if main and config.sample_every and (done == config.steps or done % config.sample_every == 0):
+            with averaged(trainable, averages):
+                model.eval()
+                picture(done)
+                model.train()
+
+    if done:
+        draw_if_due()  # the attempt before may have saved its step and not have come to the picture
+    with StopSignals() as stop, contextlib.closing(example_batches(dataset, sampler, config.workers)) as batches:
         for step in bar:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config, step)
-            loss, norm, signalled, indices = _one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device, stop)
-            skipped += not math.isfinite(norm)
-            # With fp16 a gradient that overflows is expected now and then: the scaler skips that step and lowers its scale.
-            allowed = config.skip_nonfinite or accelerator.mixed_precision == "fp16"
-            if (not math.isfinite(norm) and not allowed) or (not math.isfinite(loss) and not config.skip_nonfinite):
+            taken = one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device, stop)
+            if not taken.is_sound(config, accelerator.mixed_precision):
                 raise FloatingPointError(
-                    f"step {step + 1}: loss {loss}, gradient norm {norm}; examples {indices}; last good checkpoint: step {saved} in {folder / 'state'}"
+                    f"step {step + 1}: loss {taken.loss}, gradient norm {taken.norm}; examples {taken.examples}; "
+                    f"last good checkpoint: step {saved} in {folder / 'state'}"
                 )
-            if averages is not None:
-                decay = min(config.ema_decay or 0.0, (1 + step) / (10 + step))
-                for name, parameter in trainable.items():
-                    averages[name].lerp_(parameter.detach(), 1 - decay)
-            done = step + 1
-            if done % log_every == 0 or done == config.steps:
+            skipped += not math.isfinite(taken.norm)
+            state.average(min(config.ema_decay or 0.0, (1 + step) / (10 + step)))
+            done, last = step + 1, step + 1 == config.steps
+            state.seconds = time.perf_counter() - started
+            if main and (last or done % log_every == 0):
                 now = time.perf_counter()
                 speed = (done - logged_step) * config.batch_size / (now - logged_at)
-                values = {"loss": loss, "learning_rate": learning_rate(config, step), "gradient_norm": norm, "examples_per_second": speed}
-                if skipped:
-                    values["skipped_steps"] = skipped
-                if accelerator.is_main_process:
-                    log(done, values | {"examples": done * config.batch_size, "seconds": now - started})
-                bar.set_postfix(loss=f"{loss:.3f}")
+                values = {"loss": taken.loss, "learning_rate": learning_rate(config, step), "gradient_norm": taken.norm, "examples_per_second": speed}
+                values |= {"examples": done * config.batch_size, "seconds": state.seconds, "peak_memory_gb": peak_memory_gb(accelerator.device)}
+                values |= {"skipped_steps": skipped} if skipped else {}
+                log(done, values)
+                bar.set_postfix(loss=f"{taken.loss:.3f}")
                 logged_at, logged_step = now, done
-            if done % config.checkpoint_every == 0 or done == config.steps or signalled:
-                if accelerator.is_main_process:
-                    save_state(folder / "state", done, trainable, averages, optimiser, accelerator.scaler)
+            if last or done % config.checkpoint_every == 0 or taken.signal:
+                if main:
+                    state.save(folder / "state", done)
                 saved = done
-            if signalled and done < config.steps:
+            if taken.signal and not last:
                 bar.close()
                 accelerator.wait_for_everyone()
-                raise Interrupted(signalled, done)
-            if accelerator.is_main_process and config.sample_every and (done == config.steps or done % config.sample_every == 0):
-                with averaged(trainable, averages):
-                    model.eval()
-                    picture(done)
-                    model.train()
+                raise Interrupted(taken.signal, done)
+            draw_if_due()
     accelerator.wait_for_everyone()
     model.eval()
     if averages is not None:
         assign(trainable, averages)
+    return state.seconds
 
 
-def _one_step(
+def _resume(state: TrainingState, folder: Path, accelerator: Accelerator) -> int:
+    """Load the newest whole checkpoint, the same one on all processes; returns the number of steps it has behind it."""
+    found = [latest_state(folder / "state") if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(found)
+    if found[0] is None:
+        return 0
+    done = state.load(found[0])
+    accelerator.print(f"going on after step {done}", flush=True)
+    return done
+
+
+@dataclasses.dataclass
+class StepTaken:
+    """What is known after an optimiser step: the loss over all processes, the gradient's norm before clipping."""
+
+    loss: float
+    norm: float
+    signal: int
+    """That any process got; 0 for none."""
+    examples: list[int]
+    """Of this process."""
+
+    def is_sound(self, config: TrainerConfig, mixed_precision: str) -> bool:
+        """Whether training may go on. fp16's gradient overflows now and then: its scaler skips that step and lowers the scale."""
+        finite_enough = math.isfinite(self.loss) and (math.isfinite(self.norm) or mixed_precision == "fp16")
+        return finite_enough or config.skip_nonfinite
+
+
+def one_step(
     model: nn.Module,
     optimiser: Any,
     accelerator: Accelerator,
@@ -264,8 +300,8 @@ def _one_step(
     trainable: dict[str, nn.Parameter],
     to_device: Callable[[Any], Any],
     stop: StopSignals,
-) -> tuple[float, float, int, list[int]]:
-    """One optimiser step over all its micro-batches: loss over all processes, gradient norm before clipping, a signal that any got, own example ids."""
+) -> StepTaken:
+    """One optimiser step over all its micro-batches."""
     total, norm, indices = torch.zeros((), device=accelerator.device, dtype=torch.float64), torch.zeros(()), []
     for _ in range(config.accumulation):
         batch = next(batches)
@@ -282,4 +318,4 @@ def _one_step(
             optimiser.step()
             optimiser.zero_grad()
     everywhere = accelerator.gather(torch.stack([total, torch.full_like(total, stop.received)])[None])
-    return float(everywhere[:, 0].mean()), float(norm), int(everywhere[:, 1].max()), indices
+    return StepTaken(float(everywhere[:, 0].mean()), float(norm), int(everywhere[:, 1].max()), indices)

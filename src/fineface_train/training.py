@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import time
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,17 @@ from PIL import Image
 
 from fineface_train.aus import AU_COUNT, MAX_INTENSITY
 from fineface_train.config import Config, to_yaml
-from fineface_train.data.cache import Crew, latent_cache, text_cache
-from fineface_train.data.examples import ExampleDataset, ShareOfBatches
+from fineface_train.data.cache import Crew, LatentCache, TextCache, latent_cache, text_cache
+from fineface_train.data.contents import INDEX, image_contents
+from fineface_train.data.examples import ExampleDataset, check_batch_size
 from fineface_train.data.mixture import Mixture
-from fineface_train.data.prepare import prepare, read_manifest
+from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges import JudgeKind, find_judges
 from fineface_train.files import locked, plain, write_json, write_text
-from fineface_train.measure import evaluation_prompts, measure_bundle, print_report
-from fineface_train.methods.au_diffusion.adapter import AuditRow, audit
-from fineface_train.methods.au_diffusion.base import fingerprint, load_base
+from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
+from fineface_train.methods.au_diffusion.adapter import audit, audit_table
+from fineface_train.methods.au_diffusion.base import check_base, fingerprint, load_base
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
@@ -44,38 +45,45 @@ SAMPLE_PROMPTS = slice(4, 7)
 def train(config: Config) -> Path:
     """Fit an adapter, write its bundle, evaluate it and write the report; returns the run folder."""
     accelerator = make_accelerator(config.trainer)
-    ShareOfBatches(range(0), config.trainer.batch_size, config.trainer.accumulation, accelerator.process_index, accelerator.num_processes)
+    check_batch_size(config.trainer.batch_size, config.trainer.accumulation, accelerator.num_processes)
     if config.evaluation.after_training and config.judge.kind is not JudgeKind.none:
         find_judges(config.judge)  # what is missing is said now, not after the training
+    check_base(config.base)
     with accelerator.main_process_first():
         table = prepare(config.data, DATA_SEED)
+        contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX, progress=accelerator.is_main_process)
         pipe = load_base(config.base)
     hashes = {name: fingerprint(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
-    folder = _run_folder(config, accelerator, table, pipe, hashes)
+    folder = _run_folder(config, accelerator, table, contents, pipe, hashes)
     with _alone(accelerator, folder):
         if is_finished(folder):
             accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.")
         else:
-            _fit(config, accelerator, table, pipe, hashes, folder)
+            _fit(config, accelerator, table, contents, pipe, hashes, folder)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            if config.evaluation.after_training and not (folder / "report.html").is_file():
+            if config.evaluation.after_training:
                 _measure(config, folder)
             print(f"run: {folder}", flush=True)
-    accelerator.end_training()
     return folder
 
 
-def _run_folder(config: Config, accelerator: Accelerator, table: SampleTable, pipe: StableDiffusionPipeline, hashes: dict[str, str]) -> Path:
+def _run_folder(
+    config: Config, accelerator: Accelerator, table: SampleTable, contents: list[str], pipe: StableDiffusionPipeline, hashes: dict[str, str]
+) -> Path:
     """This run's folder, the same on all processes; its name holds a hash of all that can change the result."""
     everything = plain(config)
     identity: dict[str, Any] = {key: everything[key] for key in ("seed", "image_transform", "labels", "conditioning", "encoder", "finetune", "objective")}
     identity["trainer"] = {key: value for key, value in everything["trainer"].items() if key not in ("workers", "checkpoint_every", "sample_every")}
-    identity["data"] = {"table": table.fingerprint(), "corpus": read_manifest(Path(config.data.root))["corpus"]}
+    identity["data"] = {"table": table.fingerprint(), "images": hashlib.sha256("".join(contents).encode()).hexdigest()}
     identity["mixture"] = {"weights": config.data.weights(table), "rarity": config.data.rarity_weighting}
     identity["base"] = hashes | {"resolution": config.base.resolution, "scheduler": {key: str(value) for key, value in sorted(pipe.scheduler.config.items())}}
     identity["precision"] = str(weight_dtype(config.trainer, accelerator))
-    chosen = [choose_folder(config.run, config.experiment or f"{config.data.name}-{config.encoder.name.value}", identity)]
+    chosen = [
+        choose_folder(
+            config.run, config.experiment or f"{config.data.name}-{config.encoder.name.value}", identity, with_report=config.evaluation.after_training
+        )
+    ]
     if accelerator.num_processes > 1:
         broadcast_object_list(chosen)
     if accelerator.is_main_process and not (chosen[0] / "config.yaml").exists():
@@ -100,32 +108,27 @@ def _alone(accelerator: Accelerator, folder: Path) -> Iterator[None]:
         yield
 
 
-def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: StableDiffusionPipeline, hashes: dict[str, str], folder: Path) -> None:
+def _fit(
+    config: Config,
+    accelerator: Accelerator,
+    table: SampleTable,
+    contents: list[str],
+    pipe: StableDiffusionPipeline,
+    hashes: dict[str, str],
+    folder: Path,
+) -> None:
     """From the base and a table to a bundle."""
-    pipe.to(accelerator.device)
     bundle_config = _bundle_config(config, pipe, table)
-    cache, crew = Path(config.data.root) / "cache", Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone)
-    latents = latent_cache(table, pipe.vae, hashes["vae"], cache, config.base.resolution, config.image_transform, crew=crew)
-    text = text_cache(table, pipe, hashes["text_encoder"], cache, crew=crew)
-    dtype = torch.float64 if config.trainer.precision is Precision.fp64 else torch.float32
-    pipe.to(dtype=weight_dtype(config.trainer, accelerator))
-    model = AUDiffusion(
-        pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=config.trainer.gradient_checkpointing
-    ).to(accelerator.device)
-    if dtype == torch.float64:
-        model.double()
-    mixture = Mixture(table, config.data.weights(table), config.data.rarity_weighting, config.seed)
-    group = config.trainer.batch_size // config.trainer.accumulation
-    dataset = ExampleDataset(
-        table.aus(), mixture, config.labels, config.conditioning, latents, text, timesteps=model.objective.timesteps, rounding_group=group, seed=config.seed
-    )
+    crew = Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone)
+    latents, text = open_caches(config, table, contents, pipe.to(accelerator.device), hashes, crew)
+    model = build_model(config, pipe, accelerator)
+    dataset = build_dataset(config, table, model, latents, text)
     rows = audit(pipe.unet, {"text encoder": pipe.text_encoder, "VAE": pipe.vae})
     accelerator.print(audit_table(rows))
     tracker = None
     if accelerator.is_main_process:
         write_json(folder / "audit.json", {"parts": [dataclasses.asdict(row) for row in rows]})
         tracker = Tracker(folder, config.tracking, plain(config), folder.name)
-    started = time.perf_counter()
 
     def picture(step: int) -> None:
         assert tracker is not None
@@ -136,13 +139,13 @@ def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: Sta
         image.save(path)
         tracker.images(step, "samples", {"neutral, then each AU at 5": image})
 
-    fit(
+    seconds = fit(
         model,
         dataset,
         config.trainer,
         accelerator,
         folder,
-        to_device=lambda batch: batch_to(batch, accelerator.device, dtype),
+        to_device=lambda batch: batch_to(batch, accelerator.device, batch_dtype(config)),
         log=lambda step, values: tracker.log(step, values) if tracker else None,
         resumed=lambda step: tracker.resume(step) if tracker else None,
         picture=picture,
@@ -151,11 +154,41 @@ def _fit(config: Config, accelerator: Accelerator, table: SampleTable, pipe: Sta
     if tracker is not None:
         tracker.finish()
         save_bundle(pipe.unet, bundle_config, folder / "bundle")
-        seconds = {"training_seconds": round(time.perf_counter() - started, 1)}
+        took = {"training_seconds": round(seconds, 1)}
         made_by = {"processes": accelerator.num_processes, "device": str(accelerator.device)}
         made_from = {"base": {"name": config.base.name} | hashes, "table": table.fingerprint()}
-        write_json(folder / "provenance.json", provenance() | made_from | made_by | seconds)
-        write_json(folder / "finished.json", {"steps": config.trainer.steps} | seconds)
+        write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
+        write_json(folder / "finished.json", {"steps": config.trainer.steps} | took)
+
+
+def open_caches(
+    config: Config, table: SampleTable, contents: list[str], pipe: StableDiffusionPipeline, hashes: dict[str, str], crew: Crew
+) -> tuple[LatentCache, TextCache]:
+    """What the base's frozen parts (known by `hashes`) say about the table; built by the whole crew where it is not there."""
+    folder = Path(config.data.root) / "cache"
+    latents = latent_cache(table, contents, pipe.vae, hashes["vae"], folder, config.base.resolution, config.image_transform, crew=crew)
+    return latents, text_cache(table, pipe, hashes["text_encoder"], folder, crew=crew)
+
+
+def build_model(config: Config, pipe: StableDiffusionPipeline, accelerator: Accelerator) -> AUDiffusion:
+    """The base, moved to this process's device and the run's precision, with its new trainables."""
+    pipe.to(accelerator.device, weight_dtype(config.trainer, accelerator))
+    checkpointing = config.trainer.gradient_checkpointing
+    model = AUDiffusion(pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=checkpointing)
+    return model.to(accelerator.device, batch_dtype(config) if config.trainer.precision is Precision.fp64 else None)
+
+
+def batch_dtype(config: Config) -> torch.dtype:
+    """Of what the model is given: autocast rounds it where the precision is lower."""
+    return torch.float64 if config.trainer.precision is Precision.fp64 else torch.float32
+
+
+def build_dataset(config: Config, table: SampleTable, model: AUDiffusion, latents: LatentCache, text: TextCache) -> ExampleDataset:
+    """The run's examples, all of them functions of the seed."""
+    mixture = Mixture(table, config.data.weights(table), config.data.rarity_weighting, config.seed)
+    micro = config.trainer.batch_size // config.trainer.accumulation
+    timesteps = model.objective.timesteps
+    return ExampleDataset(table.aus(), mixture, config.labels, config.conditioning, latents, text, timesteps=timesteps, rounding_group=micro, seed=config.seed)
 
 
 def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleTable) -> BundleConfig:
@@ -167,27 +200,40 @@ def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleT
         base_fingerprints=base_fingerprints(pipe.unet),
         cross_attention_dim=pipe.unet.config.cross_attention_dim,
         resolution=config.base.resolution,
-        training={"steps": config.trainer.steps, "batch_size": config.trainer.batch_size, "seed": config.seed, "data": config.data.name, "samples": len(table)},
+        training={
+            "steps": config.trainer.steps,
+            "batch_size": config.trainer.batch_size,
+            "seed": config.seed,
+            "data": config.data.name,
+            "samples": int((table.frame["split"] == "train").sum()),
+        },
     )
 
 
 def _measure(config: Config, folder: Path) -> None:
-    """Evaluate the finished run's bundle, log the headline, write the report."""
-    if config.judge.kind is not JudgeKind.none:
-        metrics = measure_bundle(config, folder / "bundle", folder)
-        tracker = Tracker(folder, config.tracking, plain(config), folder.name)
-        headline = {part: {key: cell["value"] for key, cell in metrics[part].items()} for part in ("individual", "combination")}
-        tracker.log(config.trainer.steps, {"evaluation": headline})
-        tracker.table("evaluation/per_au", pd.DataFrame.from_dict(metrics["per_au"], orient="index").reset_index(names="au"))
-        tracker.finish()
-    print_report(folder)
+    """Evaluate the finished run's bundle, log the headline, write the report; nothing if that was done with these settings."""
+    if config.judge.kind is JudgeKind.none:
+        print_report(folder)
+        return
+    bundle = folder / "bundle"
+    out = evaluation_folder(config, bundle)
+    if (out / "report.html").is_file() and is_measured(config, out):
+        print(f"{out} is evaluated already; its page: {out / 'report.html'}")
+        return
+    metrics = measure_bundle(config, bundle, out)
+    if out == folder:
+        _log_evaluation(config, folder, metrics)
+    print_report(out)
 
 
-def audit_table(rows: list[AuditRow]) -> str:
-    """Trainable, frozen and dead parameters by part, as text."""
-    lines = [f"{'part':<14}{'trainable':>14}{'frozen':>14}{'dead':>12}"]
-    total = AuditRow("total", *(sum(getattr(row, kind) for row in rows) for kind in ("trainable", "frozen", "dead")))
-    return "\n".join(lines + [f"{row.part:<14}{row.trainable:>14,}{row.frozen:>14,}{row.dead:>12,}" for row in [*rows, total]])
+def _log_evaluation(config: Config, folder: Path, metrics: dict[str, Any]) -> None:
+    """The headline and the table per AU, as the last line of the run's metrics."""
+    tracker = Tracker(folder, config.tracking, plain(config), folder.name)
+    tracker.resume(config.trainer.steps, evaluations=False)
+    headline = {part: {key: cell["value"] for key, cell in metrics[part].items()} for part in ("individual", "combination")}
+    tracker.log(config.trainer.steps, {"evaluation": headline})
+    tracker.table("evaluation/per_au", pd.DataFrame.from_dict(metrics["per_au"], orient="index").reset_index(names="au"))
+    tracker.finish()
 
 
 def _sample_sheet(config: Config, pipe: StableDiffusionPipeline) -> Image.Image:

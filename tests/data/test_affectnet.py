@@ -119,6 +119,11 @@ def test_low_cut(low_cut: float, expected: list[float]) -> None:
     assert np.allclose(transform(raw, AffectNetConfig(low_cut=low_cut))[:, AU_KEYS.index("AU12")], expected)
 
 
+def test_a_root_may_be_told_by_way_of_another_folder(corpus: Path) -> None:
+    detour = corpus / "disfa" / ".." / "affectnet"
+    assert len(read_affectnet(AffectNetConfig(root=str(detour), min_side=64), seed=0)) > 0
+
+
 def test_a_tenth_is_validation_whatever_the_other_rows(own_corpus: Path) -> None:
     table = read_affectnet(affectnet_config(own_corpus), seed=0).frame.set_index("id")["split"]
     assert set(table) == {"train", "validation"}

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def read_affectnet(config: AffectNetConfig, seed: int) -> SampleTable:
     if rows.empty:
         raise ValueError(f"{metadata_path}: no row passes the filters ({counts}); check {KEY}.min_side={config.min_side} and {KEY}.total_threshold")
 
-    images = _existing_images(images_root, rows["ImageName"].tolist())
+    images = _existing_images(images_root, rows["ImageName"].tolist(), metadata_path)
     raw = {key: rows[f"{key}_rec"].to_numpy(dtype=float) for key in AU_KEYS}
     table = SampleTable.build(
         SOURCE,
@@ -150,7 +151,7 @@ def input_files(config: AffectNetConfig) -> list[Path]:
 def _paths(config: AffectNetConfig) -> tuple[Path, Path]:
     if config.root is None:
         raise ValueError(f"{KEY}.root=null: set it, or the environment variable AFFECTNET_ROOT, to the folder that holds {config.metadata}. {HOW_TO_GET}")
-    root = Path(config.root).absolute()
+    root = Path(os.path.abspath(config.root))
     for name in ("metadata", "images"):
         path = root / getattr(config, name)
         if not path.exists():
@@ -190,7 +191,10 @@ def _refuse(path: Path, column: str, values: pd.Series, good: np.ndarray, rule: 
         raise ValueError(f"{path}, line {index + 2}: {column}={values.iloc[index]!r}: {rule}")
 
 
-def _existing_images(root: Path, names: list[str]) -> list[str]:
+def _existing_images(root: Path, names: list[str], metadata: Path) -> list[str]:
+    outside = [name for name in names if not Path(os.path.normpath(root / name)).is_relative_to(root)]
+    if outside:
+        raise ValueError(f"{metadata}: ImageName={outside[0]!r} leads out of {root}; image names must lie below it")
     paths = [root / name for name in names]
     missing = [path for path in paths if not path.is_file()]
     if missing:

@@ -1,8 +1,8 @@
 """What the frozen parts of the base say about the data, computed once and kept on disk: VAE posteriors and captions' embeddings.
 
-A cache is named by a hash of what it was computed from (images, transform, model weights), so it is found again when
-all of that is the same and not when any of it changed (weights are known by
-a sample of their values, see `base.fingerprint`). It is written to a temporary folder, sealed with checksums and then
+A cache is named by a hash of what it was computed from (images' contents, transform, model weights), so it is found again
+when all of that is the same, wherever it lies, and not when any of it changed (weights are known by a sample of their values,
+see `base.fingerprint`). It is written to a temporary folder, sealed with checksums and then
 renamed; the first process checks them before it trusts a cache, and builds a damaged one again.
 """
 
@@ -23,6 +23,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from tqdm import tqdm
 
+from fineface_train.data.images import read_image
 from fineface_train.data.table import SampleTable
 from fineface_train.files import damage, locked, seal
 
@@ -39,10 +40,9 @@ class ImageTransform(enum.Enum):
 def load_image(path: str, resolution: int, transform: ImageTransform) -> np.ndarray:
     """An image file as (3, resolution, resolution) float32 in [-1, 1]. Raises ValueError that names a broken file."""
     try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error}); mend or remove it, or prepare with data.skip_broken=true") from error
+        image = read_image(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; mend or remove it, or prepare with data.skip_broken=true") from error
     if transform is ImageTransform.crop and image.width != image.height:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -95,6 +95,7 @@ class Crew:
 
 def latent_cache(
     table: SampleTable,
+    contents: list[str],
     vae: AutoencoderKL,
     vae_hash: str,
     root: Path,
@@ -104,10 +105,9 @@ def latent_cache(
     batch_size: int = 32,
     crew: Crew = Crew(),
 ) -> LatentCache:
-    """Find or build the posteriors of all images of `table` under `root`."""
+    """Find or build under `root` the posteriors of all images of `table`, whose `contents` are known by their hashes."""
     paths = table.frame["image"].tolist()
-    stamps = [f"{path}|{stat.st_size}|{stat.st_mtime_ns}" for path in paths for stat in [os.stat(path)]]
-    key = _hash(vae_hash, str(resolution), transform.value, *stamps)
+    key = _hash(vae_hash, str(resolution), transform.value, *contents)
     side = resolution // 2 ** (len(vae.config.block_out_channels) - 1)
     shape = (len(table), vae.config.latent_channels, side, side)
 

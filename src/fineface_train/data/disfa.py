@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from fineface_train.aus import AUS, MAX_INTENSITY
+from fineface_train.data.images import image_size
 from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def read_disfa(config: DisfaConfig, seed: int) -> SampleTable:
     counts = {"read": len(frames)}
 
     first = frames.drop_duplicates("subject")
-    large = {subject for subject, image in zip(first["subject"], first["image"], strict=True) if min(_size(image)) >= config.min_side}
+    large = {subject for subject, image in zip(first["subject"], first["image"], strict=True) if min(image_size(image)) >= config.min_side}
     frames, counts["dropped: subject's frames under min_side"] = _keep(frames, frames["subject"].isin(large).to_numpy())
     neutral = (frames[list(AUS)] == 0).all(axis=1).to_numpy()
     lucky = [hash_fraction(seed, SOURCE, subject, frame) < config.neutral_share for subject, frame in zip(frames["subject"], frames["frame"], strict=True)]
@@ -182,14 +182,6 @@ def _join_captions(frames: pd.DataFrame, path: Path) -> pd.DataFrame:
         row = joined[without].iloc[0]
         raise ValueError(f"{path}: {int(without.sum())} of {len(joined)} labelled frames have no caption, the first is {row['subject']}, frame {row['frame']}")
     return joined
-
-
-def _size(path: str) -> tuple[int, int]:
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
 
 
 def _keep(frames: pd.DataFrame, kept: np.ndarray) -> tuple[pd.DataFrame, int]:

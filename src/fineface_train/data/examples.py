@@ -5,7 +5,8 @@ workers, and two arms of an ablation with one seed see the same images, noise an
 """
 
 import dataclasses
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import torch
@@ -106,15 +107,20 @@ class ExampleDataset(Dataset[Batch]):
         return np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, index, stream]))
 
 
+def check_batch_size(batch_size: int, accumulation: int, processes: int) -> None:
+    """Raises ValueError unless every process and micro-batch can have an equal share."""
+    if batch_size % (accumulation * processes):
+        raise ValueError(
+            f"trainer.batch_size={batch_size} cannot be divided among {processes} processes x trainer.accumulation={accumulation}; "
+            f"choose a multiple of {accumulation * processes}"
+        )
+
+
 class ShareOfBatches(Sampler[list[int]]):
     """Micro-batches of one process: step s of the run is examples s * B to (s + 1) * B, split over accumulation and processes."""
 
     def __init__(self, steps: range, batch_size: int, accumulation: int, process: int, processes: int) -> None:
-        if batch_size % (accumulation * processes):
-            raise ValueError(
-                f"trainer.batch_size={batch_size} cannot be divided among {processes} processes x trainer.accumulation={accumulation}; "
-                f"choose a multiple of {accumulation * processes}"
-            )
+        check_batch_size(batch_size, accumulation, processes)
         self.steps, self.batch_size, self.accumulation, self.process, self.processes = steps, batch_size, accumulation, process, processes
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -133,6 +139,17 @@ def collate(examples: list[Batch]) -> Batch:
     return Batch(**{field.name: torch.stack([getattr(example, field.name) for example in examples]) for field in dataclasses.fields(Batch)})
 
 
-def example_loader(dataset: ExampleDataset, sampler: ShareOfBatches, workers: int) -> DataLoader[Batch]:
-    """Micro-batches in order; the number of workers changes nothing but speed."""
-    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, persistent_workers=False)
+def example_batches(dataset: ExampleDataset, sampler: ShareOfBatches, workers: int) -> Generator[Batch]:
+    """Micro-batches in order; the number of workers changes nothing but speed. To be closed: that ends the workers."""
+    batches = iter(DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, worker_init_fn=_leave_signals_to_the_trainer))
+    try:
+        yield from batches
+    finally:
+        if workers:  # they ignore the signal that Python would end them with
+            batches._shutdown_workers()  # type: ignore[attr-defined]
+
+
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """What a terminal or a cluster sends reaches workers too; the trainer needs them to finish its step."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from fineface_train.data import affectnet, disfa
 from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
 from fineface_train.data.disfa import DisfaConfig, read_disfa
+from fineface_train.data.images import read_image
 from fineface_train.data.table import SampleTable
 from fineface_train.files import locked, plain, write_json
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
@@ -138,10 +138,9 @@ def _without_broken_images(table: SampleTable, progress: bool) -> SampleTable:
 
 def _fault(path: str) -> str | None:
     try:
-        with Image.open(path) as image:
-            image.load()
-    except OSError as error:
-        return f"{path} ({error})"
+        read_image(path)
+    except ValueError as error:
+        return str(error)
     return None
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, MAX_INTENSITY
+from fineface_train.files import replacing
 
 TEXT_COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", "subject", "split")
 COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", *AU_KEYS, "subject", "split")
@@ -61,11 +61,9 @@ class SampleTable:
         return SampleTable(pd.read_parquet(path))
 
     def write(self, path: Path) -> None:
-        """Write as Parquet: beside the target first, then moved there."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-        self.frame[list(COLUMNS)].to_parquet(partial, index=False)
-        os.replace(partial, path)
+        """Write as Parquet, whole or not at all."""
+        with replacing(path) as partial:
+            self.frame[list(COLUMNS)].to_parquet(partial, index=False)
 
     def aus(self) -> np.ndarray:
         """Intensities (N, 12) float32 in [0, 5]."""

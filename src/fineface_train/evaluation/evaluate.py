@@ -8,7 +8,6 @@ Imports run to the right only: this module knows requests, images and judges, an
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import time
 from pathlib import Path
@@ -25,7 +24,7 @@ from fineface_train.aus import AU_KEYS
 from fineface_train.evaluation.judges import ClipImageScorer, Judges, attribute_hits
 from fineface_train.evaluation.metrics import measure
 from fineface_train.evaluation.protocol import Kind, PlannedImage, ProtocolName
-from fineface_train.files import write_json
+from fineface_train.files import replacing, write_json
 from fineface_train.methods.protocol import FaceGenerator
 from fineface_train.toyfacs.render import to_uint8
 
@@ -67,14 +66,16 @@ def evaluate(
             for start in range(0, len(pending), batch_size):
                 batch = pending[start : start + batch_size]
                 frame = _evaluate_batch(generator, judges, [image for _, image in batch], embeddings, out)
-                _write_parquet(frame, rows / f"{batch[0][0]:06d}.parquet")
+                with replacing(rows / f"{batch[0][0]:06d}.parquet") as partial:
+                    frame.to_parquet(partial, index=False)
                 bar.update(len(batch))
 
     frame = _read_rows(rows).set_index("id").loc[[image.id for image in plan]].reset_index()
     seconds = float(frame.pop("seconds").sum())
     measured = measure(frame, list(judges.aus))
     result = {"protocol": protocol.value, "bundle": bundle} | measured | {"seconds": round(seconds, 1), "fingerprint": fingerprint}
-    _write_parquet(frame, out / "images.parquet")
+    with replacing(out / "images.parquet") as partial:
+        frame.to_parquet(partial, index=False)
     write_json(out / "metrics.json", result)
     shutil.rmtree(rows)
     return result
@@ -163,9 +164,3 @@ def _open_rows(out: Path, fingerprint: str) -> Path:
 def _read_rows(rows: Path) -> pd.DataFrame:
     parts = [pd.read_parquet(path) for path in sorted(rows.glob("*.parquet"))]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def _write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
-    frame.to_parquet(partial, index=False)
-    os.replace(partial, path)

@@ -1,8 +1,10 @@
 """One stage of building the shipped ToyFACS weights: training that can be stopped and started, and a check that gates what is written."""
 
+import hashlib
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,9 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fineface_train.evaluation import judge_models
 from fineface_train.files import write_json
+from fineface_train.toyfacs import faces, models, render, worlds
 
 SHIPPED = Path("data/toyfacs")
 SCRATCH = Path("outputs/build_toyfacs")
@@ -25,15 +29,17 @@ SAVE_EVERY = 60.0
 class Stage:
     """A model, its loss at a step, and AdamW on a cosine that ends at zero; keeps an average of the weights and ships it."""
 
-    def __init__(self, name: str, model: nn.Module, *, steps: int, rate: float, ema: float, stream: int) -> None:
-        """`stream` sets the stage's drawings apart from other stages'; `ema` is the decay of the average."""
+    def __init__(self, name: str, model: nn.Module, *, steps: int, rate: float, ema: float, stream: int, upstream: tuple[str, ...] = ()) -> None:
+        """`stream` sets the stage's drawings apart from other stages'; `ema` is the decay of the average; `upstream`: shipped folders it builds on."""
         self.name, self.steps, self.rate, self.ema_decay, self.stream = name, steps, rate, ema, stream
         self.accelerator = Accelerator()
         self.optimiser: Any = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.raw: Any = model
         self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)
         self.average = {key: value.clone().float() for key, value in model.state_dict().items()}
-        self.state_file = SCRATCH / f"{name}.pt"
+        self.scratch = SCRATCH / f"{name}-{_made_from(upstream)}"
+        """Progress; named by the drawing, the models' code and what is built upon, so that none is taken up after they changed."""
+        self.state_file = self.scratch / "state.pt"
         self.seconds, self.step = 0.0, 0
         if self.state_file.exists():
             state = torch.load(self.state_file, map_location="cpu", weights_only=True)
@@ -76,7 +82,7 @@ class Stage:
         self.raw.eval().cpu()  # checks run on the CPU, beside the drawings
 
     def _save(self) -> None:
-        SCRATCH.mkdir(parents=True, exist_ok=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
         state = {"model": self.raw.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step, "seconds": self.seconds, "ema": self.average}
         partial = self.state_file.with_suffix(".partial")
         torch.save(state, partial)
@@ -91,6 +97,20 @@ class Stage:
             raise SystemExit(f"{self.name}: the check did not pass; nothing was written. Give it more steps and start again: it goes on")
         (model or self.raw).save_pretrained(SHIPPED / folder)
         record(self.name, measured | {"steps": self.steps, "seconds": round(self.seconds), "processes": self.accelerator.num_processes})
+
+
+def _made_from(upstream: tuple[str, ...]) -> str:
+    """Eight hex digits over the code that draws and the shipped files that a stage builds on."""
+    files = [Path(module.__file__ or "") for module in (faces, render, worlds, models, judge_models)]
+    files += [path for folder in upstream for path in sorted((SHIPPED / folder).rglob("*")) if path.is_file()]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
+
+
+def forget(name: str) -> None:
+    """Make a stage start from nothing: its progress and its record go, what it shipped stays until there is better."""
+    for folder in SCRATCH.glob(f"{name}-*"):
+        shutil.rmtree(folder)
+    write_json(SHIPPED / "build.json", {key: value for key, value in built().items() if key != name})
 
 
 def record(name: str, measured: dict[str, Any]) -> None:

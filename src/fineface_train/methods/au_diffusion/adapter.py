@@ -6,6 +6,7 @@ are new projections of the AU tokens. diffusers' own `IPAdapterAttnProcessor2_0`
 """
 
 import dataclasses
+import math
 from typing import cast
 
 import torch
@@ -34,8 +35,10 @@ class FinetuneConfig:
     def validate(self, key: str) -> None:
         if self.lora_rank < 0:
             raise ValueError(f"{key}.lora_rank={self.lora_rank}: must be 0 (no LoRA) or more")
-        if self.lora_alpha <= 0:
+        if not 0 < self.lora_alpha < math.inf:
             raise ValueError(f"{key}.lora_alpha={self.lora_alpha}: must be positive")
+        if not math.isfinite(self.adapter_scale):
+            raise ValueError(f"{key}.adapter_scale={self.adapter_scale}: must be a number")
 
 
 def cross_attention_names(unet: UNet2DConditionModel) -> list[str]:
@@ -148,6 +151,13 @@ def audit(unet: UNet2DConditionModel, others: dict[str, nn.Module]) -> list[Audi
     for part, module in others.items():
         rows[part] = AuditRow(part, frozen=sum(parameter.numel() for parameter in module.parameters()))
     return list(rows.values())
+
+
+def audit_table(rows: list[AuditRow]) -> str:
+    """Trainable, frozen and dead parameters by part, as text."""
+    lines = [f"{'part':<14}{'trainable':>14}{'frozen':>14}{'dead':>12}"]
+    total = AuditRow("total", *(sum(getattr(row, kind) for row in rows) for kind in ("trainable", "frozen", "dead")))
+    return "\n".join(lines + [f"{row.part:<14}{row.trainable:>14,}{row.frozen:>14,}{row.dead:>12,}" for row in [*rows, total]])
 
 
 def au_embeds(aus: Tensor, *, guidance: bool, negative: Tensor | None = None) -> list[Tensor]:

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +71,27 @@ def load_base(config: BaseConfig) -> StableDiffusionPipeline:
     return pipe
 
 
-def _load_pretrained(config: BaseConfig) -> StableDiffusionPipeline:
+def check_base(config: BaseConfig) -> None:
+    """What can be seen of a base without loading it. Raises ValueError where `path` is a folder without a pipeline, or neither a folder nor a hub name."""
+    if config.architecture is not Architecture.pretrained:
+        return
     assert config.path is not None
+    folder = Path(config.path)
+    if folder.exists() and not (folder / "model_index.json").is_file():
+        raise ValueError(f"base.path={config.path}: holds no model_index.json; a Stable Diffusion pipeline is a folder that save_pretrained wrote")
+    if not folder.exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.path):
+        raise ValueError(f"base.path={config.path}: no such folder, and no hub name, which reads owner/model")
+
+
+def _load_pretrained(config: BaseConfig) -> StableDiffusionPipeline:
+    check_base(config)
     try:
         return StableDiffusionPipeline.from_pretrained(
             config.path, revision=config.revision, safety_checker=None, feature_extractor=None, requires_safety_checker=False, torch_dtype=torch.float32
         )
     except (OSError, ValueError) as error:
-        where = "a folder" if Path(config.path).exists() else "neither a folder here nor a pipeline that the hub gave us"
-        raise ValueError(f"base.path={config.path}: {where}; expected a Stable Diffusion pipeline with model_index.json ({error})") from error
+        where = "cannot be loaded" if Path(str(config.path)).exists() else "neither a folder here nor a pipeline that the hub gave us"
+        raise ValueError(f"base.path={config.path}: {where} ({' '.join(str(error).split())})") from error
 
 
 def _random_pipeline(config: BaseConfig) -> StableDiffusionPipeline:

@@ -102,6 +102,15 @@ def read_bundle_config(folder: Path) -> BundleConfig:
         raise ValueError(f"bundle={folder}: {CONFIG_FILE} cannot be used: {error}") from error
 
 
+def check_bundle(folder: Path) -> BundleConfig:
+    """A bundle's config; raises ValueError as `read_bundle_config` does, and where a file is not what was written."""
+    config = read_bundle_config(folder)
+    fault = damage(folder)
+    if fault:
+        raise ValueError(f"bundle={folder} is refused: {fault}; copy it again or train anew")
+    return config
+
+
 def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base: bool = False) -> BundleConfig:
     """Put a bundle into a Stable Diffusion pipeline; it then generates with `ip_adapter_image_embeds=au_embeds(...)`.
 
@@ -118,10 +127,7 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
         ValueError: not a bundle, damaged, of another shape or for another base.
     """
     folder = Path(folder)
-    config = read_bundle_config(folder)
-    fault = damage(folder)
-    if fault:
-        raise ValueError(f"bundle={folder} is refused: {fault}; copy it again or train anew")
+    config = check_bundle(folder)
     unet = pipe.unet
     if unet.config.cross_attention_dim != config.cross_attention_dim:
         raise ValueError(

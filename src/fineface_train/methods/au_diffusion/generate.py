@@ -1,6 +1,7 @@
 """Faces from an adapted pipeline, by the plain `StableDiffusionPipeline` call."""
 
 import dataclasses
+import math
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -22,7 +23,7 @@ class SamplingConfig:
     def validate(self, key: str) -> None:
         if self.steps < 1:
             raise ValueError(f"{key}.steps={self.steps}: must be at least 1")
-        if self.guidance < 1:
+        if not 1 <= self.guidance < math.inf:
             raise ValueError(f"{key}.guidance={self.guidance}: must be at least 1 (1 is no guidance)")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import math
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class ObjectiveConfig:
     """Upper limit of the weight on the error of the sample."""
 
     def validate(self, key: str) -> None:
-        if self.gamma <= 0:
+        if not 0 < self.gamma < math.inf:
             raise ValueError(f"{key}.gamma={self.gamma}: must be positive")
 
 

@@ -1,0 +1,47 @@
+"""What image files hold, by SHA-256, without reading a file again that nobody touched: caches and runs are known by it."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from fineface_train.files import locked, replacing, sha256
+
+INDEX = "contents.parquet"
+
+
+def image_contents(paths: Sequence[str], index: Path, *, progress: bool = True) -> list[str]:
+    """SHA-256 of each file, in hex.
+
+    `index` keeps them with each file's size, times and inode; only files that it does not know so are read. The time of the last
+    change of the inode is among them, which copying a file with its dates cannot keep.
+    """
+    with locked(index.parent, wait=True):
+        return _image_contents(paths, index, progress)
+
+
+def _image_contents(paths: Sequence[str], index: Path, progress: bool) -> list[str]:
+    stamps = {path: _stamp(path) for path in paths}
+    known: dict[tuple[str, str], str] = {}
+    if index.is_file():
+        frame = pd.read_parquet(index)
+        known = dict(zip(zip(frame["path"], frame["stamp"], strict=True), frame["sha256"], strict=True))
+    unread = [path for path, stamp in stamps.items() if (path, stamp) not in known]
+    if unread:
+        with ThreadPoolExecutor(8) as pool:
+            bar = tqdm(pool.map(sha256, map(Path, unread)), total=len(unread), desc="hashing images", unit="image", mininterval=1, disable=not progress)
+            known |= {(path, stamps[path]): digest for path, digest in zip(unread, bar, strict=True)}
+        frame = pd.DataFrame([(*key, known[key]) for key in stamps.items()], columns=["path", "stamp", "sha256"])
+        with replacing(index) as partial:
+            frame.to_parquet(partial, index=False)
+    return [known[path, stamps[path]] for path in paths]
+
+
+def _stamp(path: str) -> str:
+    try:
+        stat = Path(path).stat()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read as an image ({error}); bring it back, or prepare the data anew without it") from error
+    return f"{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}"

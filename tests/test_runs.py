@@ -1,0 +1,42 @@
+"""Run folders: which one a command gets, and what is written down about it."""
+
+from pathlib import Path
+
+import pytest
+
+from fineface_train.config import combinations
+from fineface_train.runs import RunConfig, choose_folder, provenance
+
+
+def finish(folder: Path) -> None:
+    (folder / "bundle").mkdir(parents=True)
+    for path in (folder / "bundle" / "config.json", folder / "finished.json"):
+        path.write_text("{}")
+
+
+def test_fresh_starts_over_once_and_goes_on_with_what_it_started(tmp_path: Path) -> None:
+    def choose(fresh: bool, seed: int = 0) -> Path:
+        return choose_folder(RunConfig(root=str(tmp_path), fresh=fresh), "run", {"seed": seed}, with_report=True)
+
+    first, second = choose(fresh=False), choose(fresh=True)
+    assert second.name == f"{first.name}-2"
+    second.mkdir()
+    assert choose(fresh=True) == second  # stopped while it trained
+    finish(second)
+    assert choose(fresh=True) == second  # or while it was evaluated
+    (second / "report.html").touch()
+    assert choose(fresh=True).name == f"{first.name}-3"
+    assert choose(fresh=False) == first
+    assert choose(fresh=False, seed=1) != first
+
+
+def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert provenance()["git"] is None
+
+
+def test_combinations_of_swept_values() -> None:
+    assert combinations(["seed=0,1", "encoder=none,res_mlp64", "trainer.betas=[0.9,0.99]"])[1] == ["seed=0", "encoder=res_mlp64", "trainer.betas=[0.9,0.99]"]
+    assert combinations(["seed=range(3)"]) == [["seed=0"], ["seed=1"], ["seed=2"]]
+    assert combinations(["prompt=a man, smiling", "aus=AU1=5,AU2=3"]) == [["prompt=a man, smiling", "aus=AU1=5,AU2=3"]]
+    assert ["encoder=individual"] in combinations(["encoder=glob(*)"])
