@@ -26,7 +26,7 @@ def _identity(caption: str) -> tuple[str, ...]:
     """The identity that a caption tells."""
     skin = next(name for name in SKINS if f"{name} skin" in caption)
     style = "bald" if "a bald head" in caption else next(name for name in ("short", "long") if f"{name} " in caption)
-    hair = next(name for name in HAIRS if f"{name} brows" in caption or f"{style} {name} hair" in caption)
+    hair = next(name for name in HAIRS if f"{name} temples" in caption or f"{style} {name} hair" in caption)
     return (skin, hair, style, "yes" if "glasses" in caption else "no", "yes" if "a beard" in caption else "no")
 
 
