@@ -77,7 +77,7 @@ class Blank:
 class Contestant:
     """One way of taking training steps: its own model, optimiser and clock."""
 
-    def __init__(self, name: str, config: Config, table: SampleTable, folder: Path) -> None:
+    def __init__(self, name: str, config: Config, table: SampleTable, contents: list[str], folder: Path) -> None:
         AcceleratorState._reset_state()  # variants may differ in precision
         if name == "bf16":
             config.trainer.precision = Precision.bf16
@@ -86,7 +86,6 @@ class Contestant:
         self.clock = Clock(self.accelerator.device)
         self.pipe = load_base(config.base).to(self.accelerator.device)
         hashes = {part: fingerprint(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
-        contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX)
         latents, text = open_caches(config, table, contents, self.pipe, hashes, Crew())
         if name == "plain":
             mean, words = latents.mean.shape[1:], text.empty.shape
@@ -187,7 +186,8 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.overrides)
     table = prepare(config.data, DATA_SEED)
-    contestants = [Contestant(name, copy.deepcopy(config), table, arguments.out) for name in arguments.variants]
+    contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX)
+    contestants = [Contestant(name, copy.deepcopy(config), table, contents, arguments.out) for name in arguments.variants]
     bar = tqdm(total=(arguments.steps + WARM_UP) * len(contestants), desc="steps")
     for first in range(0, arguments.steps + WARM_UP, TURN):
         for contestant in contestants:

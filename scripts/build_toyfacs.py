@@ -35,7 +35,7 @@ from fineface_train.evaluation.judge_models import AttributeClassifier, PyramidJ
 from fineface_train.toyfacs import models
 from fineface_train.toyfacs.faces import ATTRIBUTES, Face
 from fineface_train.toyfacs.render import RESOLUTION, grid
-from fineface_train.toyfacs.stage import SCRATCH, SHIPPED, Stage, built, forget, record
+from fineface_train.toyfacs.stage import SCRATCH, SHIPPED, Stage, built, forget, record, scratch_folder
 from fineface_train.toyfacs.worlds import Drawings, Expressions, sample_drawings
 
 STEPS = {"autoencoder": 5000, "clip": 2000, "judge_one": 1800, "judge_two": 2000, "attributes": 400, "base": 5600}
@@ -117,7 +117,7 @@ def build_clip() -> None:
 def learned_tokenizer() -> CLIPTokenizer:
     """A vocabulary of the captions; ties between merges fall at random, so one process learns it, once."""
     accelerator = Accelerator()
-    folder = SCRATCH / "clip-tokenizer"
+    folder = scratch_folder("clip") / "tokenizer"
     if accelerator.is_main_process and not (folder / "tokenizer_config.json").exists():
         captions = [text for index in range(40) for text in sample_drawings((HELD_OUT + 1, index), 50).captions]
         models.build_tokenizer(captions).save_pretrained(folder)

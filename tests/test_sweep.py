@@ -34,14 +34,23 @@ def test_a_sweep_names_what_failed_and_goes_on(tmp_path: Path, saved_base: Path,
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("toyfacs-*/bundle/*")}
 
 
-def test_a_sweep_on_two_processes(tmp_path: Path, saved_base: Path) -> None:
+def sweep(root: Path, base: Path, *changes: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    """A sweep of two steps an arm, in processes of its own."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "fineface_train", "train", "-m", *SMALL),
-        *(f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "seed=0,1"),
-        *("trainer.steps=2", "trainer.sample_every=0", "evaluation.after_training=false"),
+        *(sys.executable, *launcher, "-m", "fineface_train", "train", "-m", *SMALL, f"base.path={base}", "base.resolution=16"),
+        *(f"data.root={root / 'data'}", f"run.root={root / 'runs'}", "trainer.steps=2", "trainer.sample_every=0", "evaluation.after_training=false", *changes),
     ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.parametrize(
+    ("processes", "changes"), [(2, ["seed=0,1"]), (1, ["hydra/launcher=submitit_local", "encoder=none,res_mlp64"])], ids=["two processes", "submitit"]
+)
+def test_a_sweep_in_processes_of_its_own(processes: int, changes: list[str], tmp_path: Path, saved_base: Path) -> None:
+    """Under torchrun, and through SLURM's launcher in its local mode, where every arm is a process of its own."""
+    done = sweep(tmp_path, saved_base, *changes, processes=processes)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("trained, not evaluated") == 2
     assert len(list((tmp_path / "runs").glob("toyfacs-*/bundle"))) == 2
@@ -52,29 +61,10 @@ def test_a_failure_on_one_of_two_processes_ends_the_sweep(tmp_path: Path, saved_
     assert main(["prepare", *SMALL, f"data.root={tmp_path / 'data'}"]) == 0
     victim = Path(pd.read_parquet(tmp_path / "data" / "table.parquet")["image"][40])
     victim.write_bytes(victim.read_bytes()[:200])
-    command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "fineface_train", "train", "-m", *SMALL),
-        *(f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "seed=0,1"),
-        *("trainer.steps=2", "trainer.sample_every=0", "evaluation.after_training=false"),
-    ]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = sweep(tmp_path, saved_base, "seed=0,1", processes=2)
     assert done.returncode != 0
     assert f"{victim}: cannot be read as an image" in done.stderr
     assert "arm 2" not in done.stdout
-
-
-def test_a_sweep_through_submitit(tmp_path: Path, saved_base: Path) -> None:
-    """SLURM's launcher, in its local mode: every arm is a process of its own."""
-    command = [
-        *(sys.executable, "-m", "fineface_train", "train", "-m", "hydra/launcher=submitit_local", *SMALL, f"base.path={saved_base}", "base.resolution=16"),
-        *(f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "encoder=none,res_mlp64", "trainer.steps=2"),
-        *("trainer.sample_every=0", "evaluation.after_training=false"),
-    ]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("trained, not evaluated") == 2
-    assert len(list((tmp_path / "runs").glob("toyfacs-*/bundle"))) == 2
 
 
 def test_doctor_counts_and_times(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:

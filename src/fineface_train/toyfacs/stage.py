@@ -37,8 +37,7 @@ class Stage:
         self.raw: Any = model
         self.model, self.optimiser = self.accelerator.prepare(model, self.optimiser)
         self.average = {key: value.clone().float() for key, value in model.state_dict().items()}
-        self.scratch = SCRATCH / f"{name}-{_made_from(upstream)}"
-        """Progress; named by the drawing, the models' code and what is built upon, so that none is taken up after they changed."""
+        self.scratch = scratch_folder(name, upstream)
         self.state_file = self.scratch / "state.pt"
         self.seconds, self.step = 0.0, 0
         if self.state_file.exists():
@@ -99,11 +98,12 @@ class Stage:
         record(self.name, measured | {"steps": self.steps, "seconds": round(self.seconds), "processes": self.accelerator.num_processes})
 
 
-def _made_from(upstream: tuple[str, ...]) -> str:
-    """Eight hex digits over the code that draws and the shipped files that a stage builds on."""
+def scratch_folder(name: str, upstream: tuple[str, ...] = ()) -> Path:
+    """Where a stage keeps its progress: named by the drawing, the models' code and the shipped files it builds on, so that none outlives a change of them."""
     files = [Path(module.__file__ or "") for module in (faces, render, worlds, models, judge_models)]
     files += [path for folder in upstream for path in sorted((SHIPPED / folder).rglob("*")) if path.is_file()]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
+    made_from = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
+    return SCRATCH / f"{name}-{made_from}"
 
 
 def forget(name: str) -> None:
