@@ -161,7 +161,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path
                     break
         _, error = process.communicate(timeout=120)
         assert process.returncode == 2
-        assert "No space left on device" in error or re.search(r"could not be written .*; 0 MB are free there", error)  # torch hides the system's words
+        # torch hides the system's words, and what the broken checkpoint took is free again
+        assert "No space left on device" in error or re.search(r"could not be written .*; \d+ MB are free there", error)
         assert "Traceback" not in error
         filler.unlink()
         assert any(damage(state) is None for state in (folder / "state").glob("step_????????"))
