@@ -7,7 +7,6 @@ least 2% of the samples of each part. Files are the same bytes for the same conf
 import dataclasses
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -86,11 +85,13 @@ def write_corpus(config: CorpusConfig, root: Path, progress: bool = True) -> Non
     """Draw the corpus into the new folder `root`: `disfa/`, `affectnet/` and `corpus.json`.
 
     It is written beside `root` and renamed at the end, so that an interrupted one is never taken as whole. A corpus that lies at
-    `root` is replaced; raises ValueError if something else lies there.
+    `root` is replaced; raises ValueError if something else lies there. One process at a time: `prepare` locks the folder.
     """
     if root.exists() and read_stamp(root) is None:
         raise ValueError(f"{root}: exists and is no ToyFACS corpus (it has no {STAMP}); remove it or choose another data.root")
-    partial, old = (root.with_name(f"{root.name}.{name}-{os.getpid()}") for name in ("partial", "old"))
+    partial, old = (root.with_name(f"{root.name}.{name}") for name in ("partial", "old"))
+    for leftover in (partial, old):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     total = sum(_frame_counts(config)) + config.affectnet_images
     try:
         with tqdm(total=total, desc="drawing ToyFACS", unit="image", mininterval=1, disable=not progress) as bar:
