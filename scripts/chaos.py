@@ -1,17 +1,19 @@
 #!/usr/bin/env python
-"""Kill a run again and again, at random moments, and see that its result is that of a run left alone.
+"""Kill the verbs again and again, in the middle of what they do, and see that their results are those of verbs left alone.
 
-    python scripts/chaos.py --kills 100 [--processes 2] [--sweep] [--seed 0] [--root FOLDER]
+    python scripts/chaos.py --kills 100 [--jobs prepare train train2 sweep evaluate] [--seed 0] [--root FOLDER]
 
-Prepares a small corpus, trains, evaluates and reports on the shipped ToyFACS base (with --sweep: two arms of it). Attempts are
-ended by SIGKILL after a random time, mostly one process, sometimes the whole group; after some kills an attempt may finish, and
-the next round starts from nothing. After each round, compared with the run left alone: the bundle byte for byte, the steps and
-losses in metrics.jsonl, the rows of images.parquet; and no attempt lost a checkpoint. The end counts the kills by what they hit.
+Each job is first left alone, then goes through rounds, the jobs taking turns. A round starts from nothing; attempts are ended by
+SIGKILL, mostly one process, sometimes all, each aimed at a moment: while the corpus is drawn, a cache is built, a step is taken,
+a checkpoint is written, images are evaluated, or at any time. The last attempt may finish. Then every file it leaves is compared
+with the job left alone, byte for byte (times of day and durations, locks and checkpoints apart), and no finished work may have been
+lost or done again. The end counts the kills by moment, and those that left something half-written.
 """
 
 import argparse
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import random
@@ -23,29 +25,108 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import psutil
 
 REPOSITORY = Path(__file__).parents[1]
-ARMS = "encoder=per_au_tokens,res_mlp64"
 
 
-def command(root: Path, processes: int, *, sweep: bool) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    return [
-        *(sys.executable, *launcher, "-m", "fineface_train", "train", *(["-m", ARMS] if sweep else [])),
-        *(f"data.root={root / 'data'}", f"run.root={root / 'runs'}"),
-        *("data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"),
-        *("trainer.steps=60", "trainer.batch_size=4", "trainer.checkpoint_every=5", "trainer.sample_every=30"),
-        *("sampling.steps=2", "tracking.wandb=false", "tracking.log_every=1", "evaluation.batch_size=16"),
-    ]
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """When a kill falls: some time after a file of this kind was written by the attempt; at any time if no kind is given."""
+
+    name: str
+    sign: str | None
+    """A pattern under the job's folder."""
+    spread: float
+    """Seconds; a share of what the job takes if there is no sign."""
 
 
-def start(root: Path, processes: int, *, sweep: bool) -> subprocess.Popen:
-    log = (root / "log.txt").open("a")
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command(root, processes, sweep=sweep), cwd=REPOSITORY, env=environment, stdout=log, stderr=log)
+ANY_TIME = Moment("any time", None, 1.0)
+DRAWING = Moment("drawing the corpus", "data/corpus.partial", 1.0)
+CACHING = Moment("building a cache", "data/cache/*.partial", 0.4)
+TRAINING = Moment("training", "runs/*/metrics.jsonl", 3.0)
+SAVING = Moment("writing a checkpoint", "runs/*/state/*.partial", 0.02)
+EVALUATING = Moment("evaluating", "runs/*/rows/*.parquet", 4.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A command, and the moments to kill it at in one round, in the order of its life."""
+
+    arguments: tuple[str, ...]
+    storm: tuple[Moment, ...]
+    processes: int = 1
+
+    def start(self, root: Path) -> subprocess.Popen:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={self.processes}"] if self.processes > 1 else []
+        command = [sys.executable, *launcher, "-m", "fineface_train", *self.arguments, f"data.root={root / 'data'}", f"run.root={root / 'runs'}"]
+        environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+        with (root / "log.txt").open("a") as log:
+            return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log)
+
+
+CORPUS = ("data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60")
+EVALUATION = ("sampling.steps=1", "evaluation.batch_size=16")
+TRAIN = (
+    *("train", *CORPUS, *EVALUATION, "trainer.steps=60", "trainer.batch_size=4", "trainer.checkpoint_every=5", "trainer.sample_every=30"),
+    *("tracking.wandb=false", "tracking.log_every=1"),
+)
+TRAIN_STORM = (DRAWING, CACHING, CACHING, TRAINING, SAVING, TRAINING, SAVING, SAVING, ANY_TIME, EVALUATING, EVALUATING, ANY_TIME)
+JOBS = {
+    "prepare": Job(("prepare", *CORPUS), (ANY_TIME, DRAWING, DRAWING, ANY_TIME)),
+    "train": Job(TRAIN, TRAIN_STORM),
+    "train2": Job(TRAIN, TRAIN_STORM, processes=2),
+    "sweep": Job((*TRAIN, "-m", "encoder=per_au_tokens,res_mlp64"), (*TRAIN_STORM, TRAINING, SAVING, EVALUATING)),
+    "evaluate": Job(("evaluate", "bundle=data/toyfacs/bundle", *EVALUATION), (ANY_TIME, EVALUATING, EVALUATING, EVALUATING)),
+}
+
+VARIES = {"seconds", "training_seconds", "examples_per_second", "peak_memory_gb", "config_hash", "inputs"}
+"""JSON's keys that hold durations or times of files."""
+
+
+def leavings(root: Path) -> dict[str, str]:
+    """What every file under `root` says that must not depend on kills, hashed."""
+    files = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith(".lock")]
+    apart = {"log.txt", "contents.parquet", "report.html"}  # holds times; holds times; is drawn from metrics, with durations
+    kept = [path for path in files if path.name not in apart and path.parent.parent.name != "state"]
+    return {str(path.relative_to(root)): hashlib.sha256(_constant(path)).hexdigest() for path in kept}
+
+
+def _constant(path: Path) -> bytes:
+    if path.suffix == ".json":
+        return json.dumps(_less_varying(json.loads(path.read_text()))).encode()
+    if path.suffix == ".jsonl":
+        return json.dumps([_less_varying(json.loads(line)) for line in path.read_text().splitlines()]).encode()
+    return path.read_bytes()
+
+
+def _less_varying(value: Any) -> Any:
+    return {key: _less_varying(item) for key, item in value.items() if key not in VARIES} if isinstance(value, dict) else value
+
+
+def finished_work(root: Path) -> dict[str, int]:
+    """By folder, the step of the newest checkpoint, or how many batches are evaluated."""
+    work = {str(state): max((int(path.name[5:]) for path in state.glob("step_????????")), default=0) for state in root.glob("runs/*/state")}
+    return work | {str(rows): len(list(rows.glob("*.parquet"))) for rows in root.glob("runs/*/rows")}
+
+
+def half_written(root: Path) -> set[Path]:
+    return {path for path in root.rglob("*.partial*") if path.suffix.startswith(".partial")}
+
+
+def wait_for(storm: list[Moment], root: Path, process: subprocess.Popen, started: float, length: float, chance: random.Random) -> Moment | None:
+    """Wait for the first moment of `storm`, or for a later one should it not come again; returns None if the process ended before."""
+    moment = storm[0] if storm[0].sign is None else None
+    while moment is None and process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):
+            moment = next((one for one in storm if one.sign and any(path.stat().st_mtime > started for path in root.glob(one.sign))), None)
+        time.sleep(0.002)
+    if moment is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=chance.uniform(0, moment.spread * (1 if moment.sign else length)))
+    return moment if process.poll() is None else None
 
 
 def kill(process: subprocess.Popen, chance: random.Random) -> str:
@@ -54,7 +135,8 @@ def kill(process: subprocess.Popen, chance: random.Random) -> str:
     everyone = [parent, *parent.children(recursive=True)]  # torchrun's workers have sessions of their own
     chosen = everyone if chance.random() < 0.3 else [chance.choice(everyone)]
     for one in chosen:
-        one.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
     # A launcher ends the others when a worker dies; workers whose launcher was killed would go on, alone.
     if parent in chosen:
         for one in everyone:
@@ -62,125 +144,87 @@ def kill(process: subprocess.Popen, chance: random.Random) -> str:
                 one.kill()
     process.wait()
     psutil.wait_procs(everyone, timeout=60)
-    return f"killed {len(chosen)} of {len(everyone)} processes"
-
-
-def run_folders(root: Path) -> list[Path]:
-    return sorted(path.parent for path in (root / "runs").glob("*/config.yaml"))
-
-
-def outcome(root: Path) -> dict[str, dict]:
-    """By run folder, what must not depend on kills."""
-    return {run.name: _outcome(run) for run in run_folders(root)}
-
-
-def _outcome(run: Path) -> dict:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    metrics = json.loads((run / "metrics.json").read_text())
-    return {
-        "bundle": {path.name: path.read_bytes() for path in sorted((run / "bundle").iterdir())},
-        "steps": [line["step"] for line in lines if "loss" in line],
-        "losses": [line["loss"] for line in lines if "loss" in line],
-        "rows": pd.read_parquet(run / "images.parquet").to_csv(),
-        "metrics": {key: value for key, value in metrics.items() if key not in ("seconds", "bundle")},
-    }
-
-
-def newest_steps(root: Path) -> dict[str, int]:
-    """The newest checkpoint of each run folder."""
-    names = {run.name: max((path.name for path in (run / "state").glob("step_????????")), default="step_0") for run in run_folders(root)}
-    return {run: int(name.removeprefix("step_")) for run, name in names.items()}
-
-
-def half_written(root: Path) -> set[Path]:
-    return set(root.rglob("*.partial*"))
-
-
-def what_was_hit(root: Path, half_written_before: set[Path]) -> str:
-    """What the killed attempt had begun last."""
-    runs = run_folders(root)
-    if half_written(root) - half_written_before:
-        return "writing"
-    if not runs:
-        return "preparing" if (root / "data").exists() else "starting"
-    if not all((run / "metrics.jsonl").exists() for run in runs):
-        return "building caches"
-    return "evaluating" if all((run / "bundle").exists() for run in runs) else "training"
-
-
-def repeated_work(log: str, before: dict[str, int]) -> bool:
-    """Whether the attempt that wrote `log` trained a run from elsewhere than its newest checkpoint."""
-    resumed = [int(step) for step in re.findall(r"going on after step (\d+)", log)]
-    begun_anew = "training:" in log and len(before) == 1 and max(before.values()) > 0 and not resumed
-    return begun_anew or not set(resumed) <= set(before.values())
+    return f"{len(chosen)} of {len(everyone)} processes"
 
 
 @dataclasses.dataclass
 class Tally:
-    kills: int = 0
+    wanted: int
+    kills: Counter[str] = dataclasses.field(default_factory=Counter)
+    halves: int = 0
     faults: int = 0
-    hits: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    @property
+    def full(self) -> bool:
+        return self.kills.total() >= self.wanted
 
     def fault(self, text: str) -> None:
         self.faults += 1
         print(f"FAULT: {text}", flush=True)
 
 
-def attempt(root: Path, arguments: argparse.Namespace, tally: Tally, chance: random.Random, patience: float | None) -> bool:
-    """Start the run and kill it after `patience` seconds, unless that is None or the run is faster; returns whether it ended by itself."""
+def attempt(job: Job, root: Path, storm: list[Moment], tally: Tally, chance: random.Random, length: float) -> bool:
+    """Start the job and kill it at the first moment of `storm`, if there is one and it comes; returns whether it ended by itself."""
     log = root / "log.txt"
-    written = len(log.read_text()) if log.exists() else 0
-    before, halves = newest_steps(root), half_written(root)
-    process = start(root, arguments.processes, sweep=arguments.sweep)
-    try:
-        if process.wait(timeout=patience):
+    written = log.stat().st_size if log.exists() else 0
+    before, halves, started = finished_work(root), half_written(root), time.time()
+    process = job.start(root)
+    moment = wait_for(storm, root, process, started, length, chance) if storm else None
+    if moment is None:
+        if process.wait():
             tally.fault(f"an attempt that nobody killed failed:\n{log.read_text()[-2000:]}")
         return True
-    except subprocess.TimeoutExpired:
-        what = kill(process, chance)
-    after, hit = newest_steps(root), what_was_hit(root, halves)
-    tally.kills += 1
-    tally.hits[hit] += 1
-    print(f"kill {tally.kills}: {what} while {hit}; checkpoints {list(before.values())} -> {list(after.values())}", flush=True)
-    if any(after[run] < step for run, step in before.items()):
-        tally.fault("a checkpoint was lost")
-    if repeated_work(log.read_text()[written:], before):
-        tally.fault("work from before the newest checkpoint was done again")
+    what = kill(process, chance)
+    after = finished_work(root)
+    tally.kills[moment.name] += 1
+    tally.halves += bool(half_written(root) - halves)
+    print(f"kill {tally.kills.total()}: {what}, {moment.name}; finished {list(before.values())} -> {list(after.values())}", flush=True)
+    for folder, count in before.items():
+        if after.get(folder, 0) < count and not (Path(folder).parent / "metrics.json").exists():
+            tally.fault(f"{folder}: finished work was lost")
+    resumed = {int(step) for step in re.findall(r"going on after step (\d+)", log.read_bytes()[written:].decode(errors="replace"))}
+    if not resumed <= set(before.values()):
+        tally.fault(f"went on after {resumed}, with checkpoints at {before}")
     return False
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--per-round", type=int, default=10, help="kills before a round may finish")
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--sweep", action="store_true", help="a sweep over two encoders instead of one run")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS), help="train2: on two processes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--root", type=Path, help="default: a temporary folder, removed at the end")
     arguments = parser.parse_args()
     root = arguments.root or Path(tempfile.mkdtemp(prefix="chaos-"))
-    chance, tally, began = random.Random(arguments.seed), Tally(), time.monotonic()
+    chance, tally, began = random.Random(arguments.seed), Tally(arguments.kills), time.monotonic()
+    folder = root / "job"  # the same for all rounds: tables hold paths
 
-    calm = root / "calm"
-    calm.mkdir(parents=True)
-    attempt(calm, arguments, tally, chance, None)
-    expected, length = outcome(calm), time.monotonic() - began
-    print(f"left alone: {length:.0f} s", flush=True)
+    expected: dict[str, dict[str, str]] = {}
+    lengths: dict[str, float] = {}
+    for name in arguments.jobs:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        started = time.monotonic()
+        attempt(JOBS[name], folder, [], tally, chance, 0)
+        lengths[name], expected[name] = time.monotonic() - started, leavings(folder)
+        print(f"{name}, left alone: {lengths[name]:.0f} s, {len(expected[name])} files", flush=True)
 
     rounds = 0
-    while tally.kills < arguments.kills:
+    while not tally.full:
+        name = arguments.jobs[rounds % len(arguments.jobs)]
         rounds += 1
-        stormy, wanted = root / f"round{rounds}", min(arguments.kills, tally.kills + arguments.per_round)
-        stormy.mkdir()
-        while not attempt(stormy, arguments, tally, chance, chance.uniform(0, length) if tally.kills < wanted else None):
-            pass
-        found = outcome(stormy)
-        different = [f"{run}: {key}" for run in expected for key in expected[run] if found.get(run, {}).get(key) != expected[run][key]]
+        shutil.rmtree(folder)
+        folder.mkdir()
+        storm = list(JOBS[name].storm)
+        while not attempt(JOBS[name], folder, [] if tally.full else storm, tally, chance, lengths[name]):
+            del storm[:1]
+        found = leavings(folder)
+        different = sorted(path for path in {*expected[name], *found} if found.get(path) != expected[name].get(path))
         if different:
-            tally.fault(f"round {rounds} differs in {different}")
-        print(f"round {rounds}: {'not ' if different else ''}as the run left alone", flush=True)
-    minutes = (time.monotonic() - began) / 60
-    print(f"{tally.kills} kills in {rounds} rounds, {tally.faults} faults; hit {dict(tally.hits)}; {minutes:.1f} minutes")
+            tally.fault(f"round {rounds} left other files: {different[:10]}")
+        print(f"round {rounds}, {name}: {'not ' if different else ''}as left alone", flush=True)
+    print(f"{tally.kills.total()} kills in {rounds} rounds, {tally.faults} faults; {tally.halves} left something half-written; {dict(tally.kills)}")
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes")
     if arguments.root is None:
         shutil.rmtree(root)
     if tally.faults:

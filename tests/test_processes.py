@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 REPOSITORY = Path(__file__).parents[1]
 
 
-def launch(processes: int, root: Path, base: Path, *overrides: str) -> Path:
+def launch(processes: int, root: Path, base: Path, *overrides: str, program: tuple[str, ...] = ("-m", "fineface_train")) -> Path:
     """Five steps in float64 at a constant rate on the tiny base; returns the run folder."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m", "fineface_train", "train"]
-    if processes == 1:
-        command = [sys.executable, "-m", "fineface_train", "train"]
-    arguments = [
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    command = [
+        *(sys.executable, *launcher, *program, "train"),
         *(f"base.path={base}", "base.resolution=16", f"data.root={root / 'data'}", f"run.root={root / f'runs{processes}'}"),
         *("data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"),
         *("trainer.steps=5", "trainer.batch_size=4", "trainer.learning_rate=1e-4", "trainer.schedule=constant", "trainer.warmup_steps=0"),
@@ -27,10 +27,25 @@ def launch(processes: int, root: Path, base: Path, *overrides: str) -> Path:
         *("evaluation.after_training=false", "tracking.wandb=false", "tracking.log_every=1", *overrides),
     ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command + arguments, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("run: ")]
     return Path(line.removeprefix("run: "))
+
+
+def examples_seen(processes: int, root: Path, base: Path, *overrides: str) -> list[dict[str, Tensor]]:
+    """What each process's trainer was given, in its order, from a run of `launch`."""
+    folder = root / "seen" / str(len(list(root.glob("seen/*"))))
+    program = (str(Path(__file__).parent / "record_examples.py"), str(folder))
+    launch(processes, root, base, "trainer.sample_every=0", "run.fresh=true", *overrides, program=program)
+    return [torch.load(path, weights_only=True) for path in sorted(folder.glob("process*.pt"))]
+
+
+def by_index(processes: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """All processes' examples, in the order of their index."""
+    together = {key: torch.cat([examples[key] for examples in processes]) for key in processes[0]}
+    order = together["index"].argsort()
+    return {key: value[order] for key, value in together.items()}
 
 
 def assert_same_weights(one: Path, two: Path) -> None:
@@ -48,6 +63,18 @@ def test_two_processes_train_what_one_does(tmp_path: Path, saved_base: Path) -> 
     assert_same_weights(one, two)
     losses = [[json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-9)
+
+
+def test_every_example_is_the_same_wherever_it_is_seen(tmp_path: Path, saved_base: Path) -> None:
+    """Row, AUs, posterior sample, noise, timestep and caption of examples 0 to 19: on two processes, accumulated, with workers, in another arm."""
+    changes = ["trainer.accumulation=2"], ["trainer.workers=2"], ["encoder=none", "finetune=adapter_only"]
+    reference, *others = (by_index(examples_seen(1, tmp_path, saved_base, *change)) for change in ([], *changes))
+    halves = examples_seen(2, tmp_path, saved_base)
+    assert [half["index"].tolist() for half in halves] == [[4 * step + place for step in range(5) for place in share] for share in ((0, 1), (2, 3))]
+    for seen in (*others, by_index(halves)):
+        assert seen["index"].tolist() == list(range(20))
+        for key, values in reference.items():
+            assert torch.equal(values, seen[key]), key
 
 
 def test_resuming_on_two_processes_what_one_began(tmp_path: Path, saved_base: Path) -> None:
