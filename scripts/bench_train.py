@@ -32,7 +32,7 @@ from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.examples import Batch, ShareOfBatches, example_batches
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
-from fineface_train.methods.au_diffusion.base import fingerprint, load_base
+from fineface_train.methods.au_diffusion.base import load_base, weights_hash
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.tracking import Tracker
 from fineface_train.trainer import Precision, StopSignals, make_accelerator, one_step, peak_memory_gb
@@ -85,7 +85,7 @@ class Contestant:
         self.accelerator = make_accelerator(config.trainer)
         self.clock = Clock(self.accelerator.device)
         self.pipe = load_base(config.base).to(self.accelerator.device)
-        hashes = {part: fingerprint(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
+        hashes = {part: weights_hash(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
         latents, text = open_caches(config, table, contents, self.pipe, hashes, Crew())
         if name == "plain":
             mean, words = latents.mean.shape[1:], text.empty.shape

@@ -13,7 +13,7 @@ from fineface_train.evaluation.evaluate import evaluate
 from fineface_train.evaluation.judges import load_judges
 from fineface_train.evaluation.protocol import REAL_PROMPTS, EvaluationPrompt, build_plan, toyfacs_combinations, toyfacs_prompts
 from fineface_train.files import plain, write_json
-from fineface_train.methods.au_diffusion.base import PromptSet, fingerprint, load_base
+from fineface_train.methods.au_diffusion.base import PromptSet, load_base, weights_hash
 from fineface_train.methods.au_diffusion.bundle import load_adapter
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.report import headline_table, write_report
@@ -71,7 +71,7 @@ def is_measured(config: Config, out: Path) -> bool:
 def _made_by(config: Config, generator: PipelineGenerator, bundle: Path) -> str:
     """Everything beside the plan that decides the images."""
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(bundle.iterdir()) if path.suffix in (".safetensors", ".json")}
-    parts = {name: fingerprint(getattr(generator.pipe, name)) for name in ("unet", "vae", "text_encoder")}
+    parts = {name: weights_hash(getattr(generator.pipe, name)) for name in ("unet", "vae", "text_encoder")}
     scheduler = {key: str(value) for key, value in sorted(generator.pipe.scheduler.config.items())}
     return json.dumps([files, parts, scheduler, plain(config.sampling), config.base.resolution, config.scale])
 

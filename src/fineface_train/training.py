@@ -26,7 +26,7 @@ from fineface_train.evaluation.judges import JudgeKind, find_judges
 from fineface_train.files import locked, plain, write_json, write_text
 from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import audit, audit_table
-from fineface_train.methods.au_diffusion.base import check_base, fingerprint, load_base
+from fineface_train.methods.au_diffusion.base import check_base, load_base, weights_hash
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
@@ -53,7 +53,7 @@ def train(config: Config) -> Path:
         table = prepare(config.data, DATA_SEED)
         contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX, progress=accelerator.is_main_process)
         pipe = load_base(config.base)
-    hashes = {name: fingerprint(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
+    hashes = {name: weights_hash(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
     folder = _run_folder(config, accelerator, table, contents, pipe, hashes)
     with _alone(accelerator, folder):
         if is_finished(folder):

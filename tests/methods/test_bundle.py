@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 
 from fineface_train.files import seal
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, au_embeds, install_adapter, install_lora, mark_trainable
-from fineface_train.methods.au_diffusion.base import fingerprint
+from fineface_train.methods.au_diffusion.base import fingerprint, weights_hash
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, load_adapter, read_bundle_config, save_bundle
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
@@ -101,6 +101,17 @@ def test_fingerprint_ignores_adapters_and_precision_but_not_weights() -> None:
     with torch.no_grad():
         clean.unet.conv_in.weight.mul_(1.01)
     assert fingerprint(clean.unet) != fingerprint(pipe.unet)
+
+
+def test_a_weights_hash_counts_every_weight_of_the_base_and_none_of_the_adapter() -> None:
+    pipe, _ = trained()
+    clean = tiny_pipeline()
+    before = weights_hash(clean.unet)
+    assert weights_hash(pipe.unet) == before
+    weights = clean.unet.mid_block.resnets[0].conv1.weight.data.view(-1)
+    weights[1] += 1e-6  # not among those that a fingerprint looks at
+    assert weights_hash(clean.unet) != before
+    assert fingerprint(clean.unet) == fingerprint(pipe.unet)
 
 
 def test_images_do_not_depend_on_their_batch() -> None:

@@ -1,9 +1,8 @@
 """What the frozen parts of the base say about the data, computed once and kept on disk: VAE posteriors and captions' embeddings.
 
-A cache is named by a hash of what it was computed from (images' contents, transform, model weights), so it is found again
-when all of that is the same, wherever it lies, and not when any of it changed (weights are known by a sample of their values,
-see `base.fingerprint`). It is written to a temporary folder, sealed with checksums and then
-renamed; the first process checks them before it trusts a cache, and builds a damaged one again.
+A cache is named by a hash of what it was computed from (images' contents, transform, every weight of the model), so it is found
+again when all of that is the same, wherever it lies, and not when any of it changed. It is written to a temporary folder, sealed
+with checksums and then renamed; the first process checks them before it trusts a cache, and builds a damaged one again.
 """
 
 import contextlib
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from fineface_train.data.images import read_image
@@ -116,14 +116,12 @@ def latent_cache(
             _new_array(folder / f"{part}.npy", shape)
 
     def fill(folder: Path) -> None:
-        mean, std = (np.load(folder / f"{part}.npy", mmap_mode="r+") for part in ("mean", "std"))
         for chosen in _shares(len(paths), batch_size, crew, "encoding images"):
             images = torch.from_numpy(np.stack([load_image(path, resolution, transform) for path in paths[chosen]]))
             with torch.no_grad():
                 posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
-            mean[chosen], std[chosen] = posterior.mean.float().cpu().numpy(), posterior.std.float().cpu().numpy()
-        mean.flush()
-        std.flush()
+            _write_rows(folder / "mean.npy", chosen.start, posterior.mean)
+            _write_rows(folder / "std.npy", chosen.start, posterior.std)
 
     return LatentCache(_find_or_build(root / f"latents-{key}", allocate, fill, crew))
 
@@ -141,31 +139,42 @@ def text_cache(
     captions = table.frame["caption"].tolist()
     unique = ["", *sorted(set(captions) - {""})]
     place = {caption: index for index, caption in enumerate(unique)}
+    entry = np.array([place[caption] for caption in captions], dtype=np.int64)
+    ids = pipe.tokenizer(unique, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    key = _hash(text_hash, *(hashlib.sha256(array.tobytes()).hexdigest() for array in (ids.numpy(), entry)))
 
     def allocate(folder: Path) -> None:
         _new_array(folder / "embeddings.npy", (len(unique), pipe.tokenizer.model_max_length, pipe.text_encoder.config.hidden_size))
-        np.save(folder / "entry.npy", np.array([place[caption] for caption in captions], dtype=np.int64))
+        np.save(folder / "entry.npy", entry)
 
     def fill(folder: Path) -> None:
-        out = np.load(folder / "embeddings.npy", mmap_mode="r+")
         for chosen in _shares(len(unique), batch_size, crew, "encoding captions"):
-            ids = pipe.tokenizer(unique[chosen], padding="max_length", truncation=True, return_tensors="pt").input_ids
             with torch.no_grad():
-                out[chosen] = pipe.text_encoder(ids.to(pipe.text_encoder.device))[0].float().cpu().numpy()
-        out.flush()
+                embeddings = pipe.text_encoder(ids[chosen].to(pipe.text_encoder.device))[0]
+            _write_rows(folder / "embeddings.npy", chosen.start, embeddings)
 
-    vocabulary = str(sorted(pipe.tokenizer.get_vocab().items()))
-    return TextCache(_find_or_build(root / f"text-{_hash(text_hash, vocabulary, *captions)}", allocate, fill, crew))
+    return TextCache(_find_or_build(root / f"text-{key}", allocate, fill, crew))
 
 
 def _new_array(path: Path, shape: tuple[int, ...]) -> None:
-    """A float32 array on disk, all of its room taken at once: a mapped page that finds the disk full would kill the process."""
+    """A float32 array on disk, all of its room taken at once, so that a full disk is said before anything is computed."""
     size, free = 4 * math.prod(shape), shutil.disk_usage(path.parent).free
     if size > free:
         raise OSError(f"{path.parent}: a cache of {size / 1e9:.2f} GB does not fit, {free / 1e9:.2f} GB are free; make room or set data.root to another disk")
     np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _write_rows(path: Path, first: int, rows: Tensor) -> None:
+    """Write `rows` into the array at `path`, from row `first` on.
+
+    By plain writes, not through a mapping: machines that share a folder would overwrite each other's rows where they share a page.
+    """
+    array = np.load(path, mmap_mode="r")
+    with path.open("r+b") as file:
+        file.seek(array.offset + first * array[0].nbytes)
+        file.write(rows.float().cpu().numpy().tobytes())
 
 
 def _shares(length: int, size: int, crew: Crew, title: str) -> Iterator[slice]:

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def _random_pipeline(config: BaseConfig) -> StableDiffusionPipeline:
 def fingerprint(module: nn.Module, dtype: torch.dtype = torch.float16) -> str:
     """A short hash of the base weights of `module`: names, shapes and 16 spread values of each tensor, rounded to `dtype`.
 
+    For bundles, which must know their base on any machine in any precision; `weights_hash` counts every byte.
     Adapters and LoRA in place are not counted, so a pipeline keeps its fingerprint when an adapter is loaded. Rounding
     to float16 (or bfloat16) makes a float32 pipeline and its half-precision copy agree.
     """
@@ -139,6 +141,21 @@ def fingerprint(module: nn.Module, dtype: torch.dtype = torch.float16) -> str:
         values = flat[places].to(dtype).cpu().view(torch.int16)
         digest.update(f"{name}{tuple(tensor.shape)}".encode() + values.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def weights_hash(module: nn.Module) -> str:
+    """A hash of every byte of the base weights of `module`, with names, types and shapes; adapters and LoRA are not counted.
+
+    For what must never be taken for something else (caches, runs, evaluations); it takes a second per GB and core.
+    """
+
+    def digest(item: tuple[str, Tensor]) -> bytes:
+        name, tensor = item
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        return hashlib.sha256(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode() + hashlib.sha256(values.data).digest()).digest()
+
+    with ThreadPoolExecutor() as pool:
+        return hashlib.sha256(b"".join(pool.map(digest, sorted(_base_tensors(module).items())))).hexdigest()[:16]
 
 
 def _base_tensors(module: nn.Module) -> dict[str, Tensor]:
