@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from fineface_train.aus import AU_COUNT
+from fineface_train.cli import quieten_libraries
 from fineface_train.config import load_config
 from fineface_train.measure import evaluation_prompts, load_generator
 from fineface_train.methods.protocol import Request
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_args()
+    quieten_libraries()
     config = load_config(arguments.overrides)
     generator, prompts = load_generator(config, arguments.bundle), evaluation_prompts(config)
     requests = [

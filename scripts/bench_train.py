@@ -1,12 +1,23 @@
 #!/usr/bin/env python
 """How fast a training step is, against the plain loop of the published code, and where its time goes; all in one run.
 
-    python scripts/bench_train.py [--steps 20] [--variants plain ours fused channels_last compiled bf16] [KEY=VALUE ...]
+    python scripts/bench_train.py [--steps 20] [--variants plain,ours,fused,channels_last] [KEY=VALUE ...]
     python scripts/bench_train.py --steps 3 base=sd21_random base.resolution=256 judge=none trainer.batch_size=1
+    python scripts/bench_train.py --variants plain,ours,bf16,bf16+fused+channels_last+compiled base=sd21_random base.resolution=512 judge=none
 
-`ours` is the step of `fineface train`. `plain` reads and encodes images and captions at every step, and attends by an explicit
-softmax. The others change one thing of `ours`: fused AdamW, channels-last memory, torch.compile of the UNet, bf16. Variants take
-turns, a few steps each, so that a noisy machine is noisy for all; the table gives the median step of each.
+`ours` is the step of `fineface train`; `plain` reads and encodes images and captions at every step, and attends by an explicit
+softmax. Every other variant is `ours` with one change, or several joined by +:
+
+    softmax         attention by an explicit softmax, with the caches (what torch's fused attention is worth)
+    fused           fused AdamW
+    channels_last   channels-last memory
+    compiled        torch.compile of the UNet
+    bf16            bf16 weights and autocast
+    one_thread      one CPU thread
+
+Variants take turns, a few steps each, so that a noisy machine is noisy for all; the table gives the median step of each. Utilisation is
+the UNet's floating point operations in a step (forward and backward, counted once) against what matrix products of the variant's
+type reach here, measured in the same run. Peak memory per variant is known on GPUs only.
 """
 
 import argparse
@@ -23,9 +34,12 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState
 from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from fineface_train.checkpoint import TrainingState
+from fineface_train.cli import quieten_libraries
 from fineface_train.config import Config, load_config
 from fineface_train.data.cache import Crew, load_image
 from fineface_train.data.contents import INDEX, image_contents
@@ -35,10 +49,10 @@ from fineface_train.data.table import SampleTable
 from fineface_train.methods.au_diffusion.base import load_base, weights_hash
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.tracking import Tracker
-from fineface_train.trainer import Precision, StopSignals, make_accelerator, one_step, peak_memory_gb
+from fineface_train.trainer import Precision, StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
 from fineface_train.training import DATA_SEED, batch_dtype, build_dataset, build_model, open_caches
 
-VARIANTS = ("plain", "ours", "fused", "channels_last", "compiled", "bf16")
+CHANGES = ("softmax", "fused", "channels_last", "compiled", "bf16", "one_thread")
 TURN, WARM_UP = 2, 2
 """Steps that a variant takes before the next one's turn; steps that do not count."""
 
@@ -79,11 +93,14 @@ class Contestant:
 
     def __init__(self, name: str, config: Config, table: SampleTable, contents: list[str], folder: Path) -> None:
         AcceleratorState._reset_state()  # variants may differ in precision
-        if name == "bf16":
+        changes = set() if name in ("plain", "ours") else set(name.split("+"))
+        if "bf16" in changes:
             config.trainer.precision = Precision.bf16
         self.name, self.config, self.table = name, config, table
         self.accelerator = make_accelerator(config.trainer)
         self.clock = Clock(self.accelerator.device)
+        self.threads = 1 if "one_thread" in changes else torch.get_num_threads()
+        self.peak_gb, held = 0.0, _held(self.accelerator.device)
         self.pipe = load_base(config.base).to(self.accelerator.device)
         hashes = {part: weights_hash(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
         latents, text = open_caches(config, table, contents, self.pipe, hashes, Crew())
@@ -94,18 +111,19 @@ class Contestant:
         dataset = build_dataset(config, table, self.model, latents, text)
         sampler = ShareOfBatches(range(10**9), config.trainer.batch_size, config.trainer.accumulation, 0, 1)
         self.batches = example_batches(dataset, sampler, config.trainer.workers)
-        if name == "plain":
+        if name == "plain" or "softmax" in changes:
             _explicit_softmax(self.model)
-        if name == "channels_last":
+        if "channels_last" in changes:
             self.model.unet.to(memory_format=torch.channels_last)
-        if name == "compiled":
+        if "compiled" in changes:
             self.model.unet.compile()
-        optimiser = torch.optim.AdamW(self.model.trainable.values(), lr=1e-5, fused=True if name == "fused" else None)
+        optimiser = torch.optim.AdamW(self.model.trainable.values(), lr=1e-5, fused=True if "fused" in changes else None)
         averages = {key: value.detach().clone() for key, value in self.model.trainable.items()} if config.trainer.ema_decay else None
         self.state = TrainingState(self.model.trainable, averages, optimiser)
         self.wrapped, self.optimiser = self.accelerator.prepare(self.model, optimiser)
         self.tracker = Tracker(folder / name, dataclasses.replace(config.tracking, wandb=False), {}, name)
         self.folder = folder / name / "state"
+        self.own_gb = _held(self.accelerator.device) - held
         self._put_clocks_in()
 
     def _put_clocks_in(self) -> None:
@@ -119,7 +137,9 @@ class Contestant:
 
     def step(self, number: int) -> None:
         """What the trainer does in a step that neither draws pictures nor saves."""
-        config, clock = self.config, self.clock
+        config, clock, device = self.config, self.clock, self.accelerator.device
+        torch.set_num_threads(self.threads)
+        held = _held(device, start_peak=True)
         clock.steps.append(defaultdict(float))
         started = clock.now()
         with StopSignals() as stop:
@@ -129,6 +149,9 @@ class Contestant:
             clock.timed("logging", self.tracker.log)(number, {"loss": taken.loss, "gradient_norm": taken.norm})
         known = sum(clock.steps[-1].values())
         clock.steps[-1]["other"] = clock.now() - started - known
+        if device.type == "cuda":
+            self.peak_gb = max(self.peak_gb, self.own_gb + peak_memory_gb(device) - held)
+            self.own_gb += _held(device) - held  # the optimiser makes its moments in the first step
 
     def _timed_batches(self) -> Iterator[Batch]:
         while True:
@@ -164,6 +187,49 @@ class Contestant:
         return {part: seconds / sum(total.values()) for part, seconds in total.items()}
 
 
+def _held(device: torch.device, *, start_peak: bool = False) -> float:
+    """GB that this process holds of a GPU, from where on peaks are counted if wanted; 0 on a CPU."""
+    if device.type != "cuda":
+        return 0.0
+    if start_peak:
+        torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device) / 1e9
+
+
+def _variants(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        unknown = set() if name in ("plain", "ours") else set(name.split("+")) - set(CHANGES)
+        if unknown:
+            raise argparse.ArgumentTypeError(f"no variant {name!r}; there are plain, ours, and {', '.join(CHANGES)} (several joined by +)")
+    return names
+
+
+def _operations(contestant: Contestant) -> int:
+    """Floating point operations of the UNet and the AU encoder in one step of all its examples, forward and backward."""
+    config, device = contestant.config, contestant.accelerator.device
+    batch = batch_to(next(contestant.batches), device, batch_dtype(config))
+    contestant.clock.steps.append(defaultdict(float))  # not one of those that are reported
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), contestant.accelerator.autocast():  # fused attention is not counted on CPUs
+        contestant.model(batch)["loss"].backward()
+    contestant.optimiser.zero_grad()
+    contestant.clock.steps.pop()
+    return counter.get_total_flops() * config.trainer.accumulation
+
+
+def _matrix_rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
+    """Floating point operations per second of the best of a few large matrix products."""
+    torch.set_num_threads(threads)
+    size, clock = (8192 if device.type == "cuda" else 2048), Clock(device)
+    one, two = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    rates = []
+    for _ in range(8):
+        started = clock.now()
+        torch.mm(one, two)
+        rates.append(2 * size**3 / (clock.now() - started))
+    return max(rates)
+
+
 def _explicit_softmax(model: AUDiffusion) -> None:
     """diffusers' attention from before torch had one of its own, with the same weights."""
     processors = {}
@@ -180,11 +246,12 @@ def _explicit_softmax(model: AUDiffusion) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--variants", nargs="+", default=["plain", "ours"], choices=VARIANTS)
+    parser.add_argument("--variants", type=_variants, default=["plain", "ours"], metavar="NAME,NAME,...")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench_train"))
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    config = load_config(arguments.overrides)
+    quieten_libraries()
+    config, all_threads = load_config(arguments.overrides), torch.get_num_threads()
     table = prepare(config.data, DATA_SEED)
     contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX)
     contestants = [Contestant(name, copy.deepcopy(config), table, contents, arguments.out) for name in arguments.variants]
@@ -196,16 +263,27 @@ def main() -> None:
                 bar.update()
     bar.close()
 
-    size, reference = config.trainer.batch_size, contestants[0].seconds()
+    size, reference, device = config.trainer.batch_size, contestants[0].seconds(), contestants[0].accelerator.device
+    uncompiled = next((one for one in contestants if "compiled" not in one.name), None)
+    operations = _operations(uncompiled) if uncompiled else None
+    rates: dict[tuple[torch.dtype, int], float] = {}
     base = f"{config.base.name} at {config.base.resolution} px"
-    print(f"{contestants[0].accelerator.device}, {torch.get_num_threads()} threads, batch {size}, {base}, {arguments.steps} steps each")
-    print(f"{'variant':<15}{'s/step':>9}{'examples/s':>12}{'against ' + contestants[0].name:>18}")
+    print(f"{device}, {all_threads} threads, batch {size}, {base}, {arguments.steps} steps each", end="")
+    print(f", {operations / size / 1e9:.2f} GFLOP an example" if operations else "")
+    width = max(len(one.name) for one in contestants) + 2
+    print(f"{'variant':<{width}}{'s/step':>9}{'examples/s':>12}{'against ' + contestants[0].name:>18}{'peak GB':>9}{'utilisation':>13}")
     for contestant in contestants:
-        seconds = contestant.seconds()
-        print(f"{contestant.name:<15}{seconds:>9.4f}{size / seconds:>12.1f}{reference / seconds:>17.2f}x")
+        seconds, kind = contestant.seconds(), (weight_dtype(contestant.config.trainer, contestant.accelerator), contestant.threads)
+        if operations and kind not in rates:
+            rates[kind] = _matrix_rate(device, *kind)
+        utilisation = f"{operations / seconds / rates[kind]:.1%}" if operations else "-"
+        peak = f"{contestant.peak_gb:.2f}" if contestant.peak_gb else "-"
+        print(f"{contestant.name:<{width}}{seconds:>9.4f}{size / seconds:>12.1f}{reference / seconds:>17.2f}x{peak:>9}{utilisation:>13}")
     for contestant in contestants:
         print(f"{contestant.name}: " + ", ".join(f"{part} {share:.1%}" for part, share in contestant.shares().items()))
-    print(f"peak memory of all variants together: {peak_memory_gb(contestants[0].accelerator.device):.2f} GB")
+    for (dtype, threads), rate in rates.items():
+        print(f"matrix products in {dtype}, {threads} threads: {rate / 1e12:.3f} TFLOP/s")
+    print(f"peak memory of all variants together: {peak_memory_gb(device):.2f} GB" if device.type != "cuda" else "")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "encoder.hiden=8"], r"encoder\.hiden: no such config key; did you mean encoder\.hidden"),
         (["train", "steps"], "'steps' cannot be read; write key=value"),
         (["train", "trainer.steps=1", "=3"], "'=3' cannot be read; write key=value"),
+        (["train", "seed=\x1e0"], "'seed=.*0' cannot be read; put text with signs in quotes"),
+        (["train", "-m", "seed=1,{"], "'seed=1,{' cannot be read; put text with signs in quotes"),
         # Types.
         (["train", "trainer.steps=abc"], r"trainer\.steps: Value 'abc'"),
         (["train", "trainer.steps=1.5"], r"trainer\.steps: Value '1.5'"),
@@ -215,11 +217,21 @@ def test_broken_images_are_skipped_and_counted_where_that_is_asked_for(corpus: P
     assert counts["kept"] == sum("affectnet" in name for name in names) - 1
 
 
+@pytest.mark.parametrize("sharding", ["fsdp", "deepspeed", "megatron_lm"])
+def test_sharding_is_refused_before_anything_is_read(
+    sharding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `accelerate launch` asks for it; on a CPU accelerate itself would leave FSDP out without a word."""
+    monkeypatch.setenv(f"ACCELERATE_USE_{sharding.upper()}", "true")
+    line = complaint(["train", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path}"], capsys)
+    assert f"Launch without --use_{sharding}" in line
+    assert not list(tmp_path.iterdir())
+
+
 def _table(root: Path) -> pd.DataFrame:
     return pd.read_parquet(root / "table.parquet")
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.text(max_size=40))
 def test_any_override_composes_or_is_one_line(text: str) -> None:
     try:
@@ -241,7 +253,7 @@ def test_any_label_file_reads_or_is_named(lines: list[str]) -> None:
             assert ((intensities >= 0) & (intensities <= 5)).all()
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_cell_of_the_metadata_reads_or_is_named(data: st.DataObject, corpus: Path) -> None:
     path = _first(corpus / "affectnet", "*.csv")

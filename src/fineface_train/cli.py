@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(_verb_help(verb))
         return 0
     _show_our_log()
-    _quieten_libraries()
+    quieten_libraries()
     try:
         if {"-m", "--multirun"} & set(overrides):
             return _sweep(verb, [override for override in overrides if override not in ("-m", "--multirun")])
@@ -87,7 +87,7 @@ def _show_our_log() -> None:
     logger.handlers = [handler]
 
 
-def _quieten_libraries() -> None:
+def quieten_libraries() -> None:
     """Progress bars and notices of libraries would bury what we print; warnings about our own code stay on."""
     import diffusers
     import transformers

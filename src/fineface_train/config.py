@@ -16,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
@@ -124,7 +124,7 @@ def combinations(overrides: list[str]) -> list[list[str]]:
             each = swept.filter(choices(parsed.key_or_group)) if isinstance(swept, Glob) else parsed.sweep_string_iterator()
             values.append([f"{parsed.get_key_element()}={value}" for value in each])
         except HydraException as error:
-            raise ValueError(f"{override}: {_explain(error)}") from error
+            raise ValueError(_unreadable(override)) from error
     return [list(arm) for arm in itertools.product(*values)]
 
 
@@ -214,6 +214,8 @@ def _known_keys(kind: type = Config, prefix: str = "") -> list[str]:
 def _explain(error: Exception) -> str:
     """One line that names the key, the value and what is allowed, from what Hydra and OmegaConf say in several."""
     text = str(error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
     missing = re.search(r"Could not find '([^/']+)/([^']+)'", text)
     if missing:
         group, name = missing.groups()
@@ -227,6 +229,10 @@ def _explain(error: Exception) -> str:
     reason = str(cause).split("\n")[0]
     key = getattr(cause, "full_key", None)
     return f"{key}: {reason}" if key else " ".join(line.strip() for line in text.split("\n") if line.strip())
+
+
+def _unreadable(override: str) -> str:
+    return f"{override!r} cannot be read; put text with signs in quotes within quotes, such as 'run.name=\"a-b\"'"
 
 
 def _unknown_key(key: str) -> str:

@@ -9,6 +9,7 @@ import dataclasses
 import datetime
 import enum
 import math
+import os
 import resource
 import signal
 import sys
@@ -133,7 +134,16 @@ def learning_rate(config: TrainerConfig, step: int) -> float:
 
 
 def make_accelerator(config: TrainerConfig) -> Accelerator:
-    """An accelerator with the configured precision and accumulation, on whatever this machine has."""
+    """An accelerator with the configured precision and accumulation, on whatever this machine has.
+
+    Raises ValueError where accelerate is told to shard the model: what is trained here is small, and is saved from whole parameters.
+    """
+    for sharding in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{sharding}", "false").lower() == "true":
+            raise ValueError(
+                f"accelerate is set to {sharding}, which shards a model over processes; fineface trains whole copies side by side (docs/scaling.md says why). "
+                f"Launch without --use_{sharding.lower()}, or choose plain multi-GPU in `accelerate config`"
+            )
     precision = config.precision
     if precision is Precision.auto:
         precision = Precision.bf16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else Precision.fp32
