@@ -96,6 +96,7 @@ class Contestant:
         changes = set() if name in ("plain", "ours") else set(name.split("+"))
         if "bf16" in changes:
             config.trainer.precision = Precision.bf16
+        config.trainer.compile = "compiled" in changes
         self.name, self.config, self.table = name, config, table
         self.accelerator = make_accelerator(config.trainer)
         self.clock = Clock(self.accelerator.device)
@@ -115,8 +116,6 @@ class Contestant:
             _explicit_softmax(self.model)
         if "channels_last" in changes:
             self.model.unet.to(memory_format=torch.channels_last)
-        if "compiled" in changes:
-            self.model.unet.compile()
         optimiser = torch.optim.AdamW(self.model.trainable.values(), lr=1e-5, fused=True if "fused" in changes else None)
         averages = {key: value.detach().clone() for key, value in self.model.trainable.items()} if config.trainer.ema_decay else None
         self.state = TrainingState(self.model.trainable, averages, optimiser)

@@ -228,6 +228,12 @@ def test_sharding_is_refused_before_anything_is_read(
     assert not list(tmp_path.iterdir())
 
 
+def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    line = complaint(["train", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path}", "trainer.compile=true"], capsys)
+    assert "trainer.compile=true: no C++ compiler 'no-such-compiler'" in line
+
+
 def _table(root: Path) -> pd.DataFrame:
     return pd.read_parquet(root / "table.parquet")
 

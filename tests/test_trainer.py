@@ -61,10 +61,9 @@ def make_dataset(table: SampleTable, caches: tuple[LatentCache, TextCache]) -> M
     return make
 
 
-def make_model(pipe: StableDiffusionPipeline | None = None, checkpointing: bool = False) -> AUDiffusion:
-    return AUDiffusion(
-        pipe or tiny_pipeline(), EncoderConfig(), FinetuneConfig(lora_rank=4, lora_alpha=4), ObjectiveConfig(), seed=0, gradient_checkpointing=checkpointing
-    )
+def make_model(pipe: StableDiffusionPipeline | None = None, checkpointing: bool = False, compiled: bool = False) -> AUDiffusion:
+    parts = EncoderConfig(), FinetuneConfig(lora_rank=4, lora_alpha=4), ObjectiveConfig()
+    return AUDiffusion(pipe or tiny_pipeline(), *parts, seed=0, gradient_checkpointing=checkpointing, compiled=compiled)
 
 
 def train(
@@ -160,6 +159,16 @@ def test_gradient_checkpointing_changes_rounding_only(tmp_path: Path, make_datas
     thrifty, _ = train(tmp_path / "b", make_dataset(), precision=Precision.fp64, model=make_model(checkpointing=True))
     for name, value in plain.trainable.items():
         torch.testing.assert_close(value, thrifty.trainable[name], atol=1e-9, rtol=0)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")
+def test_compiling_changes_rounding_only(tmp_path: Path, make_dataset: MakeDataset) -> None:
+    model, lines = train(tmp_path / "a", make_dataset())
+    compiled, same = train(tmp_path / "b", make_dataset(), model=make_model(compiled=True))
+    assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in same], rel=1e-5)
+    assert set(compiled.state_dict()) == set(model.state_dict())
+    for name, value in model.trainable.items():
+        torch.testing.assert_close(value, compiled.trainable[name], atol=1e-5, rtol=0)
 
 
 def test_clipping_clips_and_logs_the_norm_before(tmp_path: Path, make_dataset: MakeDataset) -> None:

@@ -173,8 +173,8 @@ def open_caches(
 def build_model(config: Config, pipe: StableDiffusionPipeline, accelerator: Accelerator) -> AUDiffusion:
     """The base, moved to this process's device and the run's precision, with its new trainables."""
     pipe.to(accelerator.device, weight_dtype(config.trainer, accelerator))
-    checkpointing = config.trainer.gradient_checkpointing
-    model = AUDiffusion(pipe, config.encoder, config.finetune, config.objective, seed=config.seed, gradient_checkpointing=checkpointing)
+    ways = {"gradient_checkpointing": config.trainer.gradient_checkpointing, "compiled": config.trainer.compile}
+    model = AUDiffusion(pipe, config.encoder, config.finetune, config.objective, seed=config.seed, **ways)
     return model.to(accelerator.device, batch_dtype(config) if config.trainer.precision is Precision.fp64 else None)
 
 

@@ -24,8 +24,12 @@ class AUDiffusion(nn.Module):
         *,
         seed: int,
         gradient_checkpointing: bool,
+        compiled: bool = False,
     ) -> None:
-        """Adapt `pipe.unet` in place; new weights come from `seed`, so that arms with one seed start alike."""
+        """Adapt `pipe.unet` in place; new weights come from `seed`, so that arms with one seed start alike.
+
+        `compiled`: predict with torch.compile; the pipeline's own UNet stays as it is, so that pictures do not compile anew.
+        """
         super().__init__()
         self.unet = pipe.unet
         with torch.random.fork_rng(devices=[]):
@@ -38,12 +42,15 @@ class AUDiffusion(nn.Module):
         self.latent_scale = float(pipe.vae.config.scaling_factor)
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
+        # A function and no module, so that the UNet's parameters are known by one name; of fixed shapes, so that what came before changes no bit.
+        self._compiled = torch.compile(self.unet.forward, dynamic=False) if compiled else None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """{"loss": scalar}: predict from noised latents, caption embedding and AUs (paper, equations 2 and 3)."""
         clean = (batch.latent_mean + batch.latent_std * batch.posterior_noise) * self.latent_scale
         noisy = self.objective.noised(clean, batch.noise, batch.timesteps)
-        prediction = self.unet(noisy, batch.timesteps, batch.text, added_cond_kwargs={"image_embeds": [batch.aus[:, None]]}).sample
+        predict = self._compiled or self.unet
+        prediction = predict(noisy, batch.timesteps, batch.text, added_cond_kwargs={"image_embeds": [batch.aus[:, None]]}).sample
         return {"loss": self.objective.loss(prediction, clean, batch.noise, batch.timesteps)}
 
 
