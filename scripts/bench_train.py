@@ -2,20 +2,20 @@
 """How fast a training step is, against the plain loop of the published code, and where its time goes; all in one run.
 
     python scripts/bench_train.py [--steps 20] [--variants plain,ours,fused,channels_last] [KEY=VALUE ...]
-    python scripts/bench_train.py --steps 3 base=sd21_random base.resolution=256 judge=none trainer.batch_size=1
+    python scripts/bench_train.py --steps 4 base=sd21_random base.resolution=256 judge=none trainer.batch_size=1
     python scripts/bench_train.py --variants plain,ours,bf16,bf16+fused+channels_last+compiled base=sd21_random base.resolution=512 judge=none
 
-`ours` is the step of `fineface train`; `plain` reads and encodes images and captions at every step, and attends by an explicit
+`ours` is the step of `fineface train` with this config; `plain` reads and encodes images and captions at every step, and attends by an explicit
 softmax. Every other variant is `ours` with one change, or several joined by +:
 
     softmax         attention by an explicit softmax, with the caches (what torch's fused attention is worth)
     fused           fused AdamW
-    channels_last   channels-last memory
-    compiled        torch.compile of the UNet
+    channels_last   trainer.channels_last=true
+    compiled        trainer.compile=true
     bf16            bf16 weights and autocast
     one_thread      one CPU thread
 
-Variants take turns, a few steps each, so that a noisy machine is noisy for all; the table gives the median step of each. Utilisation is
+Variants take turns of five steps, so that a noisy machine is noisy for all; the table gives the median step of each. Utilisation is
 the UNet's floating point operations in a step (forward and backward, counted once) against what matrix products of the variant's
 type reach here, measured in the same run. Peak memory per variant is known on GPUs only.
 """
@@ -23,6 +23,7 @@ type reach here, measured in the same run. Peak memory per variant is known on G
 import argparse
 import copy
 import dataclasses
+import math
 import statistics
 import time
 from collections import defaultdict
@@ -53,8 +54,8 @@ from fineface_train.trainer import Precision, StopSignals, make_accelerator, one
 from fineface_train.training import DATA_SEED, batch_dtype, build_dataset, build_model, open_caches
 
 CHANGES = ("softmax", "fused", "channels_last", "compiled", "bf16", "one_thread")
-TURN, WARM_UP = 2, 2
-"""Steps that a variant takes before the next one's turn; steps that do not count."""
+TURN = 5
+"""Steps that a variant takes before the next one's turn; the first does not count: it finds the others' data in the processor's caches."""
 
 
 class Clock:
@@ -96,7 +97,8 @@ class Contestant:
         changes = set() if name in ("plain", "ours") else set(name.split("+"))
         if "bf16" in changes:
             config.trainer.precision = Precision.bf16
-        config.trainer.compile = "compiled" in changes
+        config.trainer.compile |= "compiled" in changes
+        config.trainer.channels_last |= "channels_last" in changes
         self.name, self.config, self.table = name, config, table
         self.accelerator = make_accelerator(config.trainer)
         self.clock = Clock(self.accelerator.device)
@@ -112,10 +114,10 @@ class Contestant:
         dataset = build_dataset(config, table, self.model, latents, text)
         sampler = ShareOfBatches(range(10**9), config.trainer.batch_size, config.trainer.accumulation, 0, 1)
         self.batches = example_batches(dataset, sampler, config.trainer.workers)
+        if name != "plain":
+            self.pipe.vae = self.pipe.text_encoder = None  # their room is for the other variants
         if name == "plain" or "softmax" in changes:
             _explicit_softmax(self.model)
-        if "channels_last" in changes:
-            self.model.unet.to(memory_format=torch.channels_last)
         optimiser = torch.optim.AdamW(self.model.trainable.values(), lr=1e-5, fused=True if "fused" in changes else None)
         averages = {key: value.detach().clone() for key, value in self.model.trainable.items()} if config.trainer.ema_decay else None
         self.state = TrainingState(self.model.trainable, averages, optimiser)
@@ -172,17 +174,20 @@ class Contestant:
 
     def seconds(self) -> float:
         """The median step, without checkpoints."""
-        return statistics.median(sum(step.values()) for step in self.clock.steps[WARM_UP:])
+        return statistics.median(sum(step.values()) for step in self._counted())
+
+    def _counted(self) -> list[dict[str, float]]:
+        return [step for number, step in enumerate(self.clock.steps) if number % TURN]
 
     def shares(self) -> dict[str, float]:
         """Of the time of all counted steps, with a checkpoint as often as the trainer saves."""
         total: dict[str, float] = defaultdict(float)
-        for step in self.clock.steps[WARM_UP:]:
+        for step in self._counted():
             for part, seconds in step.items():
                 total[part] += seconds
         started = self.clock.now()
         self.state.save(self.folder, 1)
-        total["checkpoint"] = (self.clock.now() - started) * len(self.clock.steps[WARM_UP:]) / self.config.trainer.checkpoint_every
+        total["checkpoint"] = (self.clock.now() - started) * len(self._counted()) / self.config.trainer.checkpoint_every
         return {part: seconds / sum(total.values()) for part, seconds in total.items()}
 
 
@@ -254,10 +259,11 @@ def main() -> None:
     table = prepare(config.data, DATA_SEED)
     contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX)
     contestants = [Contestant(name, copy.deepcopy(config), table, contents, arguments.out) for name in arguments.variants]
-    bar = tqdm(total=(arguments.steps + WARM_UP) * len(contestants), desc="steps")
-    for first in range(0, arguments.steps + WARM_UP, TURN):
+    turns = math.ceil(arguments.steps / (TURN - 1))
+    bar = tqdm(total=turns * TURN * len(contestants), desc="steps")
+    for first in range(0, turns * TURN, TURN):
         for contestant in contestants:
-            for number in range(first, min(first + TURN, arguments.steps + WARM_UP)):
+            for number in range(first, first + TURN):
                 contestant.step(number)
                 bar.update()
     bar.close()
@@ -267,7 +273,7 @@ def main() -> None:
     operations = _operations(uncompiled) if uncompiled else None
     rates: dict[tuple[torch.dtype, int], float] = {}
     base = f"{config.base.name} at {config.base.resolution} px"
-    print(f"{device}, {all_threads} threads, batch {size}, {base}, {arguments.steps} steps each", end="")
+    print(f"{device}, {all_threads} threads, batch {size}, {base}, {turns * (TURN - 1)} steps each", end="")
     print(f", {operations / size / 1e9:.2f} GFLOP an example" if operations else "")
     width = max(len(one.name) for one in contestants) + 2
     print(f"{'variant':<{width}}{'s/step':>9}{'examples/s':>12}{'against ' + contestants[0].name:>18}{'peak GB':>9}{'utilisation':>13}")

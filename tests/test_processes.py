@@ -58,11 +58,15 @@ def assert_same_weights(one: Path, two: Path) -> None:
 
 
 def test_two_processes_train_what_one_does(tmp_path: Path, saved_base: Path) -> None:
-    one, two = (launch(processes, tmp_path, saved_base) for processes in (1, 2))
+    """From nothing each: table, caches built by one or by both, five steps."""
+    one, two = (launch(processes, tmp_path / str(processes), saved_base) for processes in (1, 2))
     assert one.name == two.name
     assert_same_weights(one, two)
     losses = [[json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-9)
+    caches = [{path.name: path.read_bytes() for path in (tmp_path / name / "data" / "cache").rglob("*.npy")} for name in "12"]
+    assert len(caches[0]) == 4
+    assert caches[0] == caches[1]
 
 
 def test_every_example_is_the_same_wherever_it_is_seen(tmp_path: Path, saved_base: Path) -> None:

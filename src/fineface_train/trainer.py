@@ -64,6 +64,8 @@ class TrainerConfig:
     """Leave out (and count) a step whose gradient is not finite, instead of stopping the run."""
     precision: Precision = Precision.auto
     gradient_checkpointing: bool = False
+    channels_last: bool = False
+    """Keep the UNet's weights channels-last: faster convolutions on some machines and sizes, slower on others (docs/benchmarks.md)."""
     compile: bool = False
     """torch.compile the UNet: a minute or more at the start, then faster steps (docs/benchmarks.md). Needs a C++ compiler on CPUs."""
     ema_decay: float | None = None

@@ -173,6 +173,8 @@ def open_caches(
 def build_model(config: Config, pipe: StableDiffusionPipeline, accelerator: Accelerator) -> AUDiffusion:
     """The base, moved to this process's device and the run's precision, with its new trainables."""
     pipe.to(accelerator.device, weight_dtype(config.trainer, accelerator))
+    if config.trainer.channels_last:
+        pipe.unet.to(memory_format=torch.channels_last)
     ways = {"gradient_checkpointing": config.trainer.gradient_checkpointing, "compiled": config.trainer.compile}
     model = AUDiffusion(pipe, config.encoder, config.finetune, config.objective, seed=config.seed, **ways)
     return model.to(accelerator.device, batch_dtype(config) if config.trainer.precision is Precision.fp64 else None)
