@@ -102,6 +102,7 @@ class Contestant:
         self.name, self.config, self.table = name, config, table
         self.accelerator = make_accelerator(config.trainer)
         self.clock = Clock(self.accelerator.device)
+        self.dtype = weight_dtype(config.trainer, self.accelerator)
         self.threads = 1 if "one_thread" in changes else torch.get_num_threads()
         self.peak_gb, held = 0.0, _held(self.accelerator.device)
         self.pipe = load_base(config.base).to(self.accelerator.device)
@@ -278,7 +279,7 @@ def main() -> None:
     width = max(len(one.name) for one in contestants) + 2
     print(f"{'variant':<{width}}{'s/step':>9}{'examples/s':>12}{'against ' + contestants[0].name:>18}{'peak GB':>9}{'utilisation':>13}")
     for contestant in contestants:
-        seconds, kind = contestant.seconds(), (weight_dtype(contestant.config.trainer, contestant.accelerator), contestant.threads)
+        seconds, kind = contestant.seconds(), (contestant.dtype, contestant.threads)
         if operations and kind not in rates:
             rates[kind] = _matrix_rate(device, *kind)
         utilisation = f"{operations / seconds / rates[kind]:.1%}" if operations else "-"

@@ -121,6 +121,22 @@ def test_a_damaged_cache_is_named_and_built_again(tmp_path: Path, saved_base: Pa
     assert mean.read_bytes() == before
 
 
+def test_a_cache_in_the_place_of_another_is_named_and_built_again(tmp_path: Path, saved_base: Path) -> None:
+    assert start(tmp_path, saved_base, "trainer.steps=2", "seed=1").wait(timeout=120) == 0
+    (crop,) = (tmp_path / "data" / "cache").glob("latents-*")
+    squashed = [*("trainer.steps=2", "image_transform=squash", "base.resolution=32")]
+    assert start(tmp_path, saved_base, *squashed, "seed=1").wait(timeout=120) == 0
+    (other,) = set((tmp_path / "data" / "cache").glob("latents-*")) - {crop}
+    before = (other / "mean.npy").read_bytes()
+    shutil.rmtree(other)
+    shutil.copytree(crop, other)
+    again = start(tmp_path, saved_base, *squashed, "seed=2")
+    _, error = again.communicate(timeout=120)
+    assert again.returncode == 0, error[-2000:]
+    assert f"{other} is {crop.name}: building this cache again" in error
+    assert (other / "mean.npy").read_bytes() == before
+
+
 def test_a_folder_that_loses_write_permission_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path) -> None:
     # Root may write anywhere, unless it gives that privilege up.
     bound = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []

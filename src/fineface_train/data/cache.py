@@ -28,6 +28,8 @@ from fineface_train.data.table import SampleTable
 from fineface_train.files import damage, locked, seal
 
 logger = logging.getLogger(__name__)
+NAME = "name.txt"
+"""In a cache, its own name: one that was moved into another's place is known."""
 PIXELS_AT_ONCE = 2**19
 """That the VAE encodes together: 2 images of 512 pixels a side, whose activations take less room than a training step's."""
 
@@ -194,13 +196,14 @@ def _find_or_build(folder: Path, allocate: Callable[[Path], None], fill: Callabl
     partial = folder.with_name(f"{folder.name}.partial")
     with locked(folder.parent, wait=True) if crew.index == 0 else contextlib.nullcontext():
         if crew.index == 0:
-            fault = damage(folder) if folder.exists() else None
+            fault = (damage(folder) or _exchanged(folder)) if folder.exists() else None
             if fault:
                 logger.warning("%s: building this cache again", fault)
                 shutil.rmtree(folder)
             shutil.rmtree(partial, ignore_errors=True)
             if not folder.exists():
                 partial.mkdir(parents=True)
+                (partial / NAME).write_text(folder.name)
                 allocate(partial)
         crew.wait()
         building = partial.exists()
@@ -213,6 +216,12 @@ def _find_or_build(folder: Path, allocate: Callable[[Path], None], fill: Callabl
             partial.rename(folder)
     crew.wait()
     return folder
+
+
+def _exchanged(folder: Path) -> str | None:
+    """Whether a whole cache is another one under this name, in words."""
+    name = (folder / NAME).read_text()
+    return None if name == folder.name else f"{folder} is {name}"
 
 
 def _hash(*parts: str) -> str:
