@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fineface_train.cli import main
 from fineface_train.files import damage, locked, seal
 
 REPOSITORY = Path(__file__).parents[1]
@@ -135,6 +136,24 @@ def test_a_cache_in_the_place_of_another_is_named_and_built_again(tmp_path: Path
     assert again.returncode == 0, error[-2000:]
     assert f"{other} is {crop.name}: building this cache again" in error
     assert (other / "mean.npy").read_bytes() == before
+
+
+def test_what_was_made_and_is_damaged_is_named_and_made_again(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        *("train", f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", *SMALL_DATA),
+        *("trainer.batch_size=4", "trainer.steps=2", "trainer.sample_every=0", "tracking.wandb=false", "evaluation.after_training=false"),
+    ]
+    assert main(command) == 0
+    (bundle,) = (tmp_path / "runs").glob("*/bundle")
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    made = [tmp_path / "data" / name for name in ("table.parquet", "manifest.json", "contents.parquet", "corpus/corpus.json")]
+    for path in (*made, *(bundle / name for name in before if name != "README.md")):
+        for content in (b"", path.read_bytes()[: path.stat().st_size // 2]):
+            path.write_bytes(content)
+            capsys.readouterr()
+            assert main(command) == 0
+            assert str(path.parent) in capsys.readouterr().err
+            assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
 
 def test_a_folder_that_loses_write_permission_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path) -> None:

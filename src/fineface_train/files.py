@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from filelock import FileLock, Timeout
 
 
@@ -31,6 +32,30 @@ def flat(value: dict[str, Any], separator: str = ".", prefix: str = "") -> list[
     for key, item in value.items():
         pairs += flat(item, separator, f"{prefix}{key}{separator}") if isinstance(item, dict) else [(f"{prefix}{key}", item)]
     return pairs
+
+
+def read_json(path: Path) -> Any:
+    """Raises ValueError that names the file where it is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); bring back a copy, or remove it") from error
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Raises ValueError that names the file where it is no Parquet."""
+    try:
+        return pd.read_parquet(path)
+    except (ValueError, OSError) as error:  # pyarrow raises either
+        raise ValueError(f"{path} is damaged ({error}); bring back a copy, or remove it") from error
+
+
+def read_csv(path: Path, types: Any) -> pd.DataFrame:
+    """Columns of the given `types`, empty cells as empty text. Raises ValueError that names the file where it is no CSV."""
+    try:
+        return pd.read_csv(path, dtype=types, keep_default_na=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: cannot be read as CSV ({error})") from error
 
 
 @contextlib.contextmanager
@@ -65,7 +90,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
-        holder = json.loads(note.read_text()) if note.is_file() else {}
+        holder = read_json(note) if note.is_file() else {}
         who = f"process {holder.get('process', '?')} on {holder.get('host', '?')}"
         raise ValueError(f"{folder} is in use by {who}; wait for it, stop it, or use another folder (train: run.fresh=true)") from None
     try:

@@ -12,7 +12,7 @@ from fineface_train.evaluation.drawn import ceiling
 from fineface_train.evaluation.evaluate import evaluate
 from fineface_train.evaluation.judges import load_judges
 from fineface_train.evaluation.protocol import REAL_PROMPTS, EvaluationPrompt, build_plan, toyfacs_combinations, toyfacs_prompts
-from fineface_train.files import plain, write_json
+from fineface_train.files import plain, read_json, write_json
 from fineface_train.methods.au_diffusion.base import PromptSet, load_base, weights_hash
 from fineface_train.methods.au_diffusion.bundle import load_adapter
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
@@ -65,7 +65,7 @@ def evaluation_settings(config: Config) -> dict[str, Any]:
 def is_measured(config: Config, out: Path) -> bool:
     """Whether `out` holds a finished evaluation of these settings."""
     path = out / "metrics.json"
-    return path.is_file() and json.loads(path.read_text()).get("settings") == evaluation_settings(config)
+    return path.is_file() and read_json(path).get("settings") == evaluation_settings(config)
 
 
 def _made_by(config: Config, generator: PipelineGenerator, bundle: Path) -> str:
@@ -87,7 +87,7 @@ def evaluation_folder(config: Config, bundle: Path) -> Path:
         weights = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(bundle.glob("*.safetensors")))).hexdigest()
         return Path(config.run.root) / f"evaluation-{weights[:8]}-{config.protocol.value}"
     known = bundle.parent / "metrics.json"
-    if not known.is_file() or json.loads(known.read_text())["protocol"] == config.protocol.value:
+    if not known.is_file() or read_json(known)["protocol"] == config.protocol.value:
         return bundle.parent
     return bundle.parent / f"evaluation-{config.protocol.value}"
 
@@ -96,7 +96,7 @@ def print_report(folder: Path) -> Path:
     """Write the page of `folder`; print the headline table and where to look."""
     page = write_report(folder)
     if (folder / "metrics.json").is_file():
-        print(headline_table(json.loads((folder / "metrics.json").read_text())))
+        print(headline_table(read_json(folder / "metrics.json")))
     sheets = sorted((folder / "samples").glob("*.png"))
     if sheets:
         print(f"samples: {sheets[-1]}")

@@ -8,7 +8,6 @@ import base64
 import dataclasses
 import importlib.resources
 import io
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from PIL import Image
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.charts import compact, response_charts, training_charts
-from fineface_train.files import flat, write_text
+from fineface_train.files import flat, read_json, read_parquet, write_text
 from fineface_train.tracking import METRICS_FILE
 
 TEMPLATE = "report_template.html"
@@ -131,7 +130,7 @@ def _faces(run: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     path = run / "images.parquet"
     if not path.is_file():
         return {}
-    frame = pd.read_parquet(path)
+    frame = read_parquet(path)
     judge = metrics.get("first_judge", "")
     neutral = {row["prompt_index"]: row for row in frame[frame["kind"] == "neutral"].to_dict("records")}
     single = frame[frame["kind"] == "individual"]
@@ -211,7 +210,7 @@ def _training_samples(folder: Path) -> list[tuple[str, str]]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def _markdown(rows: list[list[str]]) -> str:

@@ -5,7 +5,6 @@ arm is named at the end and does not keep the others from running.
 """
 
 import hashlib
-import json
 import shutil
 import sys
 import traceback
@@ -16,7 +15,7 @@ from accelerate.state import AcceleratorState, PartialState
 from omegaconf import DictConfig
 
 from fineface_train.config import combinations, load_config, multirun, typed
-from fineface_train.files import write_json
+from fineface_train.files import read_json, write_json
 from fineface_train.measure import evaluation_folder
 from fineface_train.runs import is_main_process
 from fineface_train.training import train
@@ -35,7 +34,7 @@ def sweep(overrides: list[str]) -> int:
     if is_main_process():
         shutil.rmtree(folder, ignore_errors=True)
     multirun(overrides, folder, lambda number, changes, node: _arm(folder, number, " ".join(changes), node))
-    arms = [json.loads(path.read_text()) for path in sorted(folder.glob("arm_*.json"))]
+    arms = [read_json(path) for path in sorted(folder.glob("arm_*.json"))]
     if is_main_process():
         print(arms_table(arms))
     PartialState().destroy_process_group()
@@ -75,7 +74,7 @@ def arms_table(arms: list[dict[str, Any]]) -> str:
         if "error" in arm:
             cells = f"  failed: {arm['error'].splitlines()[0]}"
         elif metrics.is_file():
-            values = json.loads(metrics.read_text())["individual"]
+            values = read_json(metrics)["individual"]
             cells = "".join(f"{'-' if values[column]['value'] is None else format(values[column]['value'], '.3f'):>18}" for column in COLUMNS)
         else:
             cells = f"  trained, not evaluated: {arm['folder']}"

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges import JudgeKind, find_judges
-from fineface_train.files import locked, plain, write_json, write_text
+from fineface_train.files import damage, locked, plain, write_json, write_text
 from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, load_base, weights_hash
@@ -36,6 +37,7 @@ from fineface_train.toyfacs.render import grid
 from fineface_train.tracking import Tracker
 from fineface_train.trainer import Precision, fit, make_accelerator, weight_dtype
 
+logger = logging.getLogger(__name__)
 DATA_SEED = 0
 """Chooses neutral frames and splits; not the run's seed, so that arms with different seeds share one table."""
 SAMPLE_PROMPTS = slice(4, 7)
@@ -56,7 +58,7 @@ def train(config: Config) -> Path:
     hashes = {name: weights_hash(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
     folder = _run_folder(config, accelerator, table, contents, pipe, hashes)
     with _alone(accelerator, folder):
-        if is_finished(folder):
+        if _is_done(accelerator, folder):
             accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.")
         else:
             _fit(config, accelerator, table, contents, pipe, hashes, folder)
@@ -89,6 +91,17 @@ def _run_folder(
     if accelerator.is_main_process and not (chosen[0] / "config.yaml").exists():
         write_text(chosen[0] / "config.yaml", to_yaml(config))
     return chosen[0]
+
+
+def _is_done(accelerator: Accelerator, folder: Path) -> bool:
+    """Whether the run is trained and its bundle whole; a damaged one is named, and made again from the last checkpoint."""
+    done = [is_finished(folder)]
+    if done[0] and accelerator.is_main_process and (fault := damage(folder / "bundle")):
+        logger.warning("%s: making the bundle again from the last checkpoint", fault)
+        done = [False]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(done)
+    return done[0]
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
 from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
+from fineface_train.files import read_csv
 
 logger = logging.getLogger(__name__)
 SOURCE = "affectnet"
@@ -164,7 +165,7 @@ def _read_metadata(path: Path) -> pd.DataFrame:
     """The columns we use, with flags as booleans and numbers checked."""
     sizes, levels = ["ImageResolutionX", "ImageResolutionY"], [f"{key}_rec" for key in AU_KEYS]
     needed = ["ImageName", *FLAGS, *sizes, *levels, "TextDescription"]
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows = read_csv(path, str)
     missing = [column for column in needed if column not in rows.columns]
     if missing:
         raise ValueError(f"{path}: columns missing: {', '.join(missing)}; it needs {', '.join(needed)}")

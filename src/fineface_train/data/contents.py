@@ -1,5 +1,6 @@
 """What image files hold, by SHA-256, without reading a file again that nobody touched: caches and runs are known by it."""
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from fineface_train.files import locked, replacing, sha256
+from fineface_train.files import locked, read_parquet, replacing, sha256
 
+logger = logging.getLogger(__name__)
 INDEX = "contents.parquet"
 
 
@@ -26,8 +28,11 @@ def _image_contents(paths: Sequence[str], index: Path, progress: bool) -> list[s
     stamps = {path: _stamp(path) for path in paths}
     known: dict[tuple[str, str], str] = {}
     if index.is_file():
-        frame = pd.read_parquet(index)
-        known = dict(zip(zip(frame["path"], frame["stamp"], strict=True), frame["sha256"], strict=True))
+        try:
+            frame = read_parquet(index)
+            known = dict(zip(zip(frame["path"], frame["stamp"], strict=True), frame["sha256"], strict=True))
+        except (ValueError, KeyError) as error:
+            logger.warning("%s: hashing all images again", error)
     unread = [path for path, stamp in stamps.items() if (path, stamp) not in known]
     if unread:
         with ThreadPoolExecutor(8) as pool:

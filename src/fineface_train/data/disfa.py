@@ -13,6 +13,7 @@ import pandas as pd
 from fineface_train.aus import AUS, MAX_INTENSITY
 from fineface_train.data.images import image_size
 from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
+from fineface_train.files import read_csv
 
 logger = logging.getLogger(__name__)
 SOURCE = "disfa"
@@ -165,7 +166,7 @@ def _images(config: DisfaConfig, root: Path, subject: str, count: int) -> list[s
 
 
 def _join_captions(frames: pd.DataFrame, path: Path) -> pd.DataFrame:
-    captions = pd.read_csv(path, dtype={"subject": str, "caption": str}, keep_default_na=False)
+    captions = read_csv(path, {"subject": str, "caption": str})
     if "caption" not in captions:
         raise ValueError(f"{path}: has no column 'caption', only {', '.join(captions.columns)}")
     if not {"subject", "frame"} <= set(captions.columns):

@@ -16,7 +16,7 @@ from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
 from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.data.images import read_image
 from fineface_train.data.table import SampleTable
-from fineface_train.files import locked, plain, write_json
+from fineface_train.files import locked, plain, read_json, write_json
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
@@ -76,11 +76,14 @@ def _prepare(config: DataConfig, seed: int, progress: bool) -> SampleTable:
     identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     if (root / MANIFEST).is_file() and (root / TABLE).is_file():
-        manifest, table = read_manifest(root), SampleTable.read(root / TABLE)
-        if manifest["config_hash"] == key and manifest["table"]["fingerprint"] == table.fingerprint():
-            logger.info("data %s: nothing changed, %d samples in %s", config.name, len(table), root / TABLE)
-            return dataclasses.replace(table, counts=manifest["sources"])
-        logger.info("data %s: config, table or input files changed, preparing again", config.name)
+        try:
+            manifest, table = read_manifest(root), SampleTable.read(root / TABLE)
+            if manifest["config_hash"] == key and manifest["table"]["fingerprint"] == table.fingerprint():
+                logger.info("data %s: nothing changed, %d samples in %s", config.name, len(table), root / TABLE)
+                return dataclasses.replace(table, counts=manifest["sources"])
+            logger.info("data %s: config, table or input files changed, preparing again", config.name)
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("data %s: preparing again, since %s cannot be used (%s)", config.name, root / MANIFEST, error)
     start = time.monotonic()
     table = _read_sources(config, seed, progress)
     # The manifest vouches for the table, so it goes first and comes back last.
@@ -96,7 +99,7 @@ def read_manifest(root: Path | str) -> dict[str, Any]:
     path = Path(root) / MANIFEST
     if not path.is_file():
         raise ValueError(f"data.root={root}: holds no {MANIFEST}; run `fineface prepare` first")
-    return json.loads(path.read_text())
+    return read_json(path)
 
 
 def _ensure_corpus(config: CorpusConfig | None, folder: Path, progress: bool) -> dict | None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, MAX_INTENSITY
-from fineface_train.files import replacing
+from fineface_train.files import read_parquet, replacing
 
 TEXT_COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", "subject", "split")
 COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", *AU_KEYS, "subject", "split")
@@ -58,7 +58,7 @@ class SampleTable:
     @staticmethod
     def read(path: Path) -> "SampleTable":
         """Read what `write` wrote."""
-        return SampleTable(pd.read_parquet(path))
+        return SampleTable(read_parquet(path))
 
     def write(self, path: Path) -> None:
         """Write as Parquet, whole or not at all."""

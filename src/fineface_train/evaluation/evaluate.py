@@ -8,6 +8,7 @@ Imports run to the right only: this module knows requests, images and judges, an
 import dataclasses
 import hashlib
 import json
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -24,9 +25,11 @@ from fineface_train.aus import AU_KEYS
 from fineface_train.evaluation.judges import ClipImageScorer, Judges, attribute_hits
 from fineface_train.evaluation.metrics import measure
 from fineface_train.evaluation.protocol import Kind, PlannedImage, ProtocolName
-from fineface_train.files import replacing, write_json
+from fineface_train.files import read_json, read_parquet, replacing, write_json
 from fineface_train.methods.protocol import FaceGenerator
 from fineface_train.toyfacs.render import to_uint8
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -49,8 +52,8 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; use 1 or more")
     fingerprint = _fingerprint(plan, judges, generator_fingerprint)
-    if (out / "metrics.json").exists() and not (out / "rows").exists():
-        finished = json.loads((out / "metrics.json").read_text())
+    if (out / "metrics.json").exists() and (out / "images.parquet").exists() and not (out / "rows").exists():
+        finished = read_json(out / "metrics.json")
         _check(finished.get("fingerprint"), fingerprint, out)
         return finished
     rows = _open_rows(out, fingerprint)
@@ -154,7 +157,7 @@ def _open_rows(out: Path, fingerprint: str) -> Path:
     """The folder of finished batches: a new one, or one of this very evaluation."""
     rows, note = out / "rows", out / "rows" / "plan.json"
     if note.exists():
-        _check(json.loads(note.read_text())["fingerprint"], fingerprint, out)
+        _check(read_json(note)["fingerprint"], fingerprint, out)
     else:
         rows.mkdir(parents=True, exist_ok=True)
         write_json(note, {"fingerprint": fingerprint})
@@ -162,5 +165,12 @@ def _open_rows(out: Path, fingerprint: str) -> Path:
 
 
 def _read_rows(rows: Path) -> pd.DataFrame:
-    parts = [pd.read_parquet(path) for path in sorted(rows.glob("*.parquet"))]
+    """What is done; a damaged batch is named and done again."""
+    parts = []
+    for path in sorted(rows.glob("*.parquet")):
+        try:
+            parts.append(read_parquet(path))
+        except ValueError as error:
+            logger.warning("%s: evaluating its images again", error)
+            path.unlink()
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -76,9 +76,12 @@ def corpus_stamp(config: CorpusConfig) -> dict:
 
 
 def read_stamp(root: Path) -> dict | None:
-    """The stamp of the corpus at `root`, or None if there is none."""
+    """The stamp of the corpus at `root`; None if there is none, {} if it is damaged."""
     path = root / STAMP
-    return json.loads(path.read_text()) if path.is_file() else None
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
+    except ValueError:
+        return {}
 
 
 def write_corpus(config: CorpusConfig, root: Path, progress: bool = True) -> None:
