@@ -52,10 +52,11 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; use 1 or more")
     fingerprint = _fingerprint(plan, judges, generator_fingerprint)
-    if (out / "metrics.json").exists() and (out / "images.parquet").exists() and not (out / "rows").exists():
+    if (out / "metrics.json").exists() and not (out / "rows").exists():
         finished = read_json(out / "metrics.json")
         _check(finished.get("fingerprint"), fingerprint, out)
-        return finished
+        if (out / "images.parquet").exists():
+            return finished
     rows = _open_rows(out, fingerprint)
     (out / "images").mkdir(exist_ok=True)
 
