@@ -220,7 +220,7 @@ def _find_or_build(folder: Path, allocate: Callable[[Path], None], fill: Callabl
 
 def _exchanged(folder: Path) -> str | None:
     """Whether a whole cache is another one under this name, in words."""
-    name = (folder / NAME).read_text()
+    name = (folder / NAME).read_text() if (folder / NAME).is_file() else "a cache without a name"
     return None if name == folder.name else f"{folder} is {name}"
 
 
