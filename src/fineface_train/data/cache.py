@@ -144,7 +144,9 @@ def text_cache(
     unique = ["", *sorted(set(captions) - {""})]
     place = {caption: index for index, caption in enumerate(unique)}
     entry = np.array([place[caption] for caption in captions], dtype=np.int64)
-    ids = pipe.tokenizer(unique, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    # In parts: what a tokenizer returns takes many times the room of the ids.
+    parts = (unique[first : first + 1024] for first in range(0, len(unique), 1024))
+    ids = torch.cat([pipe.tokenizer(part, padding="max_length", truncation=True, return_tensors="pt").input_ids for part in parts])
     key = _hash(text_hash, *(hashlib.sha256(array.tobytes()).hexdigest() for array in (ids.numpy(), entry)))
 
     def allocate(folder: Path) -> None:
