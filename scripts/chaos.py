@@ -106,10 +106,15 @@ def _less_varying(value: Any) -> Any:
     return {key: _less_varying(item) for key, item in value.items() if key not in VARIES} if isinstance(value, dict) else value
 
 
-def finished_work(root: Path) -> dict[str, int]:
-    """By folder, the step of the newest checkpoint, or how many batches are evaluated."""
-    work = {str(state): max((int(path.name[5:]) for path in state.glob("step_????????")), default=0) for state in root.glob("runs/*/state")}
-    return work | {str(rows): len(list(rows.glob("*.parquet"))) for rows in root.glob("runs/*/rows")}
+def newest_steps(root: Path) -> dict[Path, int]:
+    """By run folder that is not trained yet, the step of its newest checkpoint, if it has one."""
+    steps = {run: max((int(path.name[5:]) for path in run.glob("state/step_????????")), default=0) for run in root.glob("runs/*")}
+    return {run: step for run, step in steps.items() if step and not (run / "finished.json").exists()}
+
+
+def batches_evaluated(root: Path) -> dict[Path, int]:
+    """By run folder that is not evaluated yet, how many batches are."""
+    return {rows.parent: len(list(rows.glob("*.parquet"))) for rows in root.glob("runs/*/rows") if not (rows.parent / "metrics.json").exists()}
 
 
 def half_written(root: Path) -> set[Path]:
@@ -167,25 +172,25 @@ def attempt(job: Job, root: Path, storm: list[Moment], tally: Tally, chance: ran
     """Start the job and kill it at the first moment of `storm`, if there is one and it comes; returns whether it ended by itself."""
     log = root / "log.txt"
     written = log.stat().st_size if log.exists() else 0
-    before, halves, started = finished_work(root), half_written(root), time.time()
+    steps, batches, halves, started = newest_steps(root), batches_evaluated(root), half_written(root), time.time()
     process = job.start(root)
     moment = wait_for(storm, root, process, started, length, chance) if storm else None
-    if moment is None:
-        if process.wait():
-            tally.fault(f"an attempt that nobody killed failed:\n{log.read_text()[-2000:]}")
-        return True
-    what = kill(process, chance)
-    after = finished_work(root)
-    tally.kills[moment.name] += 1
-    tally.halves += bool(half_written(root) - halves)
-    print(f"kill {tally.kills.total()}: {what}, {moment.name}; finished {list(before.values())} -> {list(after.values())}", flush=True)
-    for folder, count in before.items():
-        if after.get(folder, 0) < count and not (Path(folder).parent / "metrics.json").exists():
-            tally.fault(f"{folder}: finished work was lost")
-    resumed = {int(step) for step in re.findall(r"going on after step (\d+)", log.read_bytes()[written:].decode(errors="replace"))}
-    if not resumed <= set(before.values()):
-        tally.fault(f"went on after {resumed}, with checkpoints at {before}")
-    return False
+    if moment is None and process.wait():
+        tally.fault(f"an attempt that nobody killed failed:\n{log.read_text()[-2000:]}")
+    if moment is not None:
+        what = kill(process, chance)
+        tally.kills[moment.name] += 1
+        tally.halves += bool(half_written(root) - halves)
+        print(f"kill {tally.kills.total()}: {what}, {moment.name}; checkpoints {list(steps.values())} -> {list(newest_steps(root).values())}", flush=True)
+        if any(newest_steps(root).get(run, step) < step for run, step in steps.items()):
+            tally.fault(f"a checkpoint was lost: {steps} -> {newest_steps(root)}")
+        if any(batches_evaluated(root).get(run, count) < count for run, count in batches.items()):
+            tally.fault(f"evaluated batches were lost: {batches} -> {batches_evaluated(root)}")
+    said = log.read_bytes()[written:].decode(errors="replace")
+    resumed = {int(step) for step in re.findall(r"going on after step (\d+)", said)}
+    if "training:" in said and resumed != set(steps.values()):
+        tally.fault(f"went on after {resumed}, with checkpoints at {steps}")
+    return moment is None
 
 
 def main() -> None:

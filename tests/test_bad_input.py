@@ -46,6 +46,8 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "judge=openface"], "judge=openface: no such choice"),
         (["train", "trainer=fast"], "trainer=fast: no such choice"),
         (["train", "trainer.step=5"], r"trainer\.step: no such config key; did you mean trainer\.steps"),
+        (["train", "+sed=1"], "sed: no such config key; did you mean seed"),
+        (["train", "++trainer.step=5"], r"trainer\.step: no such config key; did you mean trainer\.steps"),
         (["train", "sed=1"], "sed: no such config key; did you mean seed"),
         (["train", "lables.std=1"], "lables: no such config key; did you mean labels"),
         (["train", "encoder.hiden=8"], r"encoder\.hiden: no such config key; did you mean encoder\.hidden"),
@@ -69,6 +71,12 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "trainer.steps=0"], r"trainer\.steps=0: must be at least 1"),
         (["train", "trainer.steps=-5"], r"trainer\.steps=-5: must be at least 1"),
         (["train", "trainer.batch_size=0"], r"trainer\.batch_size=0: must be at least 1"),
+        (["train", "trainer.learning_rate=inf"], r"trainer\.learning_rate=inf: must be positive and finite"),
+        (["train", "seed=99999999999999999999"], "seed=99999999999999999999: must lie in 0"),
+        (["train", "evaluation.seed=99999999999999999999"], r"evaluation\.seed=.*must lie in 0"),
+        (["train", "data.name=../../evil"], r"data\.name='../../evil': use letters"),
+        (["train", "sampling.steps=100000"], r"sampling\.steps=100000: must lie in 1..1000"),
+        (["report", "out=/"], "out=/: no run or evaluation lies there"),
         (["train", "trainer.learning_rate=0"], r"trainer\.learning_rate=0\.0: must be positive"),
         (["train", "trainer.learning_rate=nan"], r"trainer\.learning_rate=nan: must be positive"),
         (["train", "trainer.betas=[0.9,1.5]"], r"trainer\.betas=.*must be two numbers in \[0, 1\)"),
@@ -77,7 +85,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "trainer.max_gradient_norm=0"], r"trainer\.max_gradient_norm=0\.0: must be positive, or null"),
         (["train", "trainer.workers=-1"], r"trainer\.workers=-1: must not be negative"),
         (["train", "trainer.batch_size=5", "trainer.accumulation=2"], "not a multiple"),
-        (["train", "seed=-1"], "seed=-1: must not be negative"),
+        (["train", "seed=-1"], "seed=-1: must lie in 0"),
         (["train", "labels.std=-1"], r"labels\.std=-1\.0: must lie in 0\.\.5"),
         (["train", "labels.std=9"], r"labels\.std=9\.0: must lie in 0\.\.5"),
         (["train", "labels.rounding_probability=2"], r"labels\.rounding_probability=2\.0: must be a probability"),
@@ -86,7 +94,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "finetune.lora_alpha=0"], r"finetune\.lora_alpha=0\.0: must be positive"),
         (["train", "objective.gamma=0"], r"objective\.gamma=0\.0: must be positive"),
         (["train", "base.resolution=63"], r"base\.resolution=63: must be a positive multiple of 8"),
-        (["train", "sampling.steps=0"], r"sampling\.steps=0: must be at least 1"),
+        (["train", "sampling.steps=0"], r"sampling\.steps=0: must lie in 1..1000"),
         (["train", "sampling.guidance=0"], r"sampling\.guidance=0\.0: must be at least 1"),
         (["train", "evaluation.batch_size=0"], r"evaluation\.batch_size=0: must be at least 1"),
         (["train", "data.rarity_weighting=3"], r"data\.rarity_weighting=3\.0: must lie in 0\.\.2"),
@@ -101,7 +109,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "-m", "seed=interval(0,1)"], r"seed=interval\(0,1\)"),
         (["train", "-m", "trainer.accumulation=1,3"], r"trainer\.batch_size=32 is not a multiple of trainer\.accumulation=3"),
         (["train", "data.affectnet.min_sid=1"], r"data\.affectnet\.min_sid: no such config key; did you mean data\.affectnet\.min_side"),
-        (["train", "evaluation.seed=-1"], r"evaluation\.seed=-1: must not be negative"),
+        (["train", "evaluation.seed=-1"], r"evaluation\.seed=-1: must lie in 0"),
         (["train", "trainer.weight_decay=nan"], r"trainer\.weight_decay=nan: must not be negative"),
         (["train", "finetune.lora_alpha=nan"], r"finetune\.lora_alpha=nan: must be positive"),
         (["train", "finetune.adapter_scale=inf"], r"finetune\.adapter_scale=inf: must be a number"),
@@ -118,7 +126,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "judge.one=nowhere"], "nowhere"),
         (["generate", "prompt=a person", "bundle=nowhere"], "bundle=nowhere: no config.json there"),
         (["evaluate", "bundle=nowhere"], "bundle=nowhere: no config.json there"),
-        (["report", "out=nowhere"], "out=nowhere: no such folder"),
+        (["report", "out=nowhere"], "out=nowhere: no run or evaluation lies there"),
         (["generate"], "prompt is empty"),
         (["generate", "prompt=a person"], "bundle is empty"),
         (["evaluate"], "bundle is empty"),
@@ -226,6 +234,19 @@ def test_sharding_is_refused_before_anything_is_read(
     line = complaint(["train", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path}"], capsys)
     assert f"Launch without --use_{sharding}" in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("run.root=/etc/passwd", r"run\.root=/etc/passwd: /etc/passwd is a file; give a folder"),
+        ("data.root=/etc/passwd/x", r"data\.root=/etc/passwd/x: /etc/passwd is a file; give a folder"),
+        ("data.root=", r"data\.root is empty"),
+        ("out=/etc/passwd", "out=/etc/passwd: /etc/passwd is a file; give a folder"),
+    ],
+)
+def test_folders_that_cannot_be_ones(argument: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert re.search(message, complaint(["train", argument], capsys))
 
 
 def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from fineface_train.cli import main
-from fineface_train.files import damage, locked, seal
+from fineface_train.data.cache import ImageTransform, load_image
+from fineface_train.files import SEAL, damage, locked, seal, sha256
 
 REPOSITORY = Path(__file__).parents[1]
 SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
@@ -53,12 +55,25 @@ def wait_for_steps(root: Path, process: subprocess.Popen, steps: int) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("number", "processes", "workers"), [(signal.SIGTERM, 1, 0), (signal.SIGINT, 1, 0), (signal.SIGUSR2, 1, 0), (signal.SIGTERM, 1, 2), (signal.SIGTERM, 2, 0)]
+    ("number", "processes", "workers", "twice"),
+    [
+        (signal.SIGTERM, 1, 0, False),
+        (signal.SIGINT, 1, 0, False),
+        (signal.SIGUSR2, 1, 0, False),
+        (signal.SIGTERM, 1, 2, False),
+        (signal.SIGTERM, 2, 0, False),
+        (signal.SIGTERM, 2, 0, True),
+    ],
 )
-def test_a_signal_ends_the_run_after_a_checkpoint(number: int, processes: int, workers: int, tmp_path: Path, saved_base: Path) -> None:
+def test_a_signal_ends_the_run_after_a_checkpoint(number: int, processes: int, workers: int, twice: bool, tmp_path: Path, saved_base: Path) -> None:
     changes = ["trainer.steps=100000", "trainer.checkpoint_every=100000", f"trainer.workers={workers}"]
     process = start(tmp_path, saved_base, *changes, processes=processes)
     folder = wait_for_steps(tmp_path, process, 3)
+    if twice:  # a cluster signals every process, and torchrun passes its own on
+        children = psutil.Process(process.pid).children(recursive=True)
+        for child in children:
+            child.send_signal(number)
+        time.sleep(0.25)
     if workers:
         os.killpg(process.pid, number)  # as a terminal or a cluster does: the workers get it too
     else:
@@ -152,8 +167,48 @@ def test_what_was_made_and_is_damaged_is_named_and_made_again(tmp_path: Path, sa
             path.write_bytes(content)
             capsys.readouterr()
             assert main(command) == 0
-            assert str(path.parent) in capsys.readouterr().err
+            error = capsys.readouterr().err
+            assert str(path) in error or f"{path.parent}: drawn from another config" in error or f"{path.parent / SEAL} cannot be read" in error
+            assert "again" in error
             assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
+def test_the_bundle_of_another_run_is_not_taken_for_its_own(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        *("train", f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", *SMALL_DATA),
+        *("trainer.batch_size=4", "trainer.steps=2", "trainer.sample_every=0", "tracking.wandb=false", "evaluation.after_training=false"),
+    ]
+    assert main([*command, "seed=0"]) == 0
+    (first,) = (tmp_path / "runs").glob("*/bundle")
+    assert main([*command, "seed=1"]) == 0
+    (second,) = set((tmp_path / "runs").glob("*/bundle")) - {first}
+    before = (second / "adapter.safetensors").read_bytes()
+    shutil.rmtree(second)
+    shutil.copytree(first, second)
+    assert main([*command, "seed=1"]) == 0
+    assert f"{second} is not the one that this run wrote: making it again" in capsys.readouterr().err
+    assert (second / "adapter.safetensors").read_bytes() == before
+    shutil.rmtree(second.parent / "state")
+    (second / "adapter.safetensors").write_bytes(b"")
+    assert main([*command, "seed=1"]) == 2
+    assert "no checkpoint is left to make it from" in capsys.readouterr().err
+
+
+def test_images_that_change_while_their_cache_is_built_are_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    digest = sha256(tmp_path / "a.png")
+    load_image(str(tmp_path / "a.png"), 8, ImageTransform.crop, digest)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: was changed by somebody else"):
+        load_image(str(tmp_path / "a.png"), 8, ImageTransform.crop, digest)
+
+
+def test_what_a_failed_build_left_goes_with_the_next(tmp_path: Path, saved_base: Path) -> None:
+    leftover = tmp_path / "data" / "cache" / "latents-0123456789abcdef.partial"
+    leftover.mkdir(parents=True)
+    (leftover / "mean.npy").write_bytes(b"much room")
+    assert start(tmp_path, saved_base, "trainer.steps=1").wait(timeout=120) == 0
+    assert not leftover.exists()
 
 
 def test_a_folder_that_loses_write_permission_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path) -> None:

@@ -58,7 +58,7 @@ class TrainingState:
             shutil.rmtree(partial, ignore_errors=True)
             free = shutil.disk_usage(folder.parent).free / 1e6
             raise OSError(
-                f"{folder / name} could not be written ({error}); {free:.0f} MB are free there. The checkpoint before it is whole: make room and start again"
+                f"{folder / name} could not be written ({error}); {free:.0f} MB are free there. The checkpoint before it is whole: mend this and start again"
             ) from error
         shutil.rmtree(folder / name, ignore_errors=True)
         partial.rename(folder / name)
@@ -71,8 +71,8 @@ class TrainingState:
         _restore(load_file(checkpoint / "trainable.safetensors"), {key: value.data for key, value in self.trainable.items()}, checkpoint)
         if self.averages is not None:
             _restore(load_file(checkpoint / "averages.safetensors"), self.averages, checkpoint)
-        device = next(iter(self.trainable.values())).device
-        self.optimiser.load_state_dict(torch.load(checkpoint / "optimiser.pt", map_location=device, weights_only=True))
+        # To the CPU first: the optimiser moves its moments, and keeps its step counts where asking for them waits for no GPU.
+        self.optimiser.load_state_dict(torch.load(checkpoint / "optimiser.pt", map_location="cpu", weights_only=True))
         if self.scaler and "scaler" in progress:
             self.scaler.load_state_dict(progress["scaler"])
         self.seconds = progress["seconds"]

@@ -49,6 +49,11 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"fineface {verb}: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
+            raise
+        print(f"fineface {verb}: out of memory; lower trainer.batch_size (or set trainer.accumulation), or evaluation.batch_size ({error})", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as stopped:
         if is_main_process():
             print(f"fineface {verb}: {stopped or 'stopped; the same command goes on where it was'}", file=sys.stderr)

@@ -76,8 +76,8 @@ def evaluate(config: Config) -> dict[str, Any]:
 def report(config: Config) -> Path:
     """`fineface report`: the HTML page and Markdown table of a run folder (out=FOLDER, or the one the bundle lies in)."""
     folder = Path(config.out) if config.out else _need_bundle(config).parent
-    if not folder.is_dir():
-        raise ValueError(f"out={folder}: no such folder; give the run folder that `fineface train` printed")
+    if not any((folder / name).is_file() for name in ("config.yaml", "metrics.json")):
+        raise ValueError(f"out={folder}: no run or evaluation lies there; give the folder that `fineface train` or `evaluate` printed")
     return print_report(folder)
 
 

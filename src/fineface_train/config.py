@@ -53,8 +53,7 @@ class EvaluationConfig:
     def validate(self, key: str) -> None:
         if self.batch_size < 1:
             raise ValueError(f"{key}.batch_size={self.batch_size}: must be at least 1")
-        if self.seed < 0:
-            raise ValueError(f"{key}.seed={self.seed}: must not be negative")
+        check_seed(f"{key}.seed", self.seed)
 
 
 @dataclasses.dataclass
@@ -171,6 +170,9 @@ def quoted(override: str) -> str:
     key, equals, value = override.partition("=")
     if not re.fullmatch(r"\+{0,2}[\w./@]+", key) if equals else not override.startswith("~"):
         raise ValueError(f"{override!r} cannot be read; write key=value, such as seed=1 or trainer.steps=500")
+    added = key.lstrip("+")
+    if key != added and added not in _known_keys() and not added.startswith("hydra") and not (CONFIGS / added.split("@")[0]).is_dir():
+        raise ValueError(_unknown_key(added))  # with a + Hydra would add it, and nothing would read it
     if key not in TEXT_KEYS or not equals or value in ("", "null") or value[0] in "\"'":
         return override
     return key + '="' + value.replace('"', '\\"') + '"'
@@ -188,8 +190,25 @@ def validate(config: Config) -> None:
         raise ValueError(f"scale={config.scale}: must be a number, or null for the bundle's own")
     if config.n < 1:
         raise ValueError(f"n={config.n}: must be at least 1")
-    if config.seed < 0:
-        raise ValueError(f"seed={config.seed}: must not be negative")
+    check_seed("seed", config.seed)
+    for key, folder in (("run.root", config.run.root), ("data.root", config.data.root), ("out", config.out)):
+        if folder is not None:
+            _check_folder(key, folder)
+
+
+def check_seed(key: str, seed: int) -> None:
+    """Raises ValueError for what no random generator takes; a run adds small numbers to its seed."""
+    if not 0 <= seed < 2**62:
+        raise ValueError(f"{key}={seed}: must lie in 0..2^62")
+
+
+def _check_folder(key: str, folder: str) -> None:
+    """Raises ValueError where `folder` cannot be one, since it or what it lies in is a file."""
+    if not folder.strip():
+        raise ValueError(f"{key} is empty: give a folder, such as {key}=outputs")
+    file = next((path for path in (Path(folder), *Path(folder).parents) if path.is_file()), None)
+    if file is not None:
+        raise ValueError(f"{key}={folder}: {file} is a file; give a folder")
 
 
 def to_yaml(config: Config) -> str:

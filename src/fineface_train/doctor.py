@@ -1,5 +1,6 @@
 """`fineface doctor`: what this machine has, what the config would need, and everything that is missing or wrong, without training."""
 
+import contextlib
 import functools
 import os
 import platform
@@ -208,15 +209,17 @@ def _disk(config: Config, latent: tuple[int, ...], tokens: int, width: int, trai
     """Print what caches and checkpoints take; returns it as (key, folder, bytes)."""
     table = Path(config.data.root) / TABLE
     checkpoints = 2 * trainable * (4 if config.trainer.ema_decay else 3) + trainable
-    if not table.is_file():
+    samples = None
+    with contextlib.suppress(ValueError, OSError):  # a table that is not there, or damaged, is made by prepare
+        samples = SampleTable.read(table)
+    if samples is None:
         each = 4 * (2 * torch.Size(latent).numel() + tokens * width)
         print(f"disk          {each / 1e6:.2f} MB of caches a sample (data.root holds no table yet), {checkpoints / GB:.2f} GB of checkpoints and bundle")
         return [("run.root", config.run.root, checkpoints)]
-    samples = SampleTable.read(table)
     caches = 4 * (2 * len(samples) * torch.Size(latent).numel() + (samples.frame["caption"].nunique() + 1) * tokens * width)
     print(f"disk          {caches / GB:.2f} GB of caches for {len(samples):,} samples, {checkpoints / GB:.2f} GB of checkpoints and bundle")
-    built = (table.parent / "cache").is_dir()
-    return [("run.root", config.run.root, checkpoints), ("data.root", config.data.root, 0 if built else caches)]
+    built = sum(path.stat().st_size for path in (table.parent / "cache").rglob("*.npy"))  # these may be the ones, or others
+    return [("run.root", config.run.root, checkpoints), ("data.root", config.data.root, max(0, caches - built))]
 
 
 def _duration(seconds: float) -> str:

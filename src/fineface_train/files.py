@@ -15,6 +15,12 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 
+def check_name(key: str, name: str) -> None:
+    """Raises ValueError for what would not do as part of a folder's name."""
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise ValueError(f"{key}={name!r}: use letters, digits, '-', '_' and '.' only")
+
+
 def plain(value: Any) -> Any:
     """Dataclasses, enums and tuples as the types that JSON and YAML know."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -34,12 +40,16 @@ def flat(value: dict[str, Any], separator: str = ".", prefix: str = "") -> list[
     return pairs
 
 
-def read_json(path: Path) -> Any:
-    """Raises ValueError that names the file where it is no JSON."""
+def read_json(path: Path, *keys: str) -> dict[str, Any]:
+    """A dictionary that has these `keys`. Raises ValueError that names the file where it holds anything else."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in keys if key not in value] if isinstance(value, dict) else ["a dictionary"]
+        if missing:
+            raise ValueError(f"without {', '.join(missing)}")
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); bring back a copy, or remove it") from error
+    return value
 
 
 def read_parquet(path: Path) -> pd.DataFrame:

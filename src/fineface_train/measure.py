@@ -87,7 +87,7 @@ def evaluation_folder(config: Config, bundle: Path) -> Path:
         weights = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(bundle.glob("*.safetensors")))).hexdigest()
         return Path(config.run.root) / f"evaluation-{weights[:8]}-{config.protocol.value}"
     known = bundle.parent / "metrics.json"
-    if not known.is_file() or read_json(known)["protocol"] == config.protocol.value:
+    if not known.is_file() or read_json(known, "protocol")["protocol"] == config.protocol.value:
         return bundle.parent
     return bundle.parent / f"evaluation-{config.protocol.value}"
 
@@ -96,7 +96,7 @@ def print_report(folder: Path) -> Path:
     """Write the page of `folder`; print the headline table and where to look."""
     page = write_report(folder)
     if (folder / "metrics.json").is_file():
-        print(headline_table(read_json(folder / "metrics.json")))
+        print(headline_table(read_json(folder / "metrics.json", "individual", "combination")))
     sheets = sorted((folder / "samples").glob("*.png"))
     if sheets:
         print(f"samples: {sheets[-1]}")

@@ -12,6 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fineface_train.files import check_name
+
+FINISHED = "finished.json"
+"""Written last, when training has ended and the bundle lies there."""
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "fineface-train")
 
 
@@ -26,8 +30,8 @@ class RunConfig:
     """First part of the folder's name; default: the experiment, or data and encoder."""
 
     def validate(self, key: str) -> None:
-        if self.name is not None and not self.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-            raise ValueError(f"{key}.name={self.name!r}: use letters, digits, '-', '_' and '.' only")
+        if self.name is not None:
+            check_name(f"{key}.name", self.name)
 
 
 def is_main_process() -> bool:
@@ -54,7 +58,7 @@ def choose_folder(config: RunConfig, name: str, identity: dict[str, Any], *, wit
 
 def is_finished(folder: Path) -> bool:
     """Whether training ended there; evaluation and report come after it."""
-    return (folder / "bundle" / "config.json").is_file() and (folder / "finished.json").is_file()
+    return (folder / "bundle" / "config.json").is_file() and (folder / FINISHED).is_file()
 
 
 def provenance() -> dict[str, Any]:

@@ -51,7 +51,7 @@ def _arm(folder: Path, number: int, changes: str, node: DictConfig) -> None:
         folder_of_run = train(config)
         record |= {"folder": str(folder_of_run), "evaluation": str(evaluation_folder(config, folder_of_run / "bundle"))}
     except Exception as error:
-        if not isinstance(error, ValueError):
+        if not isinstance(error, (ValueError, FloatingPointError, OSError)):
             traceback.print_exc()
         print(f"arm {number + 1} failed: {error}", file=sys.stderr)
         record["error"] = f"{type(error).__name__}: {error}"
@@ -74,7 +74,7 @@ def arms_table(arms: list[dict[str, Any]]) -> str:
         if "error" in arm:
             cells = f"  failed: {arm['error'].splitlines()[0]}"
         elif metrics.is_file():
-            values = read_json(metrics)["individual"]
+            values = read_json(metrics, "individual")["individual"]
             cells = "".join(f"{'-' if values[column]['value'] is None else format(values[column]['value'], '.3f'):>18}" for column in COLUMNS)
         else:
             cells = f"  trained, not evaluated: {arm['folder']}"

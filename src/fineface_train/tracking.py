@@ -161,15 +161,18 @@ def run_id(folder: Path) -> str:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl in order, without a last line that a kill tore; ValueError for any other line that is no JSON."""
-    texts = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     if texts and not texts[-1].endswith("\n"):
         texts.pop()
     lines = []
     for number, text in enumerate(texts, start=1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}, is not JSON ({error}); remove that line") from None
+            line = json.loads(text)
+            if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+                raise ValueError("no step")
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}, is damaged ({error}); remove that line") from None
+        lines.append(line)
     return lines
 
 

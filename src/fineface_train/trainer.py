@@ -82,8 +82,8 @@ class TrainerConfig:
         for name in ("warmup_steps", "sample_every", "workers", "weight_decay"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{key}.{name}={getattr(self, name)}: must not be negative")
-        if not self.learning_rate > 0:
-            raise ValueError(f"{key}.learning_rate={self.learning_rate}: must be positive")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"{key}.learning_rate={self.learning_rate}: must be positive and finite")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"{key}.betas={self.betas}: must be two numbers in [0, 1)")
         if self.max_gradient_norm is not None and not self.max_gradient_norm > 0:
@@ -103,7 +103,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 class StopSignals:
-    """Inside, Ctrl-C, SIGTERM and SIGUSR2 (clusters, submitit) only leave a note, so that a step is never cut; a second one ends the process as usual."""
+    """Inside, Ctrl-C, SIGTERM and SIGUSR2 (clusters, submitit) only leave a note, so that a step is never cut.
+
+    A second Ctrl-C ends the process as usual. Not so the others: a cluster and torchrun may both send theirs.
+    """
 
     def __init__(self) -> None:
         self.received = 0
@@ -120,7 +123,8 @@ class StopSignals:
 
     def _note(self, number: int, _: object) -> None:
         self.received = number
-        signal.signal(number, self._before[number])
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[number])
 
 
 class TrainableModel(Protocol):

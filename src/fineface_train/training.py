@@ -16,6 +16,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from fineface_train.aus import AU_COUNT, MAX_INTENSITY
+from fineface_train.checkpoint import latest_state
 from fineface_train.config import Config, to_yaml
 from fineface_train.data.cache import Crew, LatentCache, TextCache, latent_cache, text_cache
 from fineface_train.data.contents import INDEX, image_contents
@@ -24,7 +25,7 @@ from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges import JudgeKind, find_judges
-from fineface_train.files import damage, locked, plain, write_json, write_text
+from fineface_train.files import SEAL, damage, locked, plain, read_json, sha256, write_json, write_text
 from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, load_base, weights_hash
@@ -32,7 +33,7 @@ from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_finger
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.protocol import Request
-from fineface_train.runs import choose_folder, is_finished, provenance
+from fineface_train.runs import FINISHED, choose_folder, is_finished, provenance
 from fineface_train.toyfacs.render import grid
 from fineface_train.tracking import Tracker
 from fineface_train.trainer import Precision, fit, make_accelerator, weight_dtype
@@ -58,6 +59,8 @@ def train(config: Config) -> Path:
     hashes = {name: weights_hash(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
     folder = _run_folder(config, accelerator, table, contents, pipe, hashes)
     with _alone(accelerator, folder):
+        if accelerator.is_main_process and not (folder / "config.yaml").exists():
+            write_text(folder / "config.yaml", to_yaml(config))
         if _is_done(accelerator, folder):
             accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.")
         else:
@@ -81,44 +84,55 @@ def _run_folder(
     identity["mixture"] = {"weights": config.data.weights(table), "rarity": config.data.rarity_weighting}
     identity["base"] = hashes | {"resolution": config.base.resolution, "scheduler": {key: str(value) for key, value in sorted(pipe.scheduler.config.items())}}
     identity["precision"] = str(weight_dtype(config.trainer, accelerator))
-    chosen = [
-        choose_folder(
-            config.run, config.experiment or f"{config.data.name}-{config.encoder.name.value}", identity, with_report=config.evaluation.after_training
-        )
-    ]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(chosen)
-    if accelerator.is_main_process and not (chosen[0] / "config.yaml").exists():
-        write_text(chosen[0] / "config.yaml", to_yaml(config))
-    return chosen[0]
+    name = config.experiment or f"{config.data.name}-{config.encoder.name.value}"
+    return _as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
 
 
-def _is_done(accelerator: Accelerator, folder: Path) -> bool:
-    """Whether the run is trained and its bundle whole; a damaged one is named, and made again from the last checkpoint."""
-    done = [is_finished(folder)]
-    if done[0] and accelerator.is_main_process and (fault := damage(folder / "bundle")):
-        logger.warning("%s: making the bundle again from the last checkpoint", fault)
-        done = [False]
+def _as_first(accelerator: Accelerator, value: Any) -> Any:
+    """What the first process has found or decided, on all of them."""
+    values = [value]
     if accelerator.num_processes > 1:
-        broadcast_object_list(done)
-    return done[0]
+        broadcast_object_list(values)
+    return values[0]
 
 
 @contextlib.contextmanager
 def _alone(accelerator: Accelerator, folder: Path) -> Iterator[None]:
     """The first process locks the run folder for all; all are told if another run has it."""
     with contextlib.ExitStack() as stack:
-        refused: list[str | None] = [None]
+        refused = None
         if accelerator.is_main_process:
             try:
                 stack.enter_context(locked(folder))
             except ValueError as error:
-                refused = [str(error)]
-        if accelerator.num_processes > 1:
-            broadcast_object_list(refused)
-        if refused[0]:
-            raise ValueError(refused[0])
+                refused = str(error)
+        if refused := _as_first(accelerator, refused):
+            raise ValueError(refused)
         yield
+
+
+def _is_done(accelerator: Accelerator, folder: Path) -> bool:
+    """Whether the run is trained and its bundle as it was written; one that is not is named, and made again from the last checkpoint.
+
+    Raises ValueError where no checkpoint is left.
+    """
+    done, fault = is_finished(folder), None
+    if done and accelerator.is_main_process and (fault := _bundle_fault(folder)):
+        done = False
+        if latest_state(folder / "state") is not None:
+            logger.warning("%s: making it again from the last checkpoint", fault)
+            fault = None
+    done, fault = _as_first(accelerator, (done, fault))
+    if fault:
+        raise ValueError(f"{fault}, and no checkpoint is left to make it from; bring back a copy, or start over with run.fresh=true")
+    return bool(done)
+
+
+def _bundle_fault(folder: Path) -> str | None:
+    """What is wrong with the bundle of a finished run, in words."""
+    bundle, finished = folder / "bundle", read_json(folder / FINISHED)
+    swapped = finished.get("bundle") not in (None, sha256(bundle / SEAL)) if (bundle / SEAL).is_file() else False
+    return damage(bundle) or (f"{bundle} is not the one that this run wrote" if swapped else None)
 
 
 def _fit(
@@ -132,7 +146,7 @@ def _fit(
 ) -> None:
     """From the base and a table to a bundle."""
     bundle_config = _bundle_config(config, pipe, table)
-    crew = Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone)
+    crew = Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, lambda value: _as_first(accelerator, value))
     latents, text = open_caches(config, table, contents, pipe.to(accelerator.device), hashes, crew)
     model = build_model(config, pipe, accelerator)
     dataset = build_dataset(config, table, model, latents, text)
@@ -171,7 +185,7 @@ def _fit(
         made_by = {"processes": accelerator.num_processes, "device": str(accelerator.device)}
         made_from = {"base": {"name": config.base.name} | hashes, "table": table.fingerprint()}
         write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
-        write_json(folder / "finished.json", {"steps": config.trainer.steps} | took)
+        write_json(folder / FINISHED, {"steps": config.trainer.steps, "bundle": sha256(folder / "bundle" / SEAL)} | took)
 
 
 def open_caches(
@@ -235,7 +249,8 @@ def _measure(config: Config, folder: Path) -> None:
     if (out / "report.html").is_file() and is_measured(config, out):
         print(f"{out} is evaluated already; its page: {out / 'report.html'}")
         return
-    metrics = measure_bundle(config, bundle, out)
+    with contextlib.nullcontext() if out == folder else locked(out):  # the run folder is locked already
+        metrics = measure_bundle(config, bundle, out)
     if out == folder:
         _log_evaluation(config, folder, metrics)
     print_report(out)

@@ -41,10 +41,10 @@ class ImageTransform(enum.Enum):
     squash = "squash"
 
 
-def load_image(path: str, resolution: int, transform: ImageTransform) -> np.ndarray:
-    """An image file as (3, resolution, resolution) float32 in [-1, 1]. Raises ValueError that names a broken file."""
+def load_image(path: str, resolution: int, transform: ImageTransform, contents: str | None = None) -> np.ndarray:
+    """An image file as (3, resolution, resolution) float32 in [-1, 1]. Raises ValueError that names a broken file, or one without these `contents`."""
     try:
-        image = read_image(path)
+        image = read_image(path, contents)
     except ValueError as error:
         raise ValueError(f"{error}; mend or remove it, or prepare with data.skip_broken=true") from error
     if transform is ImageTransform.crop and image.width != image.height:
@@ -94,6 +94,8 @@ class Crew:
     count: int = 1
     wait: Callable[[], None] = lambda: None
     """Returns when all of them have called it."""
+    agree: Callable[[bool], bool] = lambda value: value
+    """What the first process says, for all of them."""
     quiet: bool = False
 
 
@@ -121,7 +123,8 @@ def latent_cache(
     def fill(folder: Path) -> None:
         batch_size = max(1, min(32, PIXELS_AT_ONCE // resolution**2))
         for chosen in _shares(len(paths), batch_size, crew, "encoding images"):
-            images = torch.from_numpy(np.stack([load_image(path, resolution, transform) for path in paths[chosen]]))
+            files = zip(paths[chosen], contents[chosen], strict=True)
+            images = torch.from_numpy(np.stack([load_image(path, resolution, transform, digest) for path, digest in files]))
             with torch.no_grad():
                 posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
             _write_rows(folder / "mean.npy", chosen.start, posterior.mean)
@@ -202,14 +205,13 @@ def _find_or_build(folder: Path, allocate: Callable[[Path], None], fill: Callabl
             if fault:
                 logger.warning("%s: building this cache again", fault)
                 shutil.rmtree(folder)
-            shutil.rmtree(partial, ignore_errors=True)
+            for leftover in folder.parent.glob("*.partial"):  # of builds that were killed or failed; the lock is for all caches
+                shutil.rmtree(leftover)
             if not folder.exists():
                 partial.mkdir(parents=True)
                 (partial / NAME).write_text(folder.name)
                 allocate(partial)
-        crew.wait()
-        building = partial.exists()
-        crew.wait()
+        building = crew.agree(partial.exists())
         if building:
             fill(partial)
             crew.wait()

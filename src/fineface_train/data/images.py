@@ -1,15 +1,21 @@
 """Image files as every reader opens them."""
 
 import contextlib
+import hashlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """The whole image, decoded, as RGB. Raises ValueError that names the file."""
-    with _named_faults(path), Image.open(path) as image:
+def read_image(path: str | Path, contents: str | None = None) -> Image.Image:
+    """The whole image, decoded, as RGB. Raises ValueError that names the file, also if it does not hold `contents` (SHA-256 in hex)."""
+    with _named_faults(path):
+        data = Path(path).read_bytes()
+    if contents is not None and hashlib.sha256(data).hexdigest() != contents:
+        raise ValueError(f"{path}: was changed by somebody else after it was hashed; start again")
+    with _named_faults(path), Image.open(io.BytesIO(data)) as image:
         return image.convert("RGB")
 
 

@@ -16,7 +16,7 @@ from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
 from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.data.images import read_image
 from fineface_train.data.table import SampleTable
-from fineface_train.files import locked, plain, read_json, write_json
+from fineface_train.files import check_name, locked, plain, read_json, write_json
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,7 @@ class DataConfig:
     """Decode every image while preparing, and drop and count those that cannot be read; else the first one met is an error."""
 
     def validate(self, key: str) -> None:
-        if not self.name:
-            raise ValueError(f"{key}.name={self.name!r}: must not be empty")
+        check_name(f"{key}.name", self.name)
         if self.disfa is None and self.affectnet is None:
             raise ValueError(f"{key}: has no source; set {key}.disfa or {key}.affectnet, or choose one of the presets in configs/data")
         if not 0 <= self.rarity_weighting <= 2:
@@ -83,7 +82,8 @@ def _prepare(config: DataConfig, seed: int, progress: bool) -> SampleTable:
                 return dataclasses.replace(table, counts=manifest["sources"])
             logger.info("data %s: config, table or input files changed, preparing again", config.name)
         except (ValueError, KeyError, TypeError) as error:
-            logger.warning("data %s: preparing again, since %s cannot be used (%s)", config.name, root / MANIFEST, error)
+            fault = error if isinstance(error, ValueError) else f"{root / MANIFEST} is damaged (without {error})"
+            logger.warning("data %s: preparing again: %s", config.name, fault)
     start = time.monotonic()
     table = _read_sources(config, seed, progress)
     # The manifest vouches for the table, so it goes first and comes back last.

@@ -52,8 +52,10 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; use 1 or more")
     fingerprint = _fingerprint(plan, judges, generator_fingerprint)
+    gone = out / "rows.partial"
+    shutil.rmtree(gone, ignore_errors=True)  # of an evaluation that was killed when it had finished
     if (out / "metrics.json").exists() and not (out / "rows").exists():
-        finished = read_json(out / "metrics.json")
+        finished = read_json(out / "metrics.json", "fingerprint", "individual", "combination")
         _check(finished.get("fingerprint"), fingerprint, out)
         if (out / "images.parquet").exists():
             return finished
@@ -81,7 +83,8 @@ def evaluate(
     with replacing(out / "images.parquet") as partial:
         frame.to_parquet(partial, index=False)
     write_json(out / "metrics.json", result)
-    shutil.rmtree(rows)
+    rows.rename(gone)
+    shutil.rmtree(gone)
     return result
 
 
@@ -158,7 +161,7 @@ def _open_rows(out: Path, fingerprint: str) -> Path:
     """The folder of finished batches: a new one, or one of this very evaluation."""
     rows, note = out / "rows", out / "rows" / "plan.json"
     if note.exists():
-        _check(read_json(note)["fingerprint"], fingerprint, out)
+        _check(read_json(note, "fingerprint")["fingerprint"], fingerprint, out)
     else:
         rows.mkdir(parents=True, exist_ok=True)
         write_json(note, {"fingerprint": fingerprint})

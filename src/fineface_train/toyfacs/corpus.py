@@ -76,12 +76,13 @@ def corpus_stamp(config: CorpusConfig) -> dict:
 
 
 def read_stamp(root: Path) -> dict | None:
-    """The stamp of the corpus at `root`; None if there is none, {} if it is damaged."""
+    """The stamp of the corpus at `root`; None if that is no corpus, {} if the stamp is damaged."""
     path = root / STAMP
     try:
-        return json.loads(path.read_text()) if path.is_file() else None
+        stamp = json.loads(path.read_text()) if path.is_file() else None
     except ValueError:
-        return {}
+        stamp = {} if {path.name for path in root.iterdir()} <= {STAMP, "disfa", "affectnet"} else None
+    return stamp if stamp == {} or (isinstance(stamp, dict) and {"config", "code"} <= set(stamp)) else None
 
 
 def write_corpus(config: CorpusConfig, root: Path, progress: bool = True) -> None:
@@ -92,7 +93,7 @@ def write_corpus(config: CorpusConfig, root: Path, progress: bool = True) -> Non
     """
     if root.exists() and read_stamp(root) is None:
         raise ValueError(f"{root}: exists and is no ToyFACS corpus (it has no {STAMP}); remove it or choose another data.root")
-    partial, old = (root.with_name(f"{root.name}.{name}") for name in ("partial", "old"))
+    partial, old = (root.with_name(f"{root.name}.{name}") for name in ("partial", "replaced.partial"))
     for leftover in (partial, old):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     total = sum(_frame_counts(config)) + config.affectnet_images

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import hashlib
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -143,8 +144,12 @@ def fingerprint(module: nn.Module, dtype: torch.dtype = torch.float16) -> str:
     return digest.hexdigest()[:16]
 
 
+ADAPTER_KEY = "encoder_hid_dim_type"
+"""Of a UNet's config, what loading an adapter sets."""
+
+
 def weights_hash(module: nn.Module) -> str:
-    """A hash of every byte of the base weights of `module`, with names, types and shapes; adapters and LoRA are not counted.
+    """A hash of every byte of the base weights of `module`, with names, types and shapes, and of its config; adapters and LoRA are not counted.
 
     For what must never be taken for something else (caches, runs, evaluations); it takes a second per GB and core.
     """
@@ -154,8 +159,12 @@ def weights_hash(module: nn.Module) -> str:
         values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         return hashlib.sha256(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode() + hashlib.sha256(values.data).digest()).digest()
 
+    config: Any = module.config
+    values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
+    used = {key: str(value) for key, value in values.items() if not key.startswith("_") and key not in ("dtype", "transformers_version", ADAPTER_KEY)}
     with ThreadPoolExecutor() as pool:
-        return hashlib.sha256(b"".join(pool.map(digest, sorted(_base_tensors(module).items())))).hexdigest()[:16]
+        weights = pool.map(digest, sorted(_base_tensors(module).items()))
+        return hashlib.sha256(json.dumps(used, sort_keys=True).encode() + b"".join(weights)).hexdigest()[:16]
 
 
 def _base_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -60,22 +61,24 @@ def adapter_tensors(unet: UNet2DConditionModel) -> dict[str, Tensor]:
 
 def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) -> None:
     """Write a bundle beside its place, then move it there whole; an older one in its place is removed last."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, replaced = (folder.with_name(folder.name + ending) for ending in (".partial", ".replaced.partial"))
+    for leftover in (partial, replaced):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file({name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(unet).items()}, partial / ADAPTER_FILE)
-    if config.finetune.lora_rank:
-        lora = {f"unet.{name}": tensor.cpu().contiguous() for name, tensor in get_peft_model_state_dict(unet, adapter_name="default").items()}
-        save_file(lora, partial / LORA_FILE, metadata=_lora_metadata(config.finetune))
+    try:
+        save_file({name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(unet).items()}, partial / ADAPTER_FILE)
+        if config.finetune.lora_rank:
+            lora = {f"unet.{name}": tensor.cpu().contiguous() for name, tensor in get_peft_model_state_dict(unet, adapter_name="default").items()}
+            save_file(lora, partial / LORA_FILE, metadata=_lora_metadata(config.finetune))
+    except SafetensorError as error:  # which a full disk is to it
+        raise OSError(f"{partial} could not be written ({error}); mend this and start again") from error
     (partial / CONFIG_FILE).write_text(json.dumps(plain(config), indent=2) + "\n")
     (partial / "README.md").write_text(model_card(config))
     seal(partial)
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        folder.rename(old)
+        folder.rename(replaced)
     partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _lora_metadata(finetune: FinetuneConfig) -> dict[str, str]:

@@ -21,8 +21,8 @@ class SamplingConfig:
     """Guidance sets all AUs to 0 in the negative, as in the paper; false guides by the prompt alone."""
 
     def validate(self, key: str) -> None:
-        if self.steps < 1:
-            raise ValueError(f"{key}.steps={self.steps}: must be at least 1")
+        if not 1 <= self.steps <= 1000:
+            raise ValueError(f"{key}.steps={self.steps}: must lie in 1..1000, the steps of Stable Diffusion's noise schedule")
         if not 1 <= self.guidance < math.inf:
             raise ValueError(f"{key}.guidance={self.guidance}: must be at least 1 (1 is no guidance)")
 
