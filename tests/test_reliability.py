@@ -23,14 +23,18 @@ REPOSITORY = Path(__file__).parents[1]
 SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
 
 
+def small_training(root: Path, base: Path) -> list[str]:
+    """Overrides for the tiny base: all but the number of steps."""
+    return [
+        *(f"base.path={base}", "base.resolution=16", f"data.root={root / 'data'}", f"run.root={root / 'runs'}", *SMALL_DATA, "trainer.batch_size=4"),
+        *("trainer.sample_every=0", "tracking.wandb=false", "tracking.log_every=1", "evaluation.after_training=false"),
+    ]
+
+
 def start(root: Path, base: Path, *overrides: str, processes: int = 1, prefix: Sequence[str] = ()) -> subprocess.Popen:
     """A training on the tiny base, in processes of its own."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    command = [
-        *(*prefix, sys.executable, *launcher, "-m", "fineface_train", "train", f"base.path={base}", "base.resolution=16", f"data.root={root / 'data'}"),
-        *(f"run.root={root / 'runs'}", *SMALL_DATA, "trainer.batch_size=4", "trainer.sample_every=0", "tracking.wandb=false", "tracking.log_every=1"),
-        *("evaluation.after_training=false", *overrides),
-    ]
+    command = [*prefix, sys.executable, *launcher, "-m", "fineface_train", "train", *small_training(root, base), *overrides]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
@@ -154,10 +158,7 @@ def test_a_cache_in_the_place_of_another_is_named_and_built_again(tmp_path: Path
 
 
 def test_what_was_made_and_is_damaged_is_named_and_made_again(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [
-        *("train", f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", *SMALL_DATA),
-        *("trainer.batch_size=4", "trainer.steps=2", "trainer.sample_every=0", "tracking.wandb=false", "evaluation.after_training=false"),
-    ]
+    command = ["train", *small_training(tmp_path, saved_base), "trainer.steps=2"]
     assert main(command) == 0
     (bundle,) = (tmp_path / "runs").glob("*/bundle")
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
@@ -174,10 +175,7 @@ def test_what_was_made_and_is_damaged_is_named_and_made_again(tmp_path: Path, sa
 
 
 def test_the_bundle_of_another_run_is_not_taken_for_its_own(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [
-        *("train", f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", *SMALL_DATA),
-        *("trainer.batch_size=4", "trainer.steps=2", "trainer.sample_every=0", "tracking.wandb=false", "evaluation.after_training=false"),
-    ]
+    command = ["train", *small_training(tmp_path, saved_base), "trainer.steps=2"]
     assert main([*command, "seed=0"]) == 0
     (first,) = (tmp_path / "runs").glob("*/bundle")
     assert main([*command, "seed=1"]) == 0

@@ -17,6 +17,7 @@ from fineface_train.methods.au_diffusion.base import PromptSet, load_base, weigh
 from fineface_train.methods.au_diffusion.bundle import load_adapter
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.report import headline_table, write_report
+from fineface_train.runs import FINISHED
 
 
 def evaluation_prompts(config: Config) -> list[EvaluationPrompt]:
@@ -83,7 +84,7 @@ def evaluation_folder(config: Config, bundle: Path) -> Path:
     """
     if config.out:
         return Path(config.out)
-    if not (bundle.parent / "finished.json").is_file():
+    if not (bundle.parent / FINISHED).is_file():
         weights = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(bundle.glob("*.safetensors")))).hexdigest()
         return Path(config.run.root) / f"evaluation-{weights[:8]}-{config.protocol.value}"
     known = bundle.parent / "metrics.json"

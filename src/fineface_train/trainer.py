@@ -167,6 +167,14 @@ def make_accelerator(config: TrainerConfig) -> Accelerator:
     return accelerator
 
 
+def as_first(accelerator: Accelerator, value: Any) -> Any:
+    """What the first process has found or decided, on all of them."""
+    values = [value]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(values)
+    return values[0]
+
+
 def weight_dtype(config: TrainerConfig, accelerator: Accelerator) -> torch.dtype:
     """The type of frozen weights; batches stay float32 (float64 for `fp64`) and autocast does the rest."""
     if config.precision is Precision.fp64:
@@ -288,12 +296,10 @@ def fit(
 
 def _resume(state: TrainingState, folder: Path, accelerator: Accelerator) -> int:
     """Load the newest whole checkpoint, the same one on all processes; returns the number of steps it has behind it."""
-    found = [latest_state(folder / "state") if accelerator.is_main_process else None]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(found)
-    if found[0] is None:
+    found = as_first(accelerator, latest_state(folder / "state") if accelerator.is_main_process else None)
+    if found is None:
         return 0
-    done = state.load(found[0])
+    done = state.load(found)
     accelerator.print(f"going on after step {done}", flush=True)
     return done
 

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
@@ -36,7 +35,7 @@ from fineface_train.methods.protocol import Request
 from fineface_train.runs import FINISHED, choose_folder, is_finished, provenance
 from fineface_train.toyfacs.render import grid
 from fineface_train.tracking import Tracker
-from fineface_train.trainer import Precision, fit, make_accelerator, weight_dtype
+from fineface_train.trainer import Precision, as_first, fit, make_accelerator, weight_dtype
 
 logger = logging.getLogger(__name__)
 DATA_SEED = 0
@@ -85,15 +84,7 @@ def _run_folder(
     identity["base"] = hashes | {"resolution": config.base.resolution, "scheduler": {key: str(value) for key, value in sorted(pipe.scheduler.config.items())}}
     identity["precision"] = str(weight_dtype(config.trainer, accelerator))
     name = config.experiment or f"{config.data.name}-{config.encoder.name.value}"
-    return _as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
-
-
-def _as_first(accelerator: Accelerator, value: Any) -> Any:
-    """What the first process has found or decided, on all of them."""
-    values = [value]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(values)
-    return values[0]
+    return as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
 
 
 @contextlib.contextmanager
@@ -106,7 +97,7 @@ def _alone(accelerator: Accelerator, folder: Path) -> Iterator[None]:
                 stack.enter_context(locked(folder))
             except ValueError as error:
                 refused = str(error)
-        if refused := _as_first(accelerator, refused):
+        if refused := as_first(accelerator, refused):
             raise ValueError(refused)
         yield
 
@@ -122,7 +113,7 @@ def _is_done(accelerator: Accelerator, folder: Path) -> bool:
         if latest_state(folder / "state") is not None:
             logger.warning("%s: making it again from the last checkpoint", fault)
             fault = None
-    done, fault = _as_first(accelerator, (done, fault))
+    done, fault = as_first(accelerator, (done, fault))
     if fault:
         raise ValueError(f"{fault}, and no checkpoint is left to make it from; bring back a copy, or start over with run.fresh=true")
     return bool(done)
@@ -146,7 +137,7 @@ def _fit(
 ) -> None:
     """From the base and a table to a bundle."""
     bundle_config = _bundle_config(config, pipe, table)
-    crew = Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, lambda value: _as_first(accelerator, value))
+    crew = Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, lambda value: as_first(accelerator, value))
     latents, text = open_caches(config, table, contents, pipe.to(accelerator.device), hashes, crew)
     model = build_model(config, pipe, accelerator)
     dataset = build_dataset(config, table, model, latents, text)

@@ -81,8 +81,8 @@ def read_stamp(root: Path) -> dict | None:
     try:
         stamp = json.loads(path.read_text()) if path.is_file() else None
     except ValueError:
-        stamp = {} if {path.name for path in root.iterdir()} <= {STAMP, "disfa", "affectnet"} else None
-    return stamp if stamp == {} or (isinstance(stamp, dict) and {"config", "code"} <= set(stamp)) else None
+        return {} if {path.name for path in root.iterdir()} <= {STAMP, "disfa", "affectnet"} else None
+    return stamp if isinstance(stamp, dict) and {"config", "code"} <= set(stamp) else None
 
 
 def write_corpus(config: CorpusConfig, root: Path, progress: bool = True) -> None:
