@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,6 +109,18 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, saved_base: 
     assert f"is in use by process {first.pid}" in error
     with locked(next((tmp_path / "runs").iterdir())):  # a killed run lets go
         pass
+
+
+def test_who_waits_says_for_whom(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    holds = "import pathlib, sys\nfrom fineface_train.files import locked\nwith locked(pathlib.Path(sys.argv[1])): print(flush=True), sys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, "-c", holds, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdin
+    assert holder.stdout
+    assert holder.stdout.readline()
+    threading.Timer(0.5, holder.stdin.close).start()
+    with locked(tmp_path, wait=True):
+        assert f"in use by process {holder.pid}" in caplog.text
+    assert holder.wait() == 0
 
 
 def test_seals_find_every_kind_of_damage(tmp_path: Path) -> None:

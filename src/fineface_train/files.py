@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import hashlib
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
+
+logger = logging.getLogger(__name__)
 
 
 def check_name(key: str, name: str) -> None:
@@ -93,16 +96,21 @@ def write_text(path: Path, text: str) -> Path:
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold `folder` for this process; the system lets go of it however the process ends.
 
-    Raises ValueError that names the holder if another process has it, unless told to `wait`.
+    If another process has it, raises ValueError that names the holder; with `wait`, names it in a warning and waits.
     """
     folder.mkdir(parents=True, exist_ok=True)
     note, lock = folder / ".lock.json", FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=0)
     except Timeout:
-        holder = read_json(note) if note.is_file() else {}
-        who = f"process {holder.get('process', '?')} on {holder.get('host', '?')}"
-        raise ValueError(f"{folder} is in use by {who}; wait for it, stop it, or use another folder (train: run.fresh=true)") from None
+        holder = {}
+        with contextlib.suppress(OSError):  # let go of a moment ago
+            holder = read_json(note)
+        used = f"{folder} is in use by process {holder.get('process', '?')} on {holder.get('host', '?')}"
+        if not wait:
+            raise ValueError(f"{used}; wait for it, stop it, or use another folder (train: run.fresh=true)") from None
+        logger.warning("%s: waiting for it", used)
+        lock.acquire()
     try:
         write_json(note, {"process": os.getpid(), "host": socket.gethostname()})
         yield
