@@ -35,8 +35,6 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState
 from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from fineface_train.checkpoint import TrainingState
@@ -107,12 +105,12 @@ class Contestant:
         self.peak_gb, held = 0.0, _held(self.accelerator.device)
         self.pipe = load_base(config.base).to(self.accelerator.device)
         hashes = {part: weights_hash(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
-        latents, text = open_caches(config, table, contents, self.pipe, hashes, Crew())
+        inputs = open_caches(config, table, contents, self.pipe, hashes, Crew())
         if name == "plain":
-            mean, words = latents.mean.shape[1:], text.empty.shape
-            latents, text = Blank(2, *mean), Blank(*words)  # type: ignore[assignment]
+            latents, text = Blank(2, *inputs.latents.mean.shape[1:]), Blank(*inputs.text.empty.shape)
+            inputs = dataclasses.replace(inputs, latents=latents, text=text, captions=text)  # type: ignore[arg-type]
         self.model = build_model(config, self.pipe, self.accelerator)
-        dataset = build_dataset(config, table, self.model, latents, text)
+        dataset = build_dataset(config, table, self.model, inputs)
         sampler = ShareOfBatches(range(10**9), config.trainer.batch_size, config.trainer.accumulation, 0, 1)
         self.batches = example_batches(dataset, sampler, config.trainer.workers)
         if name != "plain":
@@ -215,11 +213,10 @@ def _operations(contestant: Contestant) -> int:
     config, device = contestant.config, contestant.accelerator.device
     batch = batch_to(next(contestant.batches), device, batch_dtype(config))
     contestant.clock.steps.append(defaultdict(float))  # not one of those that are reported
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), contestant.accelerator.autocast():  # fused attention is not counted on CPUs
-        contestant.model(batch)["loss"].backward()
-    contestant.optimiser.zero_grad()
+    with contestant.accelerator.autocast():
+        operations = contestant.model.operations(batch)
     contestant.clock.steps.pop()
-    return counter.get_total_flops() * config.trainer.accumulation
+    return operations * config.trainer.accumulation
 
 
 def _matrix_rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:

@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,12 +16,15 @@ from fineface_train.data.examples import Batch
 FOLDER, SEEN = Path(sys.argv[1]), list[dict[str, torch.Tensor]]()
 
 
-def batch_to(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
-    SEEN.append({field.name: getattr(batch, field.name).clone() for field in dataclasses.fields(Batch)})
-    return _batch_to(batch, device, dtype)
+def fit(*arguments: Any, to_device: Callable[[Batch], Batch], **others: Any) -> float:
+    def record(batch: Batch) -> Batch:
+        SEEN.append({field.name: getattr(batch, field.name).clone() for field in dataclasses.fields(Batch) if field.name != "prior"})
+        return to_device(batch)
+
+    return _fit(*arguments, to_device=record, **others)
 
 
-_batch_to, training.batch_to = training.batch_to, batch_to
+_fit, training.fit = training.fit, fit
 status = main(sys.argv[2:])
 FOLDER.mkdir(parents=True, exist_ok=True)
 torch.save({key: torch.cat([batch[key] for batch in SEEN]) for key in SEEN[0]}, FOLDER / f"process{os.environ.get('RANK', '0')}.pt")

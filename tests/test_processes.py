@@ -71,7 +71,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, saved_base: Path) -> 
 
 def test_every_example_is_the_same_wherever_it_is_seen(tmp_path: Path, saved_base: Path) -> None:
     """Row, AUs, posterior sample, noise, timestep and caption of examples 0 to 19: on two processes, accumulated, with workers, in another arm."""
-    changes = ["trainer.accumulation=2"], ["trainer.workers=2"], ["encoder=none", "finetune=adapter_only"]
+    changes = ["trainer.accumulation=2"], ["trainer.workers=2"], ["encoder=none", "finetune=nothing"]
     reference, *others = (by_index(examples_seen(1, tmp_path, saved_base, *change)) for change in ([], *changes))
     halves = examples_seen(2, tmp_path, saved_base)
     assert [half["index"].tolist() for half in halves] == [[4 * step + place for step in range(5) for place in share] for share in ((0, 1), (2, 3))]

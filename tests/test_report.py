@@ -176,7 +176,7 @@ def test_headline_table_is_markdown(run: Path) -> None:
     text = headline_table(metrics)
     assert text in (run / "report.md").read_text()
     first, second = text.split("\n\n")[1:]
-    for table, rows in ((first, 7), (second, 12)):
+    for table, rows in ((first, 9), (second, 12)):
         lines = table.strip().splitlines()
         cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
         assert len(lines) == rows + 2

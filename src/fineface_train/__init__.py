@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fineface_train.aus import AUS, format_aus, parse_aus
-    from fineface_train.methods.au_diffusion.adapter import au_embeds
     from fineface_train.methods.au_diffusion.bundle import load_adapter
+    from fineface_train.methods.au_diffusion.conditioning import au_embeds, pipeline_arguments
 
 __version__ = "0.1.0"
-__all__ = ["AUS", "au_embeds", "format_aus", "load_adapter", "parse_aus"]
+__all__ = ["AUS", "au_embeds", "format_aus", "load_adapter", "parse_aus", "pipeline_arguments"]
 
 _HOMES = {
     "AUS": "fineface_train.aus",
     "parse_aus": "fineface_train.aus",
     "format_aus": "fineface_train.aus",
-    "au_embeds": "fineface_train.methods.au_diffusion.adapter",
+    "au_embeds": "fineface_train.methods.au_diffusion.conditioning",
+    "pipeline_arguments": "fineface_train.methods.au_diffusion.conditioning",
     "load_adapter": "fineface_train.methods.au_diffusion.bundle",
 }
 

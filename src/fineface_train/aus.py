@@ -7,6 +7,7 @@ intensities in [0, 5]: 0 absent, 1 trace (A), 2 slight (B), 3 marked (C), 4 seve
 import difflib
 import math
 import re
+from collections.abc import Sequence
 
 AUS: tuple[int, ...] = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
 AU_NAMES: tuple[str, ...] = (
@@ -67,8 +68,11 @@ def format_aus(values: list[float]) -> str:
     return ",".join(parts) if parts else "neutral"
 
 
-def describe_aus(values: list[float]) -> str:
-    """AUs in words, strongest first: "severe lip corner puller, slight cheek raiser"; "" for a neutral face."""
-    ranked = sorted(zip(values, AU_NAMES, strict=True), key=lambda pair: -pair[0])
-    rounded = [(min(5, max(0, round(value))), name) for value, name in ranked]
-    return ", ".join(f"{STRENGTHS[level]} {name}" for level, name in rounded if level > 0)
+def describe_aus(values: Sequence[float], words: str = "{strength} {name}") -> str:
+    """AUs in words, strongest first: "severe lip corner puller, slight cheek raiser"; "" for a neutral face.
+
+    Intensities are rounded. `words` says one AU by {strength} ("severe"), {name} ("lip corner puller"), {au} ("AU12") and {intensity} ("4").
+    """
+    ranked = sorted(zip(values, AU_NAMES, AU_KEYS, strict=True), key=lambda one: -one[0])
+    rounded = [(min(5, max(0, round(value))), name, key) for value, name, key in ranked]
+    return ", ".join(words.format(strength=STRENGTHS[level], name=name, au=key, intensity=level) for level, name, key in rounded if level > 0)

@@ -139,3 +139,72 @@ def _series(lines: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
 
 def _pairs(xs: Sequence[float], ys: Sequence[float | None]) -> list[tuple[float, float]]:
     return [(x, y) for x, y in zip(xs, ys, strict=True) if y is not None]
+
+
+def interval_chart(rows: Sequence[tuple[str, float | None, float | None, float | None]], *, title: str, marks: Sequence[tuple[str, float]] = ()) -> Markup:
+    """An SVG with a row per (name, value, low, high): a dot on its interval. `marks`: named dashed lines, such as true drawings."""
+    width, left, row_height, top = 380, 120, 20, 6
+    bottom = top + row_height * len(rows)
+    numbers = [value for row in rows for value in row[1:] if value is not None] + [value for _, value in marks]
+    low, high = min([0.0, *numbers]), max(numbers, default=1.0)
+
+    def across(value: float) -> float:
+        return round(left + (value - low) / ((high - low) or 1) * (width - left - 12), 1)
+
+    parts = [Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, bottom + 18, title)]
+    for tick in ticks(low, high):
+        parts.append(Markup('<line class="grid" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(across(tick), top, bottom))
+        parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(across(tick), bottom + 13, compact(tick)))
+    for name, value in marks:
+        parts.append(Markup('<line class="ideal" x1="{0}" x2="{0}" y1="{1}" y2="{2}"><title>{3}</title></line>').format(across(value), top, bottom, name))
+    for place, (name, middle, start, end) in enumerate(rows):
+        height = top + row_height * (place + 0.5)
+        parts.append(Markup('<g class="s{}"><text x="{}" y="{}" text-anchor="end">{}</text>').format(place % SERIES, left - 8, height + 3, name))
+        if start is not None and end is not None:
+            parts.append(Markup('<line class="series" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(across(start), across(end), height, height))
+        if middle is not None:
+            parts.append(Markup('<circle class="series" cx="{}" cy="{}" r="4"/>').format(across(middle), height))
+        parts.append(Markup("</g>"))
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+SERIES = 8
+"""Colours of the page's style sheet."""
+
+
+def scatter_chart(
+    series: Sequence[tuple[str, Sequence[tuple[float, float, str]]]], *, title: str, labels: tuple[str, str], size: tuple[int, int] = (620, 380)
+) -> Markup:
+    """An SVG of (name, points (x, y, what it is)) joined in their order, a colour each; `labels` of the axes."""
+    points = [point for _, those in series for point in those]
+    if not points:
+        return Markup("")
+    (left, right), (top, bottom) = (48, size[0] - 10), (8, size[1] - 40)
+    spans = []
+    for axis in (0, 1):
+        values = [float(point[axis]) for point in points]
+        margin = 0.05 * ((max(values) - min(values)) or 1)
+        spans.append((min(values) - margin, max(values) + margin))
+    (x_low, x_high), (y_low, y_high) = spans
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return round(left + (x - x_low) / (x_high - x_low) * (right - left), 1), round(bottom - (y - y_low) / (y_high - y_low) * (bottom - top), 1)
+
+    parts = [Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(*size, title)]
+    for tick in ticks(y_low, y_high):
+        level = place(x_low, tick)[1]
+        parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(left, right, level, level))
+        parts.append(Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(left - 5, level + 3, compact(tick)))
+    for tick in ticks(x_low, x_high):
+        parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(place(tick, y_low)[0], bottom + 14, compact(tick)))
+    parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format((left + right) / 2, bottom + 30, labels[0]))
+    parts.append(Markup('<text transform="translate(10 {}) rotate(-90)" text-anchor="middle">{}</text>').format((top + bottom) / 2, labels[1]))
+    for number, (name, those) in enumerate(series):
+        places = [place(x, y) for x, y, _ in those]
+        parts.append(Markup('<g class="s{}">').format(number % SERIES))
+        if len(places) > 1:
+            parts.append(Markup('<path class="series" d="M{}"/>').format("L".join(f"{x},{y}" for x, y in places)))
+        for (x, y), (_, _, what) in zip(places, those, strict=True):
+            parts.append(Markup('<circle class="series" cx="{}" cy="{}" r="3.6"><title>{} {}</title></circle>').format(x, y, name, what))
+        parts.append(Markup("</g>"))
+    return Markup("").join([*parts, Markup("</svg>")])

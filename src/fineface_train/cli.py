@@ -17,7 +17,7 @@ VERBS = {
     "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor experiment=quickstart",
     "report": "write the HTML page and table of a run folder: fineface report out=outputs/<run>",
 }
-GROUPS = ("base", "data", "labels", "encoder", "finetune", "objective", "trainer", "judge", "experiment")
+GROUPS = ("base", "data", "labels", "conditioning", "encoder", "finetune", "objective", "trainer", "judge", "experiment", "method")
 
 
 def main(arguments: list[str] | None = None) -> int:

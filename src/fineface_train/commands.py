@@ -9,6 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from fineface_train import training
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY, format_aus, parse_aus
+from fineface_train.comparison import comparison_tables, is_sweep, write_comparison
 from fineface_train.config import Config
 from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
@@ -20,6 +21,7 @@ from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import check_bundle
 from fineface_train.methods.protocol import Request
 from fineface_train.toyfacs.render import to_uint8
+from fineface_train.tracking import log_tables
 from fineface_train.training import DATA_SEED
 
 __all__ = ["doctor", "evaluate", "generate", "prepare", "report", "train"]
@@ -74,8 +76,21 @@ def evaluate(config: Config) -> dict[str, Any]:
 
 
 def report(config: Config) -> Path:
-    """`fineface report`: the HTML page and Markdown table of a run folder (out=FOLDER, or the one the bundle lies in)."""
+    """`fineface report`: the page and tables of a run folder (out=FOLDER, or the one the bundle lies in) or of a sweep (sweep=NAME, out=FOLDER)."""
+    if config.comparison.name and not config.out:
+        config.out = str(Path(config.run.root) / "sweeps" / config.comparison.name)
+        if not is_sweep(Path(config.out)):
+            raise ValueError(
+                f"sweep={config.comparison.name}: nothing of it in {config.out} yet; run it: fineface train -m +sweep={config.comparison.name} seed=0,1,2"
+            )
     folder = Path(config.out) if config.out else _need_bundle(config).parent
+    if is_sweep(folder):
+        page = write_comparison(folder, config.comparison.reference)
+        config.tracking.group = config.tracking.group or folder.name
+        log_tables(folder, config.tracking, f"{folder.name}-comparison", comparison_tables(folder))
+        print((folder / "report.md").read_text(encoding="utf-8"))
+        print(f"report: {page}")
+        return page
     if not any((folder / name).is_file() for name in ("config.yaml", "metrics.json")):
         raise ValueError(f"out={folder}: no run or evaluation lies there; give the folder that `fineface train` or `evaluate` printed")
     return print_report(folder)

@@ -21,12 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from fineface_train.data.cache import ImageTransform
-from fineface_train.data.examples import ConditioningConfig
+from fineface_train.data.conditioning import ConditioningConfig
 from fineface_train.data.labels import LabelsConfig
 from fineface_train.data.prepare import DataConfig
 from fineface_train.evaluation.judges import JudgeConfig, JudgeKind
 from fineface_train.evaluation.protocol import ProtocolName
-from fineface_train.files import plain
+from fineface_train.files import check_name, plain
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
 from fineface_train.methods.au_diffusion.base import BaseConfig, PromptSet
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
@@ -47,13 +47,30 @@ class EvaluationConfig:
     """Images generated at once; changes nothing but speed and memory."""
     after_training: bool = True
     """Evaluate and write the report when training ends."""
+    every: int = 0
+    """Steps between two looks while training goes on (protocol `glance`: 50 images), as curves in metrics.jsonl and wandb; 0 for none."""
     seed: int = 1000
     """Starting noise of prompt k comes from seed + k."""
 
     def validate(self, key: str) -> None:
         if self.batch_size < 1:
             raise ValueError(f"{key}.batch_size={self.batch_size}: must be at least 1")
+        if self.every < 0:
+            raise ValueError(f"{key}.every={self.every}: must not be negative")
         check_seed(f"{key}.seed", self.seed)
+
+
+@dataclasses.dataclass
+class ComparisonConfig:
+    """Of a sweep: what it is called, and what its arms are compared with."""
+
+    name: str | None = None
+    reference: str | None = None
+    """An arm, such as encoder=res_mlp64; default: the first."""
+
+    def validate(self, key: str) -> None:
+        if self.name is not None:
+            check_name(f"{key}.name", self.name)
 
 
 @dataclasses.dataclass
@@ -76,6 +93,7 @@ class Config:
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
+    comparison: ComparisonConfig = dataclasses.field(default_factory=ComparisonConfig)
     protocol: ProtocolName = ProtocolName.quick
     bundle: str | None = None
     any_base: bool = False
@@ -104,6 +122,22 @@ def register_schema() -> None:
     if not CONFIGS.is_dir():
         raise ValueError(f"no configs in {CONFIGS}: install the project from its checkout with `pip install -e .`")
     ConfigStore.instance().store(name="schema", node=Config)
+
+
+def key_of(override: str) -> str:
+    """The key of "key=value", without Hydra's signs."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def sweep_parameters(overrides: list[str]) -> dict[str, str]:
+    """What the named sweep among the overrides (sweep=table1), if any, varies: its keys, and their values with commas between."""
+    register_schema()
+    named = [quoted(override) for override in overrides if key_of(override) == "sweep"]
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return dict(compose("config", overrides=named, return_hydra_config=True).hydra.sweeper.params or {})
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_explain(error)) from error
 
 
 def combinations(overrides: list[str]) -> list[list[str]]:
@@ -135,7 +169,7 @@ def multirun(overrides: list[str], folder: Path, arm: Callable[[int, list[str], 
         this = HydraConfig.get()
         arm(this.job.num, [override for override in this.overrides.task if not override.startswith("hydra")], node)
 
-    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.")
+    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.", "hydra.sweeper.params=null")
     before, sys.argv = sys.argv, [sys.argv[0], "--multirun", *quiet, *(quoted(override) for override in overrides)]
     try:
         hydra.main(config_path=str(CONFIGS), config_name="config", version_base="1.3")(job)()
@@ -166,8 +200,11 @@ def _found(path: str | None) -> str | None:
 
 
 def quoted(override: str) -> str:
-    """Free text as Hydra wants it, so that prompt="a man, smiling" and aus="AU12=5,AU6=2.5" need no quotes within quotes."""
+    """Free text as Hydra wants it, so that prompt="a man, smiling" and aus="AU12=5,AU6=2.5" need no quotes within quotes; sweep=table1 as +sweep=table1."""
     key, equals, value = override.partition("=")
+    if key == "sweep":
+        key = "+sweep"
+        override = f"{key}={value}"
     if not re.fullmatch(r"\+{0,2}[\w./@]+", key) if equals else not override.startswith("~"):
         raise ValueError(f"{override!r} cannot be read; write key=value, such as seed=1 or trainer.steps=500")
     added = key.lstrip("+")
@@ -186,6 +223,12 @@ def validate(config: Config) -> None:
             value.validate(field.name)
     if config.judge.kind is JudgeKind.toyfacs and config.base.prompts is not PromptSet.toyfacs and config.evaluation.after_training:
         raise ValueError(f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; choose judge=none, or evaluation.after_training=false")
+    if config.evaluation.every and config.judge.kind is JudgeKind.none:
+        raise ValueError(f"evaluation.every={config.evaluation.every}: judge=none measures nothing; choose a judge, or evaluation.every=0")
+    if config.protocol is ProtocolName.glance:
+        raise ValueError(
+            "protocol=glance: too few images to be an evaluation (evaluation.every=STEPS makes them while training goes on); choose quick or paper"
+        )
     if config.scale is not None and not math.isfinite(config.scale):
         raise ValueError(f"scale={config.scale}: must be a number, or null for the bundle's own")
     if config.n < 1:

@@ -28,9 +28,9 @@ def evaluation_prompts(config: Config) -> list[EvaluationPrompt]:
 def load_generator(config: Config, bundle: Path) -> PipelineGenerator:
     """The base with a bundle in it, on the best device there is."""
     pipe = load_base(config.base)
-    load_adapter(pipe, bundle, any_base=config.any_base)
+    loaded = load_adapter(pipe, bundle, any_base=config.any_base)
     pipe.to(Accelerator().device)
-    return PipelineGenerator(pipe, config.sampling, config.base.resolution, config.scale)
+    return PipelineGenerator(pipe, loaded.conditioning, config.sampling, config.base.resolution, config.scale)
 
 
 def measure_bundle(config: Config, bundle: Path, out: Path) -> dict[str, Any]:

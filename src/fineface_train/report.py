@@ -15,6 +15,7 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 from PIL import Image
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
@@ -39,6 +40,8 @@ METRICS: dict[str, tuple[str, str]] = {
     "slope": ("Slope", "measured over requested intensity; 1 is ideal"),
     "rank_correlation": ("Rank correlation", "Spearman with ties; 1 is ideal, and says nothing about the size of the effect"),
     "leakage": ("Leakage", "movement of AUs not asked for, relative to those that were; lower is better"),
+    "attributes": ("Caption kept", "share of the caption's attributes that the face shows; higher is better"),
+    "identity": ("Identity kept", "share of faces that show all of the identity (skin, hair, style, glasses, beard); higher is better"),
 }
 EVALUATE = "fineface evaluate bundle={run}/bundle out={run}"
 TRAIN = "fineface train (the command that made this run)"
@@ -58,11 +61,9 @@ def write_report(run: Path) -> Path:
     if not run.is_dir():
         raise ValueError(f"run={run} is not a folder; give the folder that `fineface train` or `fineface evaluate` wrote")
     metrics = _read_json(run / "metrics.json")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=number, compact=compact)
-    template = environment.from_string(importlib.resources.files("fineface_train").joinpath(TEMPLATE).read_text(encoding="utf-8"))
     config = run / "config.yaml"
-    page = template.render(
+    page = render(
+        TEMPLATE,
         name=run.resolve().name,
         metrics=metrics,
         metric_names=METRICS,
@@ -82,6 +83,15 @@ def write_report(run: Path) -> Path:
     return write_text(run / "report.html", page)
 
 
+def render(template: str, **values: Any) -> str:
+    """One of our templates as a page."""
+    package = importlib.resources.files("fineface_train")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(number=number, compact=compact, interval=interval)
+    css = Markup(package.joinpath("page.css").read_text(encoding="utf-8"))
+    return environment.from_string(package.joinpath(template).read_text(encoding="utf-8")).render(css=css, **values)
+
+
 def headline_table(metrics: dict[str, Any]) -> str:
     """The numbers of metrics.json (first judge) as two Markdown tables, aligned to be read as plain text."""
     kinds = [kind for kind in ("individual", "combination") if metrics.get(kind)]
@@ -96,7 +106,7 @@ def headline_table(metrics: dict[str, Any]) -> str:
         per_au.append([key, name, *(number(values.get(column)) for column in ("slope", "rank_correlation", "au_mse_active", "zero_reading"))])
     who = "held-out identities" if metrics.get("subset") == "held_out" else "all prompts"
     judge, protocol = metrics.get("first_judge", "?"), metrics.get("protocol", "?")
-    return f"Judge {judge}, protocol {protocol}, {who}.\n\n{_markdown(rows)}\n{_markdown(per_au)}"
+    return f"Judge {judge}, protocol {protocol}, {who}.\n\n{markdown_table(rows)}\n{markdown_table(per_au)}"
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -135,12 +145,13 @@ def _faces(run: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     neutral = {row["prompt_index"]: row for row in frame[frame["kind"] == "neutral"].to_dict("records")}
     single = frame[frame["kind"] == "individual"]
     order = sorted(neutral, key=lambda index: (not neutral[index]["prompt_held_out"], index))
-    grid = [_grid_row(run, judge, neutral[index], single[single["prompt_index"] == index]) for index in order[:GRID_ROWS]]
+    grid = [grid_row(run, judge, neutral[index], single[single["prompt_index"] == index]) for index in order[:GRID_ROWS]]
     sweep = _sweep(run, judge, neutral[order[0]], single[single["prompt_index"] == order[0]]) if order else None
     return {"grid": grid, "prompts": len(order), "sweep": sweep, "combinations": _combinations(run, judge, neutral, frame[frame["kind"] == "combination"])}
 
 
-def _grid_row(run: Path, judge: str, neutral: dict[str, Any], single: pd.DataFrame) -> dict[str, Any]:
+def grid_row(run: Path, judge: str, neutral: dict[str, Any], single: pd.DataFrame) -> dict[str, Any]:
+    """One prompt's neutral and each AU at its strongest."""
     cells = [_shown(run, judge, neutral, [])]
     for key in AU_KEYS:
         rows = single[single["commanded"] == key].sort_values(key)
@@ -213,7 +224,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _markdown(rows: list[list[str]]) -> str:
+def markdown_table(rows: list[list[str]]) -> str:
     """Rows, the first being the header, as an aligned Markdown table; numbers to the right."""
     widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(rows[0]))]
     names = [all(not row[column][:1].isdigit() for row in rows[1:]) for column in range(len(rows[0]))]

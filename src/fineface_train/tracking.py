@@ -22,6 +22,8 @@ from tqdm import tqdm
 from fineface_train.files import flat, write_text
 
 METRICS_FILE = "metrics.jsonl"
+GLANCE = "glance"
+"""Of a line: what an evaluation of a few images saw while training went on."""
 WANDB_TIMEOUT = 60.0
 """Seconds that wandb may hold up the start or the end of a run."""
 
@@ -43,6 +45,9 @@ class TrackingConfig:
     mode: WandbMode = WandbMode.auto
     project: str = "fineface-train"
     group: str | None = None
+    """Default: the sweep, in one."""
+    arm: str | None = None
+    """What sets a sweep's arm apart; the sweep fills it in."""
     tags: list[str] = dataclasses.field(default_factory=list)
     log_every: int = 10
     """Steps between two lines of metrics.jsonl."""
@@ -74,17 +79,19 @@ class Tracker:
     def resume(self, step: int, *, evaluations: bool = True) -> None:
         """Drop the lines of steps later than `step` (and a torn last line), so that continuing from there writes each step once.
 
-        Without `evaluations`, drop those too: the caller writes a new one.
+        Without `evaluations`, drop those too: the caller writes a new one. What was seen at `step` itself while training is seen again.
         """
         self._file.close()
         lines = [line for line in read_metrics(self.path) if line["step"] <= step and (evaluations or "evaluation" not in line)]
+        if evaluations:
+            lines = [line for line in lines if line["step"] < step or GLANCE not in line]
         kept = [json.dumps(line) + "\n" for line in lines]
         write_text(self.path, "".join(kept))
         self._file = self.path.open("a", encoding="utf-8")
         self._step = step
 
     def log(self, step: int, values: dict[str, Any]) -> None:
-        """Append `values` as one line; numbers, or one "evaluation" dictionary of numbers. Not-a-number and infinity become null."""
+        """Append `values` as one line; numbers, or one "evaluation" or "glance" dictionary of numbers. Not-a-number and infinity become null."""
         self._step = step
         line = _finite({"step": step, **values})
         self._file.write(json.dumps(line) + "\n")
@@ -99,7 +106,7 @@ class Tracker:
             self._attempt(lambda: self._log_images(step, name, images))
 
     def table(self, name: str, frame: pd.DataFrame) -> None:
-        """Show a table under `name` at the last step; wandb only."""
+        """Show a table, whose cells may be pictures, under `name` at the last step; wandb only."""
         if self._wandb is not None:
             self._attempt(lambda: self._log_table(name, frame))
 
@@ -125,7 +132,7 @@ class Tracker:
             resume="allow",
             mode=mode,
             dir=str(self.folder),
-            config=json.loads(json.dumps(run_config, default=str)),
+            config=json.loads(json.dumps(run_config | {"arm": config.arm}, default=str)),
             settings=wandb.Settings(silent=True, console="off", init_timeout=WANDB_TIMEOUT, finish_timeout=WANDB_TIMEOUT, x_disable_stats=True),
         )
 
@@ -143,7 +150,8 @@ class Tracker:
     def _log_table(self, name: str, frame: pd.DataFrame) -> None:
         import wandb
 
-        self._wandb.log({name: wandb.Table(dataframe=frame)}, step=self._step)
+        rows = [[wandb.Image(value) if isinstance(value, Image.Image) else value for value in row] for row in frame.itertuples(index=False)]
+        self._wandb.log({name: wandb.Table(columns=list(frame.columns), data=rows)}, step=self._step)
 
     def _attempt(self, action: Callable[[], None]) -> None:
         """A dashboard must never stop a run: any failure of wandb switches it off for the rest of the run, with one warning."""
@@ -152,6 +160,17 @@ class Tracker:
         except Exception as error:
             self._wandb = None
             tqdm.write(f"warning: wandb failed ({type(error).__name__}: {error}) and is off from here on; {self.path} stays complete", file=sys.stderr)
+
+
+def log_tables(folder: Path, config: TrackingConfig, name: str, tables: dict[str, pd.DataFrame]) -> None:
+    """Show tables as a wandb run of their own; nothing without wandb."""
+    if config.wandb and config.mode is not WandbMode.disabled:
+        tracker = Tracker(folder, config, {}, name)
+        for title, frame in tables.items():
+            tracker.table(title, frame)
+        tracker.finish()
+        if not tracker.path.stat().st_size:
+            tracker.path.unlink()
 
 
 def run_id(folder: Path) -> str:
@@ -190,5 +209,5 @@ def _finite(value: Any) -> Any:
 
 def _named_numbers(line: dict[str, Any]) -> list[tuple[str, float]]:
     """wandb's grouped names: ("train/loss", 0.5), ("evaluation/individual/slope", 0.9)."""
-    named = {key if key == "evaluation" else f"train/{key}": value for key, value in line.items() if key != "step"}
+    named = {key if key in ("evaluation", GLANCE) else f"train/{key}": value for key, value in line.items() if key != "step"}
     return [(key, value) for key, value in flat(named, "/") if isinstance(value, (int, float))]

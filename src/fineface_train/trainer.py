@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
 
@@ -129,6 +129,8 @@ class StopSignals:
 
 class TrainableModel(Protocol):
     trainable: dict[str, nn.Parameter]
+    rates: dict[str, float]
+    """Of each trainable: its learning rate, as a share of the configured one."""
 
     def __call__(self, batch: Any) -> dict[str, Tensor]: ...
 
@@ -218,7 +220,7 @@ def fit(
     to_device: Callable[[Any], Any],
     log: Callable[[int, dict[str, float]], None],
     resumed: Callable[[int], None],
-    picture: Callable[[int], None],
+    pauses: Sequence[tuple[int, Callable[[int], None]]],
     log_every: int,
 ) -> float:
     """Train to `config.steps`, going on from the newest checkpoint under `folder`/state; returns the seconds it took, over all attempts.
@@ -228,14 +230,15 @@ def fit(
         to_device: moves a batch to the model's device.
         log: called on the main process with (finished steps, values).
         resumed: called once, before the first step, with the number of steps already done.
-        picture: called on the main process, with averaged weights in place, after `sample_every` steps.
+        pauses: (every so many steps and at the end, 0 for never; what is called then on the main process, with averaged weights in place).
     Raises:
         FloatingPointError: loss or gradient is not finite; names the step, the examples and the last checkpoint.
         Interrupted: SIGTERM, SIGUSR2 or Ctrl-C, on any process; the step it came in is finished and saved.
     """
-    trainable = cast(TrainableModel, model).trainable
+    trainable, rates = cast(TrainableModel, model).trainable, cast(TrainableModel, model).rates
     averages = {name: parameter.detach().clone() for name, parameter in trainable.items()} if config.ema_decay else None
-    optimiser = torch.optim.AdamW(trainable.values(), lr=config.learning_rate, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay)
+    groups = [{"params": [trainable[name] for name in trainable if rates[name] == rate], "rate": rate} for rate in sorted(set(rates.values()))]
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay)
     wrapped, prepared = accelerator.prepare(model, optimiser)
     state = TrainingState(trainable, averages, optimiser, accelerator.scaler)
     done = saved = _resume(state, folder, accelerator)
@@ -246,19 +249,21 @@ def fit(
     started, logged_at, logged_step, skipped = time.perf_counter() - state.seconds, time.perf_counter(), done, 0
     bar = tqdm(range(done, config.steps), initial=done, total=config.steps, desc="training", unit="step", mininterval=1, disable=not main)
 
-    def draw_if_due() -> None:
-        if main and config.sample_every and (done == config.steps or done % config.sample_every == 0):
+    def pause_if_due() -> None:
+        due = [action for every, action in pauses if every and (done == config.steps or done % every == 0)]
+        if main and due:
             with averaged(trainable, averages):
                 model.eval()
-                picture(done)
+                for action in due:
+                    action(done)
                 model.train()
 
     if done:
-        draw_if_due()  # the attempt before may have saved its step and not have come to the picture
+        pause_if_due()  # the attempt before may have saved its step and not have come to its pause
     with StopSignals() as stop, contextlib.closing(example_batches(dataset, sampler, config.workers)) as batches:
         for step in bar:
             for group in optimiser.param_groups:
-                group["lr"] = learning_rate(config, step)
+                group["lr"] = learning_rate(config, step) * group["rate"]
             taken = one_step(wrapped, prepared, accelerator, batches, config, trainable, to_device, stop)
             if not taken.is_sound(config, accelerator.mixed_precision):
                 raise FloatingPointError(
@@ -286,7 +291,7 @@ def fit(
                 bar.close()
                 accelerator.wait_for_everyone()
                 raise Interrupted(taken.signal, done)
-            draw_if_due()
+            pause_if_due()
     accelerator.wait_for_everyone()
     model.eval()
     if averages is not None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import logging
 from collections.abc import Iterator
@@ -18,23 +19,27 @@ from fineface_train.aus import AU_COUNT, MAX_INTENSITY
 from fineface_train.checkpoint import latest_state
 from fineface_train.config import Config, to_yaml
 from fineface_train.data.cache import Crew, LatentCache, TextCache, latent_cache, text_cache
+from fineface_train.data.conditioning import Entry, with_au_text
 from fineface_train.data.contents import INDEX, image_contents
-from fineface_train.data.examples import ExampleDataset, check_batch_size
+from fineface_train.data.examples import ExampleDataset, Prior, check_batch_size, collate
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
-from fineface_train.evaluation.judges import JudgeKind, find_judges
+from fineface_train.evaluation.evaluate import glance
+from fineface_train.evaluation.judges import JudgeKind, Judges, find_judges, load_judges
+from fineface_train.evaluation.protocol import ProtocolName, build_plan, toyfacs_combinations
 from fineface_train.files import SEAL, damage, locked, plain, read_json, sha256, write_json, write_text
 from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
-from fineface_train.methods.au_diffusion.adapter import audit, audit_table
+from fineface_train.methods.au_diffusion.adapter import Trained, audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, load_base, weights_hash
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
+from fineface_train.methods.au_diffusion.prior import prior
 from fineface_train.methods.protocol import Request
 from fineface_train.runs import FINISHED, choose_folder, is_finished, provenance
 from fineface_train.toyfacs.render import grid
-from fineface_train.tracking import Tracker
+from fineface_train.tracking import GLANCE, Tracker
 from fineface_train.trainer import Precision, as_first, fit, make_accelerator, weight_dtype
 
 logger = logging.getLogger(__name__)
@@ -48,7 +53,7 @@ def train(config: Config) -> Path:
     """Fit an adapter, write its bundle, evaluate it and write the report; returns the run folder."""
     accelerator = make_accelerator(config.trainer)
     check_batch_size(config.trainer.batch_size, config.trainer.accumulation, accelerator.num_processes)
-    if config.evaluation.after_training and config.judge.kind is not JudgeKind.none:
+    if (config.evaluation.after_training or config.evaluation.every) and config.judge.kind is not JudgeKind.none:
         find_judges(config.judge)  # what is missing is said now, not after the training
     check_base(config.base)
     with accelerator.main_process_first():
@@ -76,15 +81,48 @@ def _run_folder(
     config: Config, accelerator: Accelerator, table: SampleTable, contents: list[str], pipe: StableDiffusionPipeline, hashes: dict[str, str]
 ) -> Path:
     """This run's folder, the same on all processes; its name holds a hash of all that can change the result."""
-    everything = plain(config)
-    identity: dict[str, Any] = {key: everything[key] for key in ("seed", "image_transform", "labels", "conditioning", "encoder", "finetune", "objective")}
-    identity["trainer"] = {key: value for key, value in everything["trainer"].items() if key not in ("workers", "checkpoint_every", "sample_every")}
-    identity["data"] = {"table": table.fingerprint(), "images": hashlib.sha256("".join(contents).encode()).hexdigest()}
-    identity["mixture"] = {"weights": config.data.weights(table), "rarity": config.data.rarity_weighting}
+    identity = _method_identity(config)
     identity["base"] = hashes | {"resolution": config.base.resolution, "scheduler": {key: str(value) for key, value in sorted(pipe.scheduler.config.items())}}
-    identity["precision"] = str(weight_dtype(config.trainer, accelerator))
-    name = config.experiment or f"{config.data.name}-{config.encoder.name.value}"
+    if _trains(config):
+        everything = plain(config)
+        identity |= {key: everything[key] for key in ("seed", "image_transform", "labels", "objective")}
+        identity["trainer"] = {key: value for key, value in everything["trainer"].items() if key not in ("workers", "checkpoint_every", "sample_every")}
+        identity["data"] = {"table": table.fingerprint(), "images": hashlib.sha256("".join(contents).encode()).hexdigest()}
+        identity["mixture"] = {"weights": config.data.weights(table), "rarity": config.data.rarity_weighting}
+        identity["precision"] = str(weight_dtype(config.trainer, accelerator))
+    name = config.experiment or f"{config.data.name}-{_method_name(config)}"
     return as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
+
+
+def _trains(config: Config) -> bool:
+    """Whether there is anything to train: the base as it is, with AUs as text, is exported only."""
+    return config.finetune.train is not Trained.nothing or config.conditioning.enters is not Entry.text
+
+
+def _method_name(config: Config) -> str:
+    """A short name of how AUs enter and what is trained."""
+    if config.conditioning.enters is Entry.adapter:
+        return config.encoder.name.value
+    return f"{config.conditioning.enters.value}-{config.finetune.train.value}"
+
+
+def _method_identity(config: Config) -> dict[str, Any]:
+    """Of how AUs enter and what is trained, all that is used: two arms that differ in an unused value are one run."""
+    conditioning, finetune, encoder = (plain(part) for part in (config.conditioning, config.finetune, config.encoder))
+    enters, trained = config.conditioning.enters, config.finetune.train
+    unused = {
+        "au_text": enters is not Entry.text,
+        "caption_dropout": not _trains(config),
+        "au_dropout": not _trains(config),
+        "base_rate": trained is not Trained.everything,
+        "adapter_scale": enters is not Entry.adapter,
+        **dict.fromkeys(("lora_rank", "lora_alpha"), trained is not Trained.lora),
+        **dict.fromkeys(("prior_weight", "prior_prompt", "prior_images"), not config.finetune.prior_weight),
+    }
+    identity = {"conditioning": conditioning, "finetune": finetune} | ({} if enters is Entry.text else {"encoder": encoder})
+    if config.finetune.prior_weight:
+        identity["prior"] = {"steps": config.sampling.steps, "guidance": config.sampling.guidance}
+    return {part: {key: value for key, value in values.items() if not unused.get(key)} for part, values in identity.items()}
 
 
 @contextlib.contextmanager
@@ -135,14 +173,38 @@ def _fit(
     hashes: dict[str, str],
     folder: Path,
 ) -> None:
-    """From the base and a table to a bundle."""
+    """From the base and a table to a bundle; where nothing is trained, from the base alone."""
     bundle_config = _bundle_config(config, pipe, table)
+    seconds, compute = _train(config, accelerator, table, contents, pipe, hashes, folder) if _trains(config) else (0.0, 0.0)
+    if accelerator.is_main_process:
+        save_bundle(pipe.unet, bundle_config, folder / "bundle")
+        took = {"training_seconds": round(seconds, 1), "training_petaflop": round(compute / 1e15, 3)}
+        made_by = {"processes": accelerator.num_processes, "device": str(accelerator.device)}
+        made_from = {"base": {"name": config.base.name} | hashes, "table": table.fingerprint()}
+        write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
+        steps = config.trainer.steps if _trains(config) else 0
+        write_json(folder / FINISHED, {"steps": steps, "bundle": sha256(folder / "bundle" / SEAL)} | took)
+
+
+def _train(
+    config: Config,
+    accelerator: Accelerator,
+    table: SampleTable,
+    contents: list[str],
+    pipe: StableDiffusionPipeline,
+    hashes: dict[str, str],
+    folder: Path,
+) -> tuple[float, float]:
+    """From the base and a table to trained weights in `pipe`; returns the seconds it took and the floating point operations."""
     crew = Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, lambda value: as_first(accelerator, value))
-    latents, text = open_caches(config, table, contents, pipe.to(accelerator.device), hashes, crew)
+    inputs = open_caches(config, table, contents, pipe.to(accelerator.device), hashes, crew)
     model = build_model(config, pipe, accelerator)
-    dataset = build_dataset(config, table, model, latents, text)
+    dataset = build_dataset(config, table, model, inputs)
     rows = audit(pipe.unet, {"text encoder": pipe.text_encoder, "VAE": pipe.vae})
     accelerator.print(audit_table(rows))
+    with accelerator.autocast():
+        example = batch_to(collate([dataset[0]]), accelerator.device, batch_dtype(config))
+        compute = model.operations(example) * config.trainer.batch_size * config.trainer.steps
     tracker = None
     if accelerator.is_main_process:
         write_json(folder / "audit.json", {"parts": [dataclasses.asdict(row) for row in rows]})
@@ -157,6 +219,17 @@ def _fit(
         image.save(path)
         tracker.images(step, "samples", {"neutral, then each AU at 5": image})
 
+    @functools.cache
+    def judges() -> Judges:
+        return load_judges(config.judge, accelerator.device)
+
+    def look(step: int) -> None:
+        assert tracker is not None
+        plan = build_plan(ProtocolName.glance, evaluation_prompts(config), toyfacs_combinations(), config.evaluation.seed)
+        with accelerator.autocast():
+            seen = glance(PipelineGenerator(pipe, config.conditioning, config.sampling, config.base.resolution), judges(), plan, config.evaluation.batch_size)
+        tracker.log(step, {GLANCE: seen})
+
     seconds = fit(
         model,
         dataset,
@@ -166,26 +239,38 @@ def _fit(
         to_device=lambda batch: batch_to(batch, accelerator.device, batch_dtype(config)),
         log=lambda step, values: tracker.log(step, values) if tracker else None,
         resumed=lambda step: tracker.resume(step) if tracker else None,
-        picture=picture,
+        pauses=[(config.trainer.sample_every, picture), (config.evaluation.every, look)],
         log_every=config.tracking.log_every,
     )
     if tracker is not None:
         tracker.finish()
-        save_bundle(pipe.unet, bundle_config, folder / "bundle")
-        took = {"training_seconds": round(seconds, 1)}
-        made_by = {"processes": accelerator.num_processes, "device": str(accelerator.device)}
-        made_from = {"base": {"name": config.base.name} | hashes, "table": table.fingerprint()}
-        write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
-        write_json(folder / FINISHED, {"steps": config.trainer.steps, "bundle": sha256(folder / "bundle" / SEAL)} | took)
+    return seconds, compute
 
 
-def open_caches(
-    config: Config, table: SampleTable, contents: list[str], pipe: StableDiffusionPipeline, hashes: dict[str, str], crew: Crew
-) -> tuple[LatentCache, TextCache]:
-    """What the base's frozen parts (known by `hashes`) say about the table; built by the whole crew where it is not there."""
+@dataclasses.dataclass
+class Inputs:
+    """What the base's frozen parts say about the table, on disk."""
+
+    latents: LatentCache
+    text: TextCache
+    """Of what the model is told: the captions, with the AUs' words where AUs enter as text."""
+    captions: TextCache
+    """Of the captions alone."""
+    prior: Prior | None
+
+
+def open_caches(config: Config, table: SampleTable, contents: list[str], pipe: StableDiffusionPipeline, hashes: dict[str, str], crew: Crew) -> Inputs:
+    """Find what the bare base (known by `hashes`) says about the table, or have the whole crew build it."""
     folder = Path(config.data.root) / "cache"
     latents = latent_cache(table, contents, pipe.vae, hashes["vae"], folder, config.base.resolution, config.image_transform, crew=crew)
-    return latents, text_cache(table, pipe, hashes["text_encoder"], folder, crew=crew)
+    captions = table.frame["caption"].tolist()
+    plain_text = text = text_cache(captions, pipe, hashes["text_encoder"], folder, crew=crew)
+    if config.conditioning.enters is Entry.text:
+        # Of the labels as they are, rounded: smoothed ones differ from example to example, and could not be cached.
+        told = [with_au_text(caption, aus, config.conditioning.au_text) for caption, aus in zip(captions, table.aus().tolist(), strict=True)]
+        text = text_cache(told, pipe, hashes["text_encoder"], folder, crew=crew)
+    own = prior(pipe, hashes, config.finetune, config.sampling, config.base.resolution, folder, crew) if config.finetune.prior_weight else None
+    return Inputs(latents, text, plain_text, own)
 
 
 def build_model(config: Config, pipe: StableDiffusionPipeline, accelerator: Accelerator) -> AUDiffusion:
@@ -194,7 +279,7 @@ def build_model(config: Config, pipe: StableDiffusionPipeline, accelerator: Acce
     if config.trainer.channels_last:
         pipe.unet.to(memory_format=torch.channels_last)
     ways = {"gradient_checkpointing": config.trainer.gradient_checkpointing, "compiled": config.trainer.compile}
-    model = AUDiffusion(pipe, config.encoder, config.finetune, config.objective, seed=config.seed, **ways)
+    model = AUDiffusion(pipe, config.conditioning.enters, config.encoder, config.finetune, config.objective, seed=config.seed, **ways)
     return model.to(accelerator.device, batch_dtype(config) if config.trainer.precision is Precision.fp64 else None)
 
 
@@ -203,17 +288,29 @@ def batch_dtype(config: Config) -> torch.dtype:
     return torch.float64 if config.trainer.precision is Precision.fp64 else torch.float32
 
 
-def build_dataset(config: Config, table: SampleTable, model: AUDiffusion, latents: LatentCache, text: TextCache) -> ExampleDataset:
+def build_dataset(config: Config, table: SampleTable, model: AUDiffusion, inputs: Inputs) -> ExampleDataset:
     """The run's examples, all of them functions of the seed."""
     mixture = Mixture(table, config.data.weights(table), config.data.rarity_weighting, config.seed)
     micro = config.trainer.batch_size // config.trainer.accumulation
-    timesteps = model.objective.timesteps
-    return ExampleDataset(table.aus(), mixture, config.labels, config.conditioning, latents, text, timesteps=timesteps, rounding_group=micro, seed=config.seed)
+    return ExampleDataset(
+        table.aus(),
+        mixture,
+        config.labels,
+        config.conditioning,
+        inputs.latents,
+        inputs.text,
+        text_without_aus=inputs.captions,
+        prior=inputs.prior,
+        timesteps=model.objective.timesteps,
+        rounding_group=micro,
+        seed=config.seed,
+    )
 
 
 def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleTable) -> BundleConfig:
     """What the bundle says of itself; taken before the base is adapted or rounded."""
     return BundleConfig(
+        conditioning=config.conditioning,
         encoder=config.encoder,
         finetune=config.finetune,
         base_name=config.base.name,
@@ -259,7 +356,7 @@ def _log_evaluation(config: Config, folder: Path, metrics: dict[str, Any]) -> No
 
 def _sample_sheet(config: Config, pipe: StableDiffusionPipeline) -> Image.Image:
     """Three prompts, each neutral and with every AU at 5: rows of 13 images."""
-    generator = PipelineGenerator(pipe, config.sampling, config.base.resolution)
+    generator = PipelineGenerator(pipe, config.conditioning, config.sampling, config.base.resolution)
     neutral = (0.0,) * AU_COUNT
     sets = [neutral, *(tuple(MAX_INTENSITY * (place == index) for place in range(AU_COUNT)) for index in range(AU_COUNT))]
     requests = [

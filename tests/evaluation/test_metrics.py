@@ -92,7 +92,8 @@ def test_a_judge_that_says_zero_scores_what_always_zero_says_and_stays_valid_jso
             if name != "clip_i":
                 assert entry["value"] == pytest.approx(entry["always_zero"])
     assert result["individual"]["slope"] == {"value": None, "low": None, "high": None, "always_zero": None}
-    assert result["per_au"]["AU1"] == {"slope": 0, "rank_correlation": None, "au_mse_active": pytest.approx(11), "zero_reading": 0}
+    numbers = {key: value for key, value in result["per_au"]["AU1"].items() if not key.endswith(("_low", "_high"))}
+    assert numbers == {"slope": 0, "rank_correlation": None, "au_mse_active": pytest.approx(11), "zero_reading": 0}
 
 
 def test_individual_numbers_equal_polyfit_and_scipy(noisy_result: dict) -> None:
@@ -191,7 +192,7 @@ def test_one_bootstrap_draw_equals_measuring_the_repeated_prompts() -> None:
     again = metrics.readings(pd.concat(repeated), "one", Kind.combination)
     direct = metrics.scores(again, np.ones((1, int(again.prompt.max()) + 1)))
     for name, found in metrics.scores(r, weights).items():
-        assert found[1] == pytest.approx(direct[name][0]), name
+        assert found[1] == pytest.approx(direct[name][0], nan_ok=True), name
 
 
 def test_subsets_and_headlines_where_nobody_is_held_out(noisy_result: dict) -> None:

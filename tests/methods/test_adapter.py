@@ -7,7 +7,6 @@ from torch import Tensor
 
 from fineface_train.methods.au_diffusion.adapter import (
     adapter_modules,
-    au_embeds,
     au_encoder,
     audit,
     cross_attention_names,
@@ -15,6 +14,7 @@ from fineface_train.methods.au_diffusion.adapter import (
     install_lora,
     mark_trainable,
 )
+from fineface_train.methods.au_diffusion.conditioning import au_embeds
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
 from tests.conftest import WIDTH, tiny_unet
 

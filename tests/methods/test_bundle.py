@@ -3,51 +3,66 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.files import seal
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, au_embeds, install_adapter, install_lora, mark_trainable
+from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, Trained, adapt, mark_trainable
 from fineface_train.methods.au_diffusion.base import fingerprint, weights_hash
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, load_adapter, read_bundle_config, save_bundle
+from fineface_train.methods.au_diffusion.conditioning import au_embeds
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
 from fineface_train.methods.protocol import Request
 from tests.conftest import WIDTH, tiny_pipeline
 
 
-def trained(name: EncoderName = EncoderName.per_au_tokens, rank: int = 4, alpha: float = 8.0) -> tuple[StableDiffusionPipeline, BundleConfig]:
-    """A tiny pipeline whose adapter and LoRA are random, and what its bundle says."""
+def trained(
+    name: EncoderName = EncoderName.per_au_tokens, train: Trained = Trained.lora, alpha: float = 8.0, enters: Entry = Entry.adapter
+) -> tuple[StableDiffusionPipeline, BundleConfig]:
+    """A tiny pipeline in which all that is trained is random, and what its bundle says."""
     pipe = tiny_pipeline()
-    finetune = FinetuneConfig(lora_rank=rank, lora_alpha=alpha, adapter_scale=0.8)
-    config = BundleConfig(EncoderConfig(name=name), finetune, "tiny", base_fingerprints(pipe.unet), WIDTH, 16)
-    install_adapter(pipe.unet, config.encoder, finetune.adapter_scale)
-    if rank:
-        install_lora(pipe.unet, rank, alpha)
+    finetune = FinetuneConfig(train=train, lora_rank=4, lora_alpha=alpha, adapter_scale=0.8)
+    config = BundleConfig(ConditioningConfig(enters=enters), EncoderConfig(name=name), finetune, "tiny", base_fingerprints(pipe.unet), WIDTH, 16)
+    adapt(pipe.unet, enters, config.encoder, finetune)
     torch.manual_seed(4)
     with torch.no_grad():
-        for parameter in mark_trainable(pipe.unet).values():
-            parameter.add_(0.2 * torch.randn_like(parameter))
+        for parameter in mark_trainable(pipe.unet, whole=train is Trained.everything).values():
+            parameter.add_((0.02 if train is Trained.everything else 0.2) * torch.randn_like(parameter))
     return pipe, config
 
 
-def image(pipe: StableDiffusionPipeline) -> torch.Tensor:
-    generator = PipelineGenerator(pipe, SamplingConfig(steps=3), 16)
-    return generator.generate([Request("a person with red hair", (0, 0, 0, 0, 3.5, 0, 5, 0, 0, 0, 1, 0), 7)])
+def image(pipe: StableDiffusionPipeline, enters: Entry = Entry.adapter, au12: float = 5) -> torch.Tensor:
+    generator = PipelineGenerator(pipe, ConditioningConfig(enters=enters), SamplingConfig(steps=3), 16)
+    return generator.generate([Request("a person with red hair", (0, 0, 0, 0, 3.5, 0, au12, 0, 0, 0, 1, 0), 7)])
 
 
-@pytest.mark.parametrize("name", list(EncoderName))
-@pytest.mark.parametrize("rank", [0, 4])
-def test_round_trip_gives_the_same_image(tmp_path: Path, name: EncoderName, rank: int) -> None:
-    pipe, config = trained(name, rank)
+WAYS = [(name, train, Entry.adapter) for name in EncoderName for train in (Trained.nothing, Trained.lora)]
+WAYS += [(EncoderName.res_mlp64, train, enters) for enters in (Entry.token, Entry.text) for train in Trained]
+WAYS += [(EncoderName.per_au_tokens, Trained.everything, Entry.adapter), (EncoderName.per_au_tokens, Trained.lora, Entry.token)]
+
+
+@pytest.mark.parametrize(("name", "train", "enters"), WAYS)
+def test_round_trip_gives_the_same_image(tmp_path: Path, name: EncoderName, train: Trained, enters: Entry) -> None:
+    pipe, config = trained(name, train, enters=enters)
     save_bundle(pipe.unet, config, tmp_path / "bundle")
+    files = {path.name for path in (tmp_path / "bundle").glob("*.safetensors")}
+    expected = {"adapter.safetensors": enters is not Entry.text, "pytorch_lora_weights.safetensors": train is Trained.lora}
+    assert files == {file for file, there in (expected | {"unet.safetensors": train is Trained.everything}).items() if there}
     other = tiny_pipeline()
     loaded = load_adapter(other, tmp_path / "bundle")
-    assert loaded.finetune == config.finetune
-    assert torch.equal(image(other), image(pipe))
+    assert (loaded.finetune, loaded.conditioning) == (config.finetune, config.conditioning)
+    assert torch.equal(image(other, enters), image(pipe, enters))
+    assert not torch.equal(image(other, enters), image(other, enters, au12=0))
+    untrained = train is Trained.nothing and enters is Entry.text
+    assert torch.equal(image(tiny_pipeline(), Entry.text), image(other, enters)) == untrained
+    with pytest.raises(ValueError, match="holds an adapter or LoRA already") if enters is not Entry.text or train is Trained.lora else nullcontext():
+        load_adapter(other, tmp_path / "bundle", any_base=True)
 
 
 def test_a_fresh_process_gives_the_same_image(tmp_path: Path) -> None:
@@ -116,7 +131,7 @@ def test_a_weights_hash_counts_every_weight_of_the_base_and_none_of_the_adapter(
 
 def test_images_do_not_depend_on_their_batch() -> None:
     pipe, _ = trained()
-    generator = PipelineGenerator(pipe, SamplingConfig(steps=3), 16)
+    generator = PipelineGenerator(pipe, ConditioningConfig(), SamplingConfig(steps=3), 16)
     requests = [Request("a person", tuple(float(k == j) * 5 for k in range(12)), j) for j in range(3)]
     together = generator.generate(requests)
     torch.testing.assert_close(together, torch.cat([generator.generate([request]) for request in requests]), atol=1e-5, rtol=0)

@@ -134,7 +134,7 @@ def latent_cache(
 
 
 def text_cache(
-    table: SampleTable,
+    captions: list[str],
     pipe: StableDiffusionPipeline,
     text_hash: str,
     root: Path,
@@ -142,14 +142,18 @@ def text_cache(
     batch_size: int = 128,
     crew: Crew = Crew(),
 ) -> TextCache:
-    """Find or build the caption embeddings of `table` under `root`; entry 0 is the empty caption."""
-    captions = table.frame["caption"].tolist()
+    """Find or build the embeddings of a table's `captions` under `root`; entry 0 is the empty caption."""
     unique = ["", *sorted(set(captions) - {""})]
     place = {caption: index for index, caption in enumerate(unique)}
     entry = np.array([place[caption] for caption in captions], dtype=np.int64)
-    # In parts: what a tokenizer returns takes many times the room of the ids.
-    parts = (unique[first : first + 1024] for first in range(0, len(unique), 1024))
-    ids = torch.cat([pipe.tokenizer(part, padding="max_length", truncation=True, return_tensors="pt").input_ids for part in parts])
+    parts, cut = [], 0
+    for first in range(0, len(unique), 1024):  # in parts: what a tokenizer returns takes many times the room of the ids
+        tokenised = pipe.tokenizer(unique[first : first + 1024], padding="max_length", truncation=True, return_tensors="pt")
+        parts.append(tokenised.input_ids)
+        cut += sum(bool(one.overflowing) for one in tokenised.encodings)
+    ids = torch.cat(parts)
+    if cut and crew.index == 0:
+        logger.warning("%d of %d captions are longer than the text encoder's %d tokens and are cut", cut, len(unique), ids.shape[1])
     key = _hash(text_hash, *(hashlib.sha256(array.tobytes()).hexdigest() for array in (ids.numpy(), entry)))
 
     def allocate(folder: Path) -> None:
@@ -163,6 +167,24 @@ def text_cache(
             _write_rows(folder / "embeddings.npy", chosen.start, embeddings)
 
     return TextCache(_find_or_build(root / f"text-{key}", allocate, fill, crew))
+
+
+def generated_cache(
+    count: int, shape: tuple[int, ...], made_by: str, make: Callable[[slice], Tensor], root: Path, *, batch_size: int = 32, crew: Crew = Crew()
+) -> LatentCache:
+    """Find or build under `root` the latents of `count` images that `make` generates, known by what they are `made_by`; they have no spread."""
+
+    def allocate(folder: Path) -> None:
+        for part in ("mean", "std"):
+            _new_array(folder / f"{part}.npy", (count, *shape))
+
+    def fill(folder: Path) -> None:
+        for chosen in _shares(count, batch_size, crew, "generating images of the prior"):
+            latents = make(chosen)
+            _write_rows(folder / "mean.npy", chosen.start, latents)
+            _write_rows(folder / "std.npy", chosen.start, torch.zeros_like(latents))
+
+    return LatentCache(_find_or_build(root / f"prior-{_hash(made_by)}", allocate, fill, crew))
 
 
 def _new_array(path: Path, shape: tuple[int, ...]) -> None:

@@ -14,22 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fineface_train.data.cache import LatentCache, TextCache
+from fineface_train.data.conditioning import NO_CONTROL, ConditioningConfig
 from fineface_train.data.labels import LabelsConfig, Scope, smooth
 from fineface_train.data.mixture import Mixture
-
-
-@dataclasses.dataclass
-class ConditioningConfig:
-    """How often training hides the caption or the AUs, for guidance. Both 0 in the published code."""
-
-    caption_dropout: float = 0.1
-    au_dropout: float = 0.0
-    """Share of examples whose AUs are set to 0 after smoothing, whatever the face shows."""
-
-    def validate(self, key: str) -> None:
-        for name in ("caption_dropout", "au_dropout"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{key}.{name}={getattr(self, name)}: must be a probability, from 0 to 1")
 
 
 @dataclasses.dataclass
@@ -41,7 +28,7 @@ class Batch:
     row: Tensor
     """(B,) row of the sample table."""
     aus: Tensor
-    """(B, 12) after smoothing, rounding and dropout, in [0, 5]."""
+    """(B, 12) after smoothing and rounding, in [0, 5]; NaN where they are hidden."""
     latent_mean: Tensor
     """(B, C, h, w) of the VAE posterior, unscaled."""
     latent_std: Tensor
@@ -53,10 +40,21 @@ class Batch:
     """(B,) in [0, T)."""
     text: Tensor
     """(B, tokens, d) caption embedding; of the empty caption where it was dropped."""
+    prior: "Batch | None" = None
+    """As many images of the base's own, for prior preservation (DreamBooth)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prior:
+    """What the base makes of one prompt, for DreamBooth's prior preservation (arXiv 2208.12242, section 3.2)."""
+
+    latents: LatentCache
+    text: np.ndarray
+    """(tokens, d) embedding of the prompt."""
 
 
 class ExampleDataset(Dataset[Batch]):
-    """Example i of an endless stream; see the module's text. `rounding_group`: examples that share one draw with `labels.scope=batch`."""
+    """Example i of an endless stream; see the module's text."""
 
     def __init__(
         self,
@@ -67,12 +65,19 @@ class ExampleDataset(Dataset[Batch]):
         latents: LatentCache,
         text: TextCache,
         *,
+        text_without_aus: TextCache | None = None,
+        prior: Prior | None = None,
         timesteps: int,
         rounding_group: int,
         seed: int,
     ) -> None:
+        """`aus` (N, 12), `latents` and `text`: of the table's rows; `rounding_group`: examples that share one draw with `labels.scope=batch`.
+
+        `text_without_aus`: where `text` says the AUs, the captions alone, for examples that hide them.
+        """
         self.aus, self.mixture, self.labels, self.conditioning = aus, mixture, labels, conditioning
-        self.latents, self.text, self.timesteps, self.rounding_group, self.seed = latents, text, timesteps, rounding_group, seed
+        self.latents, self.text, self.text_without_aus, self.prior = latents, text, text_without_aus or text, prior
+        self.timesteps, self.rounding_group, self.seed = timesteps, rounding_group, seed
 
     def __getitem__(self, index: int) -> Batch:
         """Example `index` as a `Batch` without its leading axis."""
@@ -88,9 +93,10 @@ class ExampleDataset(Dataset[Batch]):
         if self.labels.scope is Scope.batch:
             round_draw = float(self._generator(index // self.rounding_group, stream=2).uniform())
         aus = smooth(self.aus[row], au_noise, round_draw, self.labels)
+        text = self.text
         if drop_aus < self.conditioning.au_dropout:
-            aus = np.zeros_like(aus)
-        caption = self.text.empty if drop_caption < self.conditioning.caption_dropout else self.text[row]
+            aus, text = np.array(NO_CONTROL), self.text_without_aus
+        caption = text.empty if drop_caption < self.conditioning.caption_dropout else text[row]
         return Batch(
             index=torch.tensor(index),
             row=torch.tensor(row),
@@ -101,6 +107,24 @@ class ExampleDataset(Dataset[Batch]):
             noise=torch.from_numpy(noise),
             timesteps=torch.tensor(timestep),
             text=torch.from_numpy(caption),
+            prior=None if self.prior is None else self._prior_example(index, self.prior),
+        )
+
+    def _prior_example(self, index: int, prior: Prior) -> Batch:
+        """What goes beside example `index`: an image of the base's own, with noise and timestep of its own."""
+        rng = self._generator(index, stream=3)
+        row = int(rng.integers(len(prior.latents)))
+        mean, std = prior.latents[row]
+        return Batch(
+            index=torch.tensor(index),
+            row=torch.tensor(row),
+            aus=torch.tensor(NO_CONTROL),
+            latent_mean=torch.from_numpy(mean),
+            latent_std=torch.from_numpy(std),
+            posterior_noise=torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32)),
+            noise=torch.from_numpy(rng.standard_normal(mean.shape, dtype=np.float32)),
+            timesteps=torch.tensor(int(rng.integers(self.timesteps))),
+            text=torch.from_numpy(prior.text),
         )
 
     def _generator(self, index: int, stream: int) -> np.random.Generator:
@@ -136,7 +160,9 @@ class ShareOfBatches(Sampler[list[int]]):
 
 def collate(examples: list[Batch]) -> Batch:
     """Stack examples into a batch."""
-    return Batch(**{field.name: torch.stack([getattr(example, field.name) for example in examples]) for field in dataclasses.fields(Batch)})
+    priors = [example.prior for example in examples if example.prior is not None]
+    stacked = {field.name: torch.stack([getattr(example, field.name) for example in examples]) for field in dataclasses.fields(Batch) if field.name != "prior"}
+    return Batch(**stacked, prior=collate(priors) if priors else None)
 
 
 def example_batches(dataset: ExampleDataset, sampler: ShareOfBatches, workers: int) -> Generator[Batch]:

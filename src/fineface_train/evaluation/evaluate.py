@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.evaluation.judges import ClipImageScorer, Judges, attribute_hits
-from fineface_train.evaluation.metrics import measure
+from fineface_train.evaluation.metrics import measure, readings, scores
 from fineface_train.evaluation.protocol import Kind, PlannedImage, ProtocolName
 from fineface_train.files import read_json, read_parquet, replacing, write_json
 from fineface_train.methods.protocol import FaceGenerator
@@ -92,24 +92,44 @@ def _evaluate_batch(generator: FaceGenerator, judges: Judges, batch: list[Planne
     """Generate, save and judge one batch: a row per image, and the seconds that each took."""
     started = time.perf_counter()
     pixels = to_uint8(generator.generate([image.request for image in batch]))
-    images = from_bytes(pixels)  # The judges see what the PNGs hold.
-    records = [_planned_columns(image) for image in batch]
     # A PNG cut short by a crash is written again: only the rows, written after, say that an image is done.
-    for record, array in zip(records, pixels, strict=True):
-        Image.fromarray(array).save(out / record["path"])
+    for image, array in zip(batch, pixels, strict=True):
+        Image.fromarray(array).save(out / _path(image))
+    images = from_bytes(pixels)  # The judges see what the PNGs hold.
+    frame = _judge(images, judges.clip.embed(images), judges, batch, neutrals)
+    frame["seconds"] = (time.perf_counter() - started) / len(batch)
+    return frame
 
-    readings = {name: judge.read(images) for name, judge in judges.aus.items()}
-    embeddings = judges.clip.embed(images)
+
+def glance(generator: FaceGenerator, judges: Judges, plan: list[PlannedImage], batch_size: int) -> dict[str, float]:
+    """The first judge's scores of a plan's single AUs (see `scores`), without writing anything: for a look while training goes on."""
+    batches = [plan[start : start + batch_size] for start in range(0, len(plan), batch_size)]
+    made = [from_bytes(to_uint8(generator.generate([image.request for image in batch]))) for batch in batches]
+    embeddings = [judges.clip.embed(images) for images in made]
+    pairs = zip(plan, torch.cat(embeddings), strict=True)
+    neutrals = {image.prompt_index: embedding for image, embedding in pairs if image.kind is Kind.neutral}
+    frame = pd.concat([_judge(images, embedded, judges, batch, neutrals) for images, embedded, batch in zip(made, embeddings, batches, strict=True)])
+    seen = readings(frame, next(iter(judges.aus)), Kind.individual)
+    return {name: float(values[0]) for name, values in scores(seen, np.ones((1, seen.prompts))).items()}
+
+
+def _judge(images: Tensor, embeddings: Tensor, judges: Judges, batch: list[PlannedImage], neutrals: dict[int, Tensor]) -> pd.DataFrame:
+    """A row per image: what was planned, and what all judges see."""
+    records = [_planned_columns(image) for image in batch]
+    read = {name: judge.read(images) for name, judge in judges.aus.items()}
     faces = judges.attributes.predict(images) if judges.attributes is not None else None
     for index, (record, image) in enumerate(zip(records, batch, strict=True)):
-        for name, (aus, found) in readings.items():
+        for name, (aus, found) in read.items():
             record |= {f"{name}_{key}": value for key, value in zip(AU_KEYS, aus[index].tolist(), strict=True)}
             record[f"{name}_face"] = bool(found[index])
         record["clip_i"] = 1.0 if image.kind is Kind.neutral else float(embeddings[index] @ neutrals[image.prompt_index])
         if faces is not None and image.prompt.face is not None:
             record |= {f"attr_{name}": hit for name, hit in attribute_hits(faces[index], image.prompt.face).items()}
-        record["seconds"] = (time.perf_counter() - started) / len(batch)
     return pd.DataFrame(records)
+
+
+def _path(image: PlannedImage) -> str:
+    return f"images/{image.id}.png"
 
 
 def _planned_columns(image: PlannedImage) -> dict[str, Any]:
@@ -124,7 +144,7 @@ def _planned_columns(image: PlannedImage) -> dict[str, Any]:
         "set_held_out": image.set_held_out,
         "commanded": image.commanded,
         "seed": image.request.seed,
-        "path": f"images/{image.id}.png",
+        "path": _path(image),
     }
     return columns | dict(zip(AU_KEYS, image.request.aus, strict=True))
 

@@ -7,6 +7,7 @@ undefined, and becomes null in JSON.
 
 import dataclasses
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,14 @@ from numpy.typing import NDArray
 
 from fineface_train.aus import AU_COUNT, AU_KEYS
 from fineface_train.evaluation.protocol import Kind
+from fineface_train.toyfacs.faces import ATTRIBUTES
 
 Array = NDArray[np.float64]
 DRAWS = 1000
 INTERVAL = (2.5, 97.5)
+IDENTITY = ("skin", "hair", "style", "glasses", "beard")
+UNJUDGED = ("clip_i", "attributes", "identity")
+"""Numbers that do not come from an AU judge."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +37,18 @@ class Readings:
     """(N, 12), in [0, 5]."""
     clip_i: Array
     """(N,)."""
+    attributes: Array
+    """(N,) share of the caption's attributes that the image shows; NaN where they are not known."""
+    identity: Array
+    """(N,) 1 where it shows all those of the identity (skin, hair, style, glasses, beard), else 0; NaN where they are not known."""
     neutral: NDArray[np.bool_]
     """(N,)."""
     prompt: NDArray[np.intp]
     """(N,), codes 0..P-1."""
+
+    @property
+    def prompts(self) -> int:
+        return int(self.prompt.max()) + 1
 
     @property
     def commanded(self) -> list[int]:
@@ -56,9 +69,16 @@ def readings(frame: pd.DataFrame, judge: str, kind: Kind) -> Readings:
         chosen[list(AU_KEYS)].to_numpy(np.float64),
         chosen[[f"{judge}_{key}" for key in AU_KEYS]].to_numpy(np.float64),
         chosen["clip_i"].to_numpy(np.float64),
+        _shown(chosen, ATTRIBUTES).mean(1),
+        _shown(chosen, IDENTITY).min(1),
         (chosen["kind"] == Kind.neutral.value).to_numpy(bool),
         prompt,
     )
+
+
+def _shown(frame: pd.DataFrame, attributes: Iterable[str]) -> Array:
+    """(N, attributes): 1 where an image shows what the caption says, 0 where not, NaN where that is not known."""
+    return frame.reindex(columns=[f"attr_{name}" for name in attributes]).astype(float).to_numpy()
 
 
 def bootstrap_weights(prompts: int, seed: int, draws: int = DRAWS) -> Array:
@@ -167,7 +187,8 @@ def scores(r: Readings, weights: Array) -> dict[str, Array]:
     ranks = rank_correlations(r, weights)[:, r.commanded]
     result["rank_correlation"] = np.where(np.isnan(ranks).all(1), np.nan, np.nan_to_num(ranks).mean(1))
     result["leakage"] = _ratio(others.mean(1), diagonal.mean(1))
-    result["clip_i"] = weighted_mean(r.clip_i[shown], prompt, weights)
+    for name in UNJUDGED:
+        result[name] = weighted_mean(getattr(r, name)[shown], prompt, weights)
     return result
 
 
@@ -177,10 +198,10 @@ def summarise(r: Readings, seed: int) -> dict[str, dict[str, float]]:
     The interval is the percentile one. Leakage is a mean of absolute values, which grows with noise, so that where it is
     small its resamples, and with them its interval, lie above its value.
     """
-    weights = bootstrap_weights(int(r.prompt.max()) + 1, seed)
+    weights = bootstrap_weights(r.prompts, seed)
     found = scores(r, weights)
     always_zero = scores(dataclasses.replace(r, measured=np.zeros_like(r.measured)), weights[:1])
-    always_zero["clip_i"] = np.array([np.nan])
+    always_zero |= dict.fromkeys(UNJUDGED, np.array([np.nan]))
     summary = {}
     for name, values in found.items():
         low, high = _interval(values[1:])
@@ -195,16 +216,21 @@ def _interval(draws: Array) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def per_au(r: Readings) -> dict[str, dict[str, float]]:
-    """For each AU alone: slope, rank correlation and squared error, and what the judge reads of it on neutral images."""
-    weights = np.ones((1, int(r.prompt.max()) + 1))
-    slopes, ranks = response_matrix(r, weights)[0], rank_correlations(r, weights)[0]
+def per_au(r: Readings, seed: int) -> dict[str, dict[str, float]]:
+    """For each AU alone: slope and rank correlation with 95% intervals, squared error, and what the judge reads of it on neutral images."""
+    weights = bootstrap_weights(r.prompts, seed)
+    slopes, ranks = response_matrix(r, weights), rank_correlations(r, weights)
     result = {}
     for au, key in enumerate(AU_KEYS):
         shown = r.requested[:, au] != 0
+        (slope_low, slope_high), (rank_low, rank_high) = _interval(slopes[1:, au, au]), _interval(ranks[1:, au])
         result[key] = {
-            "slope": float(slopes[au, au]),
-            "rank_correlation": float(ranks[au]),
+            "slope": float(slopes[0, au, au]),
+            "slope_low": slope_low,
+            "slope_high": slope_high,
+            "rank_correlation": float(ranks[0, au]),
+            "rank_correlation_low": rank_low,
+            "rank_correlation_high": rank_high,
             "au_mse_active": float(((r.measured - r.requested)[shown, au] ** 2).mean()) if shown.any() else np.nan,
             "zero_reading": float(r.measured[r.neutral, au].mean()),
         }
@@ -213,7 +239,7 @@ def per_au(r: Readings) -> dict[str, dict[str, float]]:
 
 def response_curve(r: Readings, seed: int) -> dict[str, dict[str, list[float]]]:
     """Mean reading of each AU at each requested intensity of that AU alone, with 95% intervals over prompts."""
-    weights = bootstrap_weights(int(r.prompt.max()) + 1, seed)
+    weights = bootstrap_weights(r.prompts, seed)
     curves = {}
     for au in r.commanded:
         levels = np.unique(r.requested[r.rows_of(au), au])
@@ -254,6 +280,14 @@ def _subsets(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
     return {kind: {name: frame[mask] for name, mask in masks.items() if (mask & (frame["kind"] == kind)).any()} for kind, masks in parts.items()}
 
 
+def headline_frames(frame: pd.DataFrame) -> dict[Kind, pd.DataFrame]:
+    """The images that the headlines are over: held-out identities (and sets); where no prompt is held out, all."""
+    if not frame["prompt_held_out"].any():
+        return {Kind.individual: frame, Kind.combination: frame}
+    held_out = frame[frame["prompt_held_out"]]
+    return {Kind.individual: held_out, Kind.combination: _subsets(frame)["combination"].get("held_out_identity_held_out_set", held_out)}
+
+
 def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, Any]:
     """Everything of metrics.json that the images tell; `judges` names the column prefixes, the headlines' judge first.
 
@@ -261,14 +295,13 @@ def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, 
     """
     first = judges[0]
     subsets = _subsets(frame)
-    held_out = bool(frame["prompt_held_out"].any())
-    individual = frame[frame["prompt_held_out"]] if held_out else frame
-    combination = subsets["combination"].get("held_out_identity_held_out_set", individual) if held_out else frame
+    headlines, held_out = headline_frames(frame), bool(frame["prompt_held_out"].any())
+    individual, combination = headlines[Kind.individual], headlines[Kind.combination]
 
     def headline(judge: str) -> dict[str, Any]:
         singles = readings(individual, judge, Kind.individual)
         sets = readings(combination, judge, Kind.combination)
-        return {"individual": summarise(singles, seed), "combination": summarise(sets, seed), "per_au": per_au(singles)}
+        return {"individual": summarise(singles, seed), "combination": summarise(sets, seed), "per_au": per_au(singles, seed)}
 
     by_judge = {judge: headline(judge) for judge in judges}
     singles = readings(individual, first, Kind.individual)
@@ -280,7 +313,7 @@ def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, 
         "subsets": {kind: {name: summarise(readings(part, first, Kind(kind)), seed) for name, part in parts.items()} for kind, parts in subsets.items()},
         "judges": by_judge,
         "judge_disagreement": disagreement(frame, first, judges[1]) if len(judges) > 1 else None,
-        "leakage_matrix": response_matrix(singles, np.ones((1, int(singles.prompt.max()) + 1)))[0].tolist(),
+        "leakage_matrix": response_matrix(singles, np.ones((1, singles.prompts)))[0].tolist(),
         "response_curve": response_curve(singles, seed),
         "no_face_rate": float(1 - frame[f"{first}_face"].mean()),
         "attributes": attributes | {"mean": float(np.mean(list(attributes.values())))} if attributes else None,

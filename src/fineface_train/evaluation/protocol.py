@@ -15,8 +15,12 @@ SEEN_PROMPTS, HELD_OUT_PROMPTS = 5, 10
 
 
 class ProtocolName(enum.Enum):
-    """`paper`: 15 prompts x (12 AUs x 5 intensities + 50 sets), 1,650 images. `quick`: a subset of it, 265 images. Both plus neutrals."""
+    """`paper`: 15 prompts x (12 AUs x 5 intensities + 50 sets), 1,650 images. `quick`: a subset of it, 265 images. `glance`: 48 images of single
+    AUs, for looks while training goes on. `calibration`: 240 of single AUs, on prompts of its own. All plus neutrals.
+    """
 
+    calibration = "calibration"
+    glance = "glance"
     quick = "quick"
     paper = "paper"
 
@@ -80,7 +84,20 @@ class _Share:
     intensities: tuple[int, ...]
 
 
+_REAL_CALIBRATION_TEXTS = (
+    "a close-up of a woman with blond hair",
+    "a bearded man in a gray sweater in a library",
+    "an east asian boy in a red jacket",
+    "a black man with short hair in front of a window",
+)
+CALIBRATION_PROMPTS = len(_REAL_CALIBRATION_TEXTS)
+CALIBRATION_SEED = 10_000
+"""Added to the evaluation's seed, so that no starting noise is shared."""
+
+
 _SHARES = {
+    ProtocolName.calibration: _Share(prompts=(CALIBRATION_PROMPTS, 0), sets=(0, 0), intensities=(1, 2, 3, 4, 5)),
+    ProtocolName.glance: _Share(prompts=(0, 2), sets=(0, 0), intensities=(2, 5)),
     ProtocolName.quick: _Share(prompts=(1, 4), sets=(2, 15), intensities=(1, 3, 5)),
     ProtocolName.paper: _Share(prompts=(SEEN_PROMPTS, HELD_OUT_PROMPTS), sets=(25, 25), intensities=(1, 2, 3, 4, 5)),
 }
@@ -106,6 +123,21 @@ _REAL_TEXTS = (
 )
 REAL_PROMPTS: tuple[EvaluationPrompt, ...] = tuple(EvaluationPrompt(text, held_out=False) for text in _REAL_TEXTS)
 """For bases that know real people: nobody is held out, so that headlines are over all prompts."""
+
+
+def calibration_prompts(toyfacs: bool) -> list[EvaluationPrompt]:
+    """Prompts that no evaluation uses; on ToyFACS of identities that adapters have seen."""
+    if not toyfacs:
+        return [EvaluationPrompt(text, held_out=False) for text in _REAL_CALIBRATION_TEXTS]
+    rng = np.random.default_rng(PROMPTS_SEED + 1)
+    taken = {prompt.face.identity for prompt in toyfacs_prompts() if prompt.face is not None}
+    prompts: list[EvaluationPrompt] = []
+    while len(prompts) < CALIBRATION_PROMPTS:
+        face = sample_face(rng)
+        if face.identity not in taken and not is_held_out_identity(face.identity):
+            taken.add(face.identity)
+            prompts.append(EvaluationPrompt(caption(face, rng), False, face))
+    return prompts
 
 
 def toyfacs_prompts() -> list[EvaluationPrompt]:

@@ -6,6 +6,7 @@ are new projections of the AU tokens. diffusers' own `IPAdapterAttnProcessor2_0`
 """
 
 import dataclasses
+import enum
 import math
 from typing import cast
 
@@ -14,27 +15,49 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from diffusers.models.embeddings import MultiIPAdapterImageProjection
 from peft import LoraConfig
-from torch import Tensor, nn
+from torch import nn
 
+from fineface_train.data.conditioning import Entry
+from fineface_train.methods.au_diffusion.base import ENCODER_PLACES, is_base
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, build_encoder
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
+class Trained(enum.Enum):
+    """What of the base's UNet is trained, beside the AU encoder and the adapter's K and V, which always are where there are any."""
+
+    nothing = "nothing"
+    lora = "lora"
+    everything = "everything"
+
+
 @dataclasses.dataclass
 class FinetuneConfig:
-    """What is fitted beside the AU encoder."""
+    """What of the base is trained, and how."""
 
+    train: Trained = Trained.lora
+    base_rate: float = 0.1
+    """Learning rate of the base's own weights, where they are trained, as a share of trainer.learning_rate."""
     lora_rank: int = 32
-    """0 trains without LoRA."""
     lora_alpha: float = 32.0
     """The update is scaled by alpha / rank; stored in the bundle. Both paper presets use 8 (peft's default)."""
     adapter_scale: float = 1.0
     """lambda of equation 2."""
+    prior_weight: float = 0.0
+    """Of DreamBooth's prior-preservation loss, on what the untrained base makes of `prior_prompt`; 0 trains without it."""
+    prior_prompt: str = "a person"
+    prior_images: int = 200
 
     def validate(self, key: str) -> None:
-        if self.lora_rank < 0:
-            raise ValueError(f"{key}.lora_rank={self.lora_rank}: must be 0 (no LoRA) or more")
+        if self.lora_rank < 1:
+            raise ValueError(f"{key}.lora_rank={self.lora_rank}: must be at least 1 (finetune=nothing trains without LoRA)")
+        if not 0 < self.base_rate < math.inf:
+            raise ValueError(f"{key}.base_rate={self.base_rate}: must be positive")
+        if not 0 <= self.prior_weight < math.inf:
+            raise ValueError(f"{key}.prior_weight={self.prior_weight}: must be 0 (no prior preservation) or more")
+        if self.prior_images < 1:
+            raise ValueError(f"{key}.prior_images={self.prior_images}: must be at least 1")
         if not 0 < self.lora_alpha < math.inf:
             raise ValueError(f"{key}.lora_alpha={self.lora_alpha}: must be positive")
         if not math.isfinite(self.adapter_scale):
@@ -71,13 +94,30 @@ def install_adapter(unet: UNet2DConditionModel, encoder_config: EncoderConfig, s
     return encoder
 
 
+def adapt(unet: UNet2DConditionModel, conditioning: Entry, encoder: EncoderConfig, finetune: FinetuneConfig) -> None:
+    """Give `unet` all that is new to it: the adapter, or an AU encoder for tokens in the prompt's embedding, and LoRA."""
+    if conditioning is Entry.adapter:
+        install_adapter(unet, encoder, finetune.adapter_scale)
+    elif conditioning is Entry.token:
+        unet.au_encoder = build_encoder(encoder, unet.config.cross_attention_dim).to(next(unet.parameters()).device)
+    if finetune.train is Trained.lora:
+        install_lora(unet, finetune.lora_rank, finetune.lora_alpha)
+
+
+def is_bare(unet: UNet2DConditionModel) -> bool:
+    """Whether nothing was added to a UNet yet."""
+    return unet.encoder_hid_proj is None and getattr(unet, "au_encoder", None) is None and not getattr(unet, "peft_config", None)
+
+
 def install_lora(unet: UNet2DConditionModel, rank: int, alpha: float) -> None:
     """LoRA of `rank` on q, k, v and out of every self- and cross-attention (paper, section 3; published code)."""
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(LORA_TARGETS), init_lora_weights=True))
 
 
 def adapter_modules(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
-    """The new K and V projections by their IP-Adapter names, "ip_adapter.1.to_k_ip" and so on (odd numbers: cross-attentions)."""
+    """The new K and V projections by their IP-Adapter names, "ip_adapter.1.to_k_ip" and so on (odd numbers: cross-attentions); none without an adapter."""
+    if unet.encoder_hid_proj is None:
+        return {}
     processors = unet.attn_processors
     modules = {}
     for place, name in enumerate(cross_attention_names(unet)):
@@ -86,19 +126,19 @@ def adapter_modules(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
     return modules
 
 
-def au_encoder(unet: UNet2DConditionModel) -> nn.Module:
-    """The AU encoder inside an adapted UNet."""
-    encoder: nn.Module = unet.encoder_hid_proj.image_projection_layers[0]
+def au_encoder(unet: UNet2DConditionModel) -> nn.Module | None:
+    """The AU encoder inside an adapted UNet; None where AUs enter as text."""
+    encoder: nn.Module | None = getattr(unet, "au_encoder", None) if unet.encoder_hid_proj is None else unet.encoder_hid_proj.image_projection_layers[0]
     return encoder
 
 
 def has_live_keys(unet: UNet2DConditionModel) -> bool:
     """Whether the adapter's keys can matter: the softmax over a single token is 1 whatever its key."""
-    return int(au_encoder(unet).tokens) > 1  # type: ignore[arg-type]
+    return int(au_encoder(unet).tokens) > 1  # type: ignore[union-attr, arg-type]
 
 
-def mark_trainable(unet: UNet2DConditionModel) -> dict[str, nn.Parameter]:
-    """Freeze the base, make encoder, V, live K and LoRA trainable in float32; returns them by stable names.
+def mark_trainable(unet: UNet2DConditionModel, *, whole: bool = False) -> dict[str, nn.Parameter]:
+    """Freeze the base (unless the `whole` of it is trained), make encoder, V, live K and LoRA trainable in float32; returns them by stable names.
 
     With one token the softmax over one key is 1 and K gets no gradient but rounding noise, which Adam would amplify:
     K is frozen and counted as dead. A parameter's name is that of the bundle's tensors.
@@ -106,7 +146,7 @@ def mark_trainable(unet: UNet2DConditionModel) -> dict[str, nn.Parameter]:
     unet.requires_grad_(False)
     trainable: dict[str, nn.Parameter] = {}
     encoder = au_encoder(unet)
-    for name, parameter in encoder.named_parameters():
+    for name, parameter in encoder.named_parameters() if encoder is not None else ():
         trainable[f"image_proj.{name}"] = parameter
     for name, module in adapter_modules(unet).items():
         if name.endswith("to_v_ip") or has_live_keys(unet):
@@ -114,6 +154,8 @@ def mark_trainable(unet: UNet2DConditionModel) -> dict[str, nn.Parameter]:
     for name, parameter in unet.named_parameters():
         if ".lora_A." in name or ".lora_B." in name:
             trainable[f"lora.{name}"] = parameter
+        elif whole and is_base(name):
+            trainable[f"unet.{name}"] = parameter
     for parameter in trainable.values():
         parameter.data = parameter.data.float() if parameter.dtype != torch.float64 else parameter.data
         parameter.requires_grad_(True)
@@ -134,7 +176,7 @@ def audit(unet: UNet2DConditionModel, others: dict[str, nn.Module]) -> list[Audi
     """Trainable, frozen and dead parameters by part: encoder, K, V, LoRA, base UNet, and `others` (text encoder, VAE)."""
     rows = {part: AuditRow(part) for part in ("AU encoder", "adapter K", "adapter V", "LoRA", "base UNet")}
     for name, parameter in unet.named_parameters():
-        if name.startswith("encoder_hid_proj."):
+        if name.startswith(ENCODER_PLACES):
             part = "AU encoder"
         elif ".to_k_ip." in name:
             part = "adapter K"
@@ -158,13 +200,3 @@ def audit_table(rows: list[AuditRow]) -> str:
     lines = [f"{'part':<14}{'trainable':>14}{'frozen':>14}{'dead':>12}"]
     total = AuditRow("total", *(sum(getattr(row, kind) for row in rows) for kind in ("trainable", "frozen", "dead")))
     return "\n".join(lines + [f"{row.part:<14}{row.trainable:>14,}{row.frozen:>14,}{row.dead:>12,}" for row in [*rows, total]])
-
-
-def au_embeds(aus: Tensor, *, guidance: bool, negative: Tensor | None = None) -> list[Tensor]:
-    """AUs (B, 12) as `ip_adapter_image_embeds`: [(2B, 1, 12)] with the negatives (default: all AUs 0) first under guidance.
-
-    A plain `StableDiffusionPipeline` call takes one AU vector (B = 1) for all its prompts; see `generate.PerImagePipeline`.
-    """
-    if not guidance:
-        return [aus[:, None]]
-    return [torch.cat([torch.zeros_like(aus) if negative is None else negative, aus])[:, None]]

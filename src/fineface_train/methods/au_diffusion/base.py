@@ -136,7 +136,7 @@ def fingerprint(module: nn.Module, dtype: torch.dtype = torch.float16) -> str:
     to float16 (or bfloat16) makes a float32 pipeline and its half-precision copy agree.
     """
     digest = hashlib.sha256(str(dtype).encode())
-    for name, tensor in sorted(_base_tensors(module).items()):
+    for name, tensor in sorted(base_tensors(module).items()):
         flat = tensor.detach().flatten()
         places = (torch.arange(16) * (len(flat) - 1) // 15).to(flat.device)
         values = flat[places].to(dtype).cpu().view(torch.int16)
@@ -163,14 +163,19 @@ def weights_hash(module: nn.Module) -> str:
     values = config.to_dict() if hasattr(config, "to_dict") else dict(config)
     used = {key: str(value) for key, value in values.items() if not key.startswith("_") and key not in ("dtype", "transformers_version", ADAPTER_KEY)}
     with ThreadPoolExecutor() as pool:
-        weights = pool.map(digest, sorted(_base_tensors(module).items()))
+        weights = pool.map(digest, sorted(base_tensors(module).items()))
         return hashlib.sha256(json.dumps(used, sort_keys=True).encode() + b"".join(weights)).hexdigest()[:16]
 
 
-def _base_tensors(module: nn.Module) -> dict[str, Tensor]:
-    kept = {}
-    for name, tensor in module.state_dict().items():
-        if "lora_" in name or "_ip." in name or name.startswith("encoder_hid_proj."):
-            continue
-        kept[name.replace(".base_layer.", ".")] = tensor
-    return kept
+ENCODER_PLACES = ("encoder_hid_proj.", "au_encoder.")
+"""Of a UNet's parameters, those of the AU encoder."""
+
+
+def is_base(name: str) -> bool:
+    """Whether the UNet's parameter of this name is the base's own, and no adapter's or LoRA's."""
+    return not name.startswith(ENCODER_PLACES) and "lora_" not in name and "_ip." not in name
+
+
+def base_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The base's own weights by the names that they have without adapter and LoRA."""
+    return {name.replace(".base_layer.", "."): tensor for name, tensor in module.state_dict().items() if is_base(name)}

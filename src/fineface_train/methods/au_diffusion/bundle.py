@@ -1,8 +1,9 @@
 """Bundles: what others use of a trained adapter. A folder with
 
-adapter.safetensors                    image_proj.* (the AU encoder) and ip_adapter.{1,3,..}.to_{k,v}_ip.weight
+adapter.safetensors                    image_proj.* (the AU encoder) and ip_adapter.{1,3,..}.to_{k,v}_ip.weight (absent where AUs enter as text)
 pytorch_lora_weights.safetensors       unet.*.lora_{A,B}.weight, as diffusers writes them (absent without LoRA)
-config.json                            encoder, AU order, LoRA rank and alpha, adapter scale, base and its fingerprints
+unet.safetensors                       the base's UNet, where the whole of it was trained
+config.json                            how AUs enter, encoder, AU order, LoRA rank and alpha, adapter scale, base and its fingerprints
 README.md                              the model card
 checksums.json                         SHA-256 of the others
 """
@@ -22,19 +23,22 @@ from torch import Tensor
 
 import fineface_train
 from fineface_train.aus import AUS
+from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.files import damage, plain, seal
-from fineface_train.methods.au_diffusion.adapter import LORA_TARGETS, FinetuneConfig, adapter_modules, au_encoder, install_adapter, install_lora
-from fineface_train.methods.au_diffusion.base import fingerprint
+from fineface_train.methods.au_diffusion.adapter import LORA_TARGETS, FinetuneConfig, Trained, adapt, adapter_modules, au_encoder, is_bare
+from fineface_train.methods.au_diffusion.base import base_tensors, fingerprint
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
 
-FORMAT = 1
-ADAPTER_FILE, LORA_FILE, CONFIG_FILE = "adapter.safetensors", "pytorch_lora_weights.safetensors", "config.json"
+FORMAT = 2
+"""1 knew the adapter only."""
+ADAPTER_FILE, LORA_FILE, UNET_FILE, CONFIG_FILE = "adapter.safetensors", "pytorch_lora_weights.safetensors", "unet.safetensors", "config.json"
 
 
 @dataclasses.dataclass
 class BundleConfig:
     """What config.json holds."""
 
+    conditioning: ConditioningConfig
     encoder: EncoderConfig
     finetune: FinetuneConfig
     base_name: str
@@ -54,9 +58,19 @@ def base_fingerprints(unet: UNet2DConditionModel) -> dict[str, str]:
 
 
 def adapter_tensors(unet: UNet2DConditionModel) -> dict[str, Tensor]:
-    """Encoder, K and V of an adapted UNet by their names in the bundle."""
-    tensors = {f"image_proj.{name}": tensor for name, tensor in au_encoder(unet).state_dict().items()}
+    """Encoder, K and V of an adapted UNet by their names in the bundle; what is not there is left out."""
+    encoder = au_encoder(unet)
+    tensors = {f"image_proj.{name}": tensor for name, tensor in encoder.state_dict().items()} if encoder is not None else {}
     return tensors | {f"{name}.weight": module.weight.data for name, module in adapter_modules(unet).items()}
+
+
+def lora_tensors(unet: UNet2DConditionModel) -> dict[str, Tensor]:
+    """LoRA's weights by the names that diffusers gives them."""
+    return {f"unet.{name}": tensor for name, tensor in get_peft_model_state_dict(unet, adapter_name="default").items()}
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) -> None:
@@ -66,10 +80,12 @@ def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) 
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        save_file({name: tensor.cpu().contiguous() for name, tensor in adapter_tensors(unet).items()}, partial / ADAPTER_FILE)
-        if config.finetune.lora_rank:
-            lora = {f"unet.{name}": tensor.cpu().contiguous() for name, tensor in get_peft_model_state_dict(unet, adapter_name="default").items()}
-            save_file(lora, partial / LORA_FILE, metadata=_lora_metadata(config.finetune))
+        if config.conditioning.enters is not Entry.text:
+            save_file(_on_cpu(adapter_tensors(unet)), partial / ADAPTER_FILE)
+        if config.finetune.train is Trained.lora:
+            save_file(_on_cpu(lora_tensors(unet)), partial / LORA_FILE, metadata=_lora_metadata(config.finetune))
+        if config.finetune.train is Trained.everything:
+            save_file(_on_cpu(base_tensors(unet)), partial / UNET_FILE)
     except SafetensorError as error:  # which a full disk is to it
         raise OSError(f"{partial} could not be written ({error}); mend this and start again") from error
     (partial / CONFIG_FILE).write_text(json.dumps(plain(config), indent=2) + "\n")
@@ -94,13 +110,20 @@ def read_bundle_config(folder: Path) -> BundleConfig:
         raise ValueError(f"bundle={folder}: no {CONFIG_FILE} there; a bundle is the folder bundle/ of a run")
     try:
         raw = json.loads(path.read_text())
-        encoder, finetune = raw.pop("encoder"), raw.pop("finetune")
+        conditioning, encoder, finetune = raw.pop("conditioning", {}), raw.pop("encoder"), raw.pop("finetune")
         if raw.get("format", 0) > FORMAT:
             raise ValueError(f"format {raw['format']} is newer than this program's ({FORMAT}); update fineface-train")
         if tuple(raw["aus"]) != AUS:
             raise ValueError(f"it was trained for AUs {raw['aus']}, this program uses {list(AUS)}")
+        conditioning["enters"] = Entry(conditioning.get("enters", "adapter"))
         encoder["name"] = EncoderName(encoder["name"])
-        return BundleConfig(encoder=EncoderConfig(**encoder), finetune=FinetuneConfig(**finetune), **(raw | {"aus": tuple(raw["aus"])}))
+        finetune["train"] = Trained(finetune.get("train", "lora"))
+        parts: dict[str, Any] = {
+            "conditioning": ConditioningConfig(**conditioning),
+            "encoder": EncoderConfig(**encoder),
+            "finetune": FinetuneConfig(**finetune),
+        }
+        return BundleConfig(**parts, **(raw | {"aus": tuple(raw["aus"])}))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"bundle={folder}: {CONFIG_FILE} cannot be used: {error}") from error
 
@@ -115,7 +138,7 @@ def check_bundle(folder: Path) -> BundleConfig:
 
 
 def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base: bool = False) -> BundleConfig:
-    """Put a bundle into a Stable Diffusion pipeline; it then generates with `ip_adapter_image_embeds=au_embeds(...)`.
+    """Put a bundle into a Stable Diffusion pipeline; with an adapter it then generates with `ip_adapter_image_embeds=au_embeds(...)`.
 
         pipe = StableDiffusionPipeline.from_pretrained("data/toyfacs/base")
         load_adapter(pipe, "data/toyfacs/bundle")
@@ -132,6 +155,8 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
     folder = Path(folder)
     config = check_bundle(folder)
     unet = pipe.unet
+    if not is_bare(unet):
+        raise ValueError(f"bundle={folder}: this pipeline holds an adapter or LoRA already; load the pipeline anew")
     if unet.config.cross_attention_dim != config.cross_attention_dim:
         raise ValueError(
             f"bundle={folder} is for {config.base_name} with cross-attention width {config.cross_attention_dim}; "
@@ -143,30 +168,61 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
             f"bundle={folder} was trained on {config.base_name}, whose weights differ from this pipeline's; choose that base "
             f"(base={config.base_name}), or accept another of its shape with any_base=true, in Python load_adapter(..., any_base=True)"
         )
-    adapter = load_file(folder / ADAPTER_FILE)
-    lora = load_file(folder / LORA_FILE) if config.finetune.lora_rank else {}
-    install_adapter(unet, config.encoder, config.finetune.adapter_scale)
-    target = adapter_tensors(unet)
-    _check(adapter, target, folder / ADAPTER_FILE)
-    for name, tensor in adapter.items():
-        target[name].copy_(tensor)
-    if config.finetune.lora_rank:
-        install_lora(unet, config.finetune.lora_rank, config.finetune.lora_alpha)
-        _check(lora, {f"unet.{name}": tensor for name, tensor in get_peft_model_state_dict(unet, adapter_name="default").items()}, folder / LORA_FILE)
+    with torch.random.fork_rng(devices=[]):  # for weights that are replaced at once
+        adapt(unet, config.conditioning.enters, config.encoder, config.finetune)
+    if config.conditioning.enters is not Entry.text:
+        _copy(folder / ADAPTER_FILE, adapter_tensors(unet))
+    if config.finetune.train is Trained.lora:
+        lora = _checked(folder / LORA_FILE, lora_tensors(unet))
         set_peft_model_state_dict(unet, {name.removeprefix("unet."): tensor for name, tensor in lora.items()}, adapter_name="default")
+    if config.finetune.train is Trained.everything:
+        _copy(folder / UNET_FILE, base_tensors(unet))
     unet.requires_grad_(False)
     unet.to(unet.dtype)
     return config
 
 
-def _check(found: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
-    """Raise ValueError unless names and shapes are the same."""
+def _copy(path: Path, target: dict[str, Tensor]) -> None:
+    """Fill `target` from a file of the same names and shapes."""
+    for name, tensor in _checked(path, target).items():
+        target[name].copy_(tensor)
+
+
+def _checked(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a file holds. Raises ValueError unless names and shapes are those expected."""
+    found = load_file(path)
     if set(found) != set(expected):
         missing, extra = sorted(set(expected) - set(found))[:3], sorted(set(found) - set(expected))[:3]
         raise ValueError(f"{path} does not fit this UNet: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}")
     for name, tensor in found.items():
         if tensor.shape != expected[name].shape:
             raise ValueError(f"{path}: {name} has shape {tuple(tensor.shape)}, this UNet wants {tuple(expected[name].shape)}")
+    return found
+
+
+_HELPERS = {Entry.adapter: "au_embeds", Entry.token: "pipeline_arguments", Entry.text: "pipeline_arguments"}
+_CALLS = {
+    Entry.adapter: '"a person", ip_adapter_image_embeds=au_embeds(aus, guidance=True)',
+    Entry.token: '**pipeline_arguments(pipe, config.conditioning, ["a person"], aus)',
+    Entry.text: '**pipeline_arguments(pipe, config.conditioning, ["a person"], aus)',
+}
+
+
+def _entry_in_words(config: BundleConfig) -> str:
+    scale = f"scale {config.finetune.adapter_scale:g}"
+    return {
+        Entry.adapter: f"AUs enter through an adapter (encoder `{config.encoder.name.value}`, {scale}).",
+        Entry.token: f"AUs enter as tokens of the prompt (encoder `{config.encoder.name.value}`).",
+        Entry.text: f"AUs enter as text at the end of the prompt (`{config.conditioning.au_text}`).",
+    }[config.conditioning.enters]
+
+
+def _training_in_words(finetune: FinetuneConfig) -> str:
+    return {
+        Trained.nothing: "The base's own weights are not trained.",
+        Trained.lora: f"LoRA of rank {finetune.lora_rank} (alpha {finetune.lora_alpha:g}).",
+        Trained.everything: "The whole UNet is trained.",
+    }[finetune.train]
 
 
 def model_card(config: BundleConfig) -> str:
@@ -179,18 +235,17 @@ tags: [facial-expression, action-units, ip-adapter, lora]
 # AU adapter for {config.base_name}
 
 Controls 12 facial Action Units ({", ".join(f"AU{au}" for au in config.aus)}; 0 absent, 5 maximum) in images of the base
-pipeline `{config.base_name}`. Encoder `{config.encoder.name.value}`, LoRA rank {config.finetune.lora_rank} (alpha
-{config.finetune.lora_alpha:g}), adapter scale {config.finetune.adapter_scale:g}, {config.resolution} px.
+pipeline `{config.base_name}` at {config.resolution} px. {_entry_in_words(config)} {_training_in_words(config.finetune)}
 Written by fineface-train {config.code_version}.
 
 ```python
 import torch
 from diffusers import StableDiffusionPipeline
-from fineface_train import au_embeds, load_adapter, parse_aus
+from fineface_train import {_HELPERS[config.conditioning.enters]}, load_adapter, parse_aus
 pipe = StableDiffusionPipeline.from_pretrained("path/to/{config.base_name}")
-load_adapter(pipe, "path/to/this/folder")
+config = load_adapter(pipe, "path/to/this/folder")
 aus = torch.tensor([parse_aus("AU12=5,AU6=2.5")])
-image = pipe("a person", ip_adapter_image_embeds=au_embeds(aus, guidance=True)).images[0]
+image = pipe({_CALLS[config.conditioning.enters]}).images[0]
 ```
 
 ## Training

@@ -1,7 +1,12 @@
-"""AU encoders: intensities (B, 12) to AU tokens (B, tokens, d) for cross-attention of width d (paper, Table 2)."""
+"""AU encoders: intensities (B, 12) to AU tokens (B, tokens, d) for cross-attention of width d (paper, Table 2).
+
+An intensity of NaN is an AU that nothing is said about (`NO_CONTROL`). The paper's encoders take it for 0; `per_au_tokens` can learn a
+token for it, so that AUs at 0 ask for a neutral face and AUs left open for the base's own.
+"""
 
 import dataclasses
 import enum
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +33,8 @@ class EncoderConfig:
     """Width inside the MLPs of `mlp`, `res_mlp`, `individual` and of the interaction token."""
     interaction_token: bool = True
     """`per_au_tokens`: a 13th token from an MLP over all AUs."""
+    learned_null: bool = False
+    """`per_au_tokens`: a token of its own for each AU that nothing is said about; wants conditioning.au_dropout."""
     sum_tokens: bool = False
     """`individual`: sum the 13 vectors into one token instead of keeping them apart (the paper does not say which)."""
 
@@ -47,63 +54,66 @@ def _pad(vector: Tensor, width: int) -> Tensor:
     return nn.functional.pad(vector, (0, width - vector.shape[1]))[:, None]
 
 
-class NoEncoding(nn.Module):
-    """The 12 raw values, zero-padded to d."""
+class AUEncoder(nn.Module):
+    """From intensities to tokens; what nothing is said about counts as 0."""
 
     tokens = 1
+
+    def forward(self, aus: Tensor) -> Tensor:
+        """(B, 12), on the 0-5 scale, to (B, tokens, d)."""
+        return self.encode(aus.nan_to_num(0.0))
+
+    def encode(self, aus: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class NoEncoding(AUEncoder):
+    """The 12 raw values, zero-padded to d."""
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
         self.width = width
 
-    def forward(self, aus: Tensor) -> Tensor:
+    def encode(self, aus: Tensor) -> Tensor:
         return _pad(aus, self.width)
 
 
-class MLP(nn.Module):
+class MLP(AUEncoder):
     """MLP 12 -> d."""
-
-    tokens = 1
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
         self.mlp = _mlp(AU_COUNT, config.hidden, width)
 
-    def forward(self, aus: Tensor) -> Tensor:
+    def encode(self, aus: Tensor) -> Tensor:
         return self.mlp(aus)[:, None]
 
 
-class ResMLP(nn.Module):
+class ResMLP(AUEncoder):
     """The 12 raw values beside an MLP 12 -> d - 12."""
-
-    tokens = 1
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
         self.mlp = _mlp(AU_COUNT, config.hidden, width - AU_COUNT)
 
-    def forward(self, aus: Tensor) -> Tensor:
+    def encode(self, aus: Tensor) -> Tensor:
         return torch.cat([aus, self.mlp(aus)], dim=1)[:, None]
 
 
-class ResMLP64(nn.Module):
+class ResMLP64(AUEncoder):
     """The 12 raw values beside one Linear 12 -> 64, zero-padded to d: the paper's choice and the published checkpoint's."""
-
-    tokens = 1
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
         self.width = width
         self.linear = nn.Linear(AU_COUNT, 64)
 
-    def forward(self, aus: Tensor) -> Tensor:
+    def encode(self, aus: Tensor) -> Tensor:
         return _pad(torch.cat([aus, self.linear(aus)], dim=1), self.width)
 
 
-class Res3MLP(nn.Module):
+class Res3MLP(AUEncoder):
     """Like Res+MLP64 with three layers, layer normalisation and leaky ReLU."""
-
-    tokens = 1
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
@@ -112,11 +122,11 @@ class Res3MLP(nn.Module):
             nn.Linear(AU_COUNT, 64), nn.LayerNorm(64), nn.LeakyReLU(), nn.Linear(64, 64), nn.LayerNorm(64), nn.LeakyReLU(), nn.Linear(64, 64)
         )
 
-    def forward(self, aus: Tensor) -> Tensor:
+    def encode(self, aus: Tensor) -> Tensor:
         return _pad(torch.cat([aus, self.mlp(aus)], dim=1), self.width)
 
 
-class IndividualCoding(nn.Module):
+class IndividualCoding(AUEncoder):
     """An MLP 1 -> d per AU and one MLP 12 -> d for their interactions: 13 tokens, or their sum as one."""
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
@@ -125,13 +135,13 @@ class IndividualCoding(nn.Module):
         self.each = nn.ModuleList(_mlp(1, config.hidden, width) for _ in range(AU_COUNT))
         self.together = _mlp(AU_COUNT, config.hidden, width)
 
-    def forward(self, aus: Tensor) -> Tensor:
+    def encode(self, aus: Tensor) -> Tensor:
         tokens = [mlp(aus[:, index : index + 1]) for index, mlp in enumerate(self.each)]
         stacked = torch.stack([*tokens, self.together(aus)], dim=1)
         return stacked.sum(1, keepdim=True) if self.tokens == 1 else stacked
 
 
-class PerAUTokens(nn.Module):
+class PerAUTokens(AUEncoder):
     """Ours: token i = learned embedding i + (intensity i / 5) x learned direction i, and an optional interaction token.
 
     With several tokens the adapter's keys matter, so that each AU can attend to its own place in the face; with one
@@ -145,15 +155,25 @@ class PerAUTokens(nn.Module):
         self.embedding = nn.Parameter(0.1 * torch.randn(AU_COUNT, width))
         self.direction = nn.Parameter(torch.randn(AU_COUNT, width))
         self.interaction = _mlp(AU_COUNT, config.hidden, width) if config.interaction_token else None
+        self.null = nn.Parameter(0.1 * torch.randn(self.tokens, width)) if config.learned_null else None
 
     def forward(self, aus: Tensor) -> Tensor:
+        tokens = self.encode(aus.nan_to_num(0.0))
+        if self.null is None:
+            return tokens
+        said = ~aus.isnan()
+        if self.interaction is not None:
+            said = torch.cat([said, said.any(1, keepdim=True)], dim=1)
+        return torch.where(said[:, :, None], tokens, self.null)
+
+    def encode(self, aus: Tensor) -> Tensor:
         tokens = self.embedding + (aus / MAX_INTENSITY)[:, :, None] * self.direction
         if self.interaction is not None:
             tokens = torch.cat([tokens, self.interaction(aus / MAX_INTENSITY)[:, None]], dim=1)
         return tokens
 
 
-ENCODERS: dict[EncoderName, type[nn.Module]] = {
+ENCODERS: dict[EncoderName, Callable[[int, EncoderConfig], AUEncoder]] = {
     EncoderName.none: NoEncoding,
     EncoderName.mlp: MLP,
     EncoderName.res_mlp: ResMLP,
@@ -164,6 +184,6 @@ ENCODERS: dict[EncoderName, type[nn.Module]] = {
 }
 
 
-def build_encoder(config: EncoderConfig, cross_attention_dim: int) -> nn.Module:
+def build_encoder(config: EncoderConfig, cross_attention_dim: int) -> AUEncoder:
     """The configured encoder for cross-attentions of width `cross_attention_dim`; `.tokens` says how many tokens it writes."""
     return ENCODERS[config.name](cross_attention_dim, config)

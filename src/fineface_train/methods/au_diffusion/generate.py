@@ -1,14 +1,26 @@
 """Faces from an adapted pipeline, by the plain `StableDiffusionPipeline` call."""
 
 import dataclasses
+import enum
 import math
 
 import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from fineface_train.methods.au_diffusion.adapter import au_embeds
+from fineface_train.data.conditioning import NO_CONTROL, ConditioningConfig, Entry
+from fineface_train.methods.au_diffusion.conditioning import pipeline_arguments
 from fineface_train.methods.protocol import Request
+
+
+class Negative(enum.Enum):
+    """The AUs that guidance moves away from. `zero`: none, a neutral face, as in the paper; `no_control`: the base's own face, where the
+    encoder knows it from a neutral one; `same`: those asked for, so that the prompt alone guides.
+    """
+
+    zero = "zero"
+    no_control = "no_control"
+    same = "same"
 
 
 @dataclasses.dataclass
@@ -17,8 +29,7 @@ class SamplingConfig:
 
     steps: int = 25
     guidance: float = 3.0
-    au_guidance: bool = True
-    """Guidance sets all AUs to 0 in the negative, as in the paper; false guides by the prompt alone."""
+    negative: Negative = Negative.zero
 
     def validate(self, key: str) -> None:
         if not 1 <= self.steps <= 1000:
@@ -43,11 +54,19 @@ class PerImagePipeline(StableDiffusionPipeline):
 class PipelineGenerator:
     """A `FaceGenerator`: an adapted pipeline on its device. Every image depends on its own request only."""
 
-    def __init__(self, pipe: StableDiffusionPipeline, config: SamplingConfig, resolution: int, scale: float | None = None) -> None:
-        """`scale`: the adapter's (lambda of equation 2); None leaves the bundle's."""
-        self.pipe, self.config, self.resolution = PerImagePipeline(**pipe.components, requires_safety_checker=False), config, resolution
+    def __init__(
+        self, pipe: StableDiffusionPipeline, conditioning: ConditioningConfig, config: SamplingConfig, resolution: int, scale: float | None = None
+    ) -> None:
+        """`conditioning`: how AUs enter `pipe`; `scale`: the adapter's (lambda of equation 2), None leaves the bundle's.
+
+        Raises ValueError for a scale without an adapter.
+        """
+        self.pipe, self.conditioning = PerImagePipeline(**pipe.components, requires_safety_checker=False), conditioning
+        self.config, self.resolution = config, resolution
         self.pipe.set_progress_bar_config(disable=True)
         if scale is not None:
+            if conditioning.enters is not Entry.adapter:
+                raise ValueError(f"scale={scale}: this bundle has no adapter to scale, its AUs enter as {conditioning.enters.value}; leave scale out")
             self.pipe.set_ip_adapter_scale(scale)
 
     @torch.no_grad()
@@ -58,10 +77,11 @@ class PipelineGenerator:
         shape = (self.pipe.unet.config.in_channels, self.resolution // self.pipe.vae_scale_factor, self.resolution // self.pipe.vae_scale_factor)
         # Starting noise is drawn on the CPU, one generator an image, so that it is the same on every device and in every batch.
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(request.seed)) for request in requests]
+        negative = {Negative.zero: torch.zeros_like(aus), Negative.no_control: aus.new_tensor(NO_CONTROL).expand_as(aus), Negative.same: aus}
+        prompts = [request.prompt for request in requests]
         images = self.pipe(
-            [request.prompt for request in requests],
+            **pipeline_arguments(self.pipe, self.conditioning, prompts, aus, guidance=guided, negative=negative[self.config.negative]),
             latents=torch.stack(noise).to(self.pipe.device, self.pipe.unet.dtype),
-            ip_adapter_image_embeds=au_embeds(aus, guidance=guided, negative=None if self.config.au_guidance else aus),
             num_inference_steps=self.config.steps,
             guidance_scale=self.config.guidance,
             height=self.resolution,

@@ -1,13 +1,18 @@
 """The trainable model: one module whose forward takes a batch and returns its losses."""
 
 import dataclasses
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
+from fineface_train.data.conditioning import Entry
 from fineface_train.data.examples import Batch
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, install_adapter, install_lora, mark_trainable
+from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, Trained, adapt, mark_trainable
+from fineface_train.methods.au_diffusion.conditioning import unet_arguments
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
 from fineface_train.methods.au_diffusion.objective import Objective, ObjectiveConfig
 
@@ -18,6 +23,7 @@ class AUDiffusion(nn.Module):
     def __init__(
         self,
         pipe: StableDiffusionPipeline,
+        conditioning: Entry,
         encoder: EncoderConfig,
         finetune: FinetuneConfig,
         objective: ObjectiveConfig,
@@ -26,7 +32,7 @@ class AUDiffusion(nn.Module):
         gradient_checkpointing: bool,
         compiled: bool = False,
     ) -> None:
-        """Adapt `pipe.unet` in place; new weights come from `seed`, so that arms with one seed start alike.
+        """Adapt `pipe.unet` in place for AUs that enter as `conditioning` says; new weights come from `seed`, so that arms with one seed start alike.
 
         `compiled`: predict with torch.compile; the pipeline's own UNet stays as it is, so that pictures do not compile anew.
         """
@@ -34,10 +40,10 @@ class AUDiffusion(nn.Module):
         self.unet = pipe.unet
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            install_adapter(self.unet, encoder, finetune.adapter_scale)
-            if finetune.lora_rank:
-                install_lora(self.unet, finetune.lora_rank, finetune.lora_alpha)
-        self.trainable = mark_trainable(self.unet)
+            adapt(self.unet, conditioning, encoder, finetune)
+        self.conditioning, self.prior_weight = conditioning, finetune.prior_weight
+        self.trainable = mark_trainable(self.unet, whole=finetune.train is Trained.everything)
+        self.rates = {name: finetune.base_rate if name.startswith("unet.") else 1.0 for name in self.trainable}
         self.objective = Objective(pipe.scheduler.alphas_cumprod, pipe.scheduler.config.prediction_type, objective)
         self.latent_scale = float(pipe.vae.config.scaling_factor)
         if gradient_checkpointing:
@@ -46,18 +52,37 @@ class AUDiffusion(nn.Module):
         self._compiled = torch.compile(self.unet.forward, dynamic=False) if compiled else None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """{"loss": scalar}: predict from noised latents, caption embedding and AUs (paper, equations 2 and 3)."""
+        """{"loss": scalar}: that of the batch, and `prior_weight` times that of the prior's part, where there is one."""
+        loss = self._loss(batch)
+        if batch.prior is not None:
+            loss = loss + self.prior_weight * self._loss(batch.prior)
+        return {"loss": loss}
+
+    def operations(self, batch: Batch) -> int:
+        """Floating point operations of one forward and backward pass over `batch`; leaves no gradient."""
+        compiled, self._compiled = self._compiled, None
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused attention is not counted on CPUs
+            self(batch)["loss"].backward()
+        self._compiled = compiled
+        self.zero_grad()
+        return int(counter.get_total_flops())
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """Predict from noised latents, caption embedding and AUs (paper, equations 2 and 3)."""
         clean = (batch.latent_mean + batch.latent_std * batch.posterior_noise) * self.latent_scale
         noisy = self.objective.noised(clean, batch.noise, batch.timesteps)
         predict = self._compiled or self.unet
-        prediction = predict(noisy, batch.timesteps, batch.text, added_cond_kwargs={"image_embeds": [batch.aus[:, None]]}).sample
-        return {"loss": self.objective.loss(prediction, clean, batch.noise, batch.timesteps)}
+        prediction = predict(noisy, batch.timesteps, **unet_arguments(self.unet, self.conditioning, batch.text, batch.aus)).sample
+        return self.objective.loss(prediction, clean, batch.noise, batch.timesteps)
 
 
 def batch_to(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
     """Move a batch; floating-point parts get `dtype`."""
-    moved = {}
+    moved: dict[str, Any] = {}
     for field in dataclasses.fields(batch):
         value = getattr(batch, field.name)
-        moved[field.name] = value.to(device, dtype if value.is_floating_point() else None, non_blocking=True)
+        if isinstance(value, Batch):
+            moved[field.name] = batch_to(value, device, dtype)
+        elif value is not None:
+            moved[field.name] = value.to(device, dtype if value.is_floating_point() else None, non_blocking=True)
     return Batch(**moved)

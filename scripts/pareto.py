@@ -1,0 +1,56 @@
+#!/usr/bin/env python
+"""AU error against CLIP-I: evaluate each arm of a sweep at other adapter scales and guidances, then write the sweep's report again.
+
+    python scripts/pareto.py sweep=table1 [--scales 0.25 0.5 0.75 1 1.25 1.5] [--guidances 1 2 3 5] [key=value ...]
+
+The quick protocol, the arm's first seed. Scales are tried where an arm has an adapter, at the configured guidance; guidances at the arm's own
+scale. What is evaluated already is not evaluated again.
+"""
+
+import argparse
+from pathlib import Path
+
+from fineface_train.comparison import RECORDS, write_comparison
+from fineface_train.config import Config, load_config
+from fineface_train.data.conditioning import Entry
+from fineface_train.evaluation.protocol import ProtocolName
+from fineface_train.files import locked, read_json
+from fineface_train.measure import is_measured, measure_bundle
+from fineface_train.methods.au_diffusion.bundle import check_bundle
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="+", help="sweep=NAME or out=FOLDER, and what else the evaluation wants")
+    parser.add_argument("--scales", type=float, nargs="*", default=[0.25, 0.5, 0.75, 1.0, 1.25, 1.5])
+    parser.add_argument("--guidances", type=float, nargs="*", default=[1.0, 2.0, 3.0, 5.0])
+    arguments = parser.parse_args()
+    config = load_config(arguments.overrides)
+    folder = Path(config.out or Path(config.run.root) / "sweeps" / str(config.comparison.name))
+    config.out, config.protocol = None, ProtocolName.quick
+    first: dict[str, Path] = {}
+    for record in sorted((read_json(path, "arm") for path in folder.glob(RECORDS)), key=lambda record: record.get("seed", 0)):
+        if "error" not in record:
+            first.setdefault(record["arm"], Path(record["folder"]))
+    if not first:
+        parser.error(f"no finished arm of a sweep in {folder}")
+    guidance = config.sampling.guidance
+    for arm, run in first.items():
+        adapted = check_bundle(run / "bundle").conditioning.enters is Entry.adapter
+        ways = [(scale, guidance) for scale in arguments.scales if adapted and scale != 1.0]
+        for scale, strength in [*ways, *((None, strength) for strength in arguments.guidances)]:
+            print(f"{arm}: scale {scale or 'its own'}, guidance {strength:g}", flush=True)
+            _evaluate(config, run, scale, strength)
+    print(f"report: {write_comparison(folder, config.comparison.reference)}")
+
+
+def _evaluate(config: Config, run: Path, scale: float | None, guidance: float) -> None:
+    config.scale, config.sampling.guidance = scale, guidance
+    out = run / f"evaluation-pareto-scale{'own' if scale is None else f'{scale:g}'}-guidance{guidance:g}"
+    with locked(out):
+        if not is_measured(config, out):
+            measure_bundle(config, run / "bundle", out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,366 @@
+"""A sweep's arms beside each other: comparison.json, report.md and report.html in the sweep's folder.
+
+Reads files only: the records of the sweep, and the evaluations that they name.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from fineface_train.aus import AU_KEYS, AU_NAMES
+from fineface_train.charts import interval_chart, scatter_chart
+from fineface_train.evaluation.compare import compare, is_significant, pool, read_kind
+from fineface_train.evaluation.metrics import nulled, per_au, response_matrix
+from fineface_train.evaluation.protocol import Kind
+from fineface_train.files import read_json, read_parquet, write_json, write_text
+from fineface_train.paper import PAPER
+from fineface_train.report import LABEL_TOOLS, METRICS, grid_row, interval, markdown_table, number, render
+
+TEMPLATE = "comparison_template.html"
+RECORDS = "arm_*.json"
+SHOWN = ("au_mse_active", "au_mse_mean", "clip_i", "slope", "rank_correlation", "leakage", "attributes", "identity")
+"""Of `METRICS`, those of the tables, in their order."""
+LOWER_IS_BETTER = ("au_mse_active", "au_mse_mean", "leakage")
+KINDS = {Kind.individual: "One AU at a time", Kind.combination: "Combinations of AUs"}
+
+
+@dataclasses.dataclass
+class Run:
+    """One arm with one seed."""
+
+    folder: Path
+    evaluation: Path
+    metrics: dict[str, Any]
+    frame: pd.DataFrame
+    took: dict[str, Any]
+    """Of finished.json: steps, training_seconds, training_petaflop."""
+    trainable: int
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether records of a sweep lie there."""
+    return next(folder.glob(RECORDS), None) is not None
+
+
+def write_comparison(folder: Path, reference: str | None = None) -> Path:
+    """Compare the arms of the sweep in `folder` and write comparison.json, report.md and report.html there; returns the page's path.
+
+    Raises ValueError where no arm is evaluated, where `reference` (default: the sweep's own, else its first arm) is none of them, and where
+    arms were not evaluated alike.
+    """
+    records = [read_json(path, "arm") for path in sorted(folder.glob(RECORDS))]
+    arms, missing = _runs(records)
+    if not arms:
+        raise ValueError(f"{folder}: no arm of this sweep is evaluated yet; start it again with evaluation.after_training=true")
+    table = next((record["table"] for record in records if record.get("table")), None)
+    wanted = reference or next((record["reference"] for record in records if record.get("reference")), None) or next(iter(arms))
+    if wanted not in arms:
+        raise ValueError(f"comparison.reference={wanted}: no evaluated arm of {folder}; there are {', '.join(arms)}")
+    _check_alike(arms)
+    found = _compared(arms, wanted, table)
+    write_json(folder / "comparison.json", nulled(found))
+    write_text(folder / "report.md", _markdown(folder.name, found, missing))
+    page = render(
+        TEMPLATE,
+        name=folder.name,
+        found=found,
+        kinds={kind.value: title for kind, title in KINDS.items()},
+        metric_names={name: METRICS[name] for name in SHOWN},
+        aus=list(zip(AU_KEYS, AU_NAMES, strict=True)),
+        missing=missing,
+        verdict=verdict,
+        significant=is_significant,
+        kind_name=kind_name,
+        dots={kind.value: _dots(found, kind.value) for kind in KINDS},
+        trade_off=_trade_off(found),
+        faces=_faces(arms, found["judges"][0]),
+        label_tool=any(tool in found["judges"][0].lower() for tool in LABEL_TOOLS),
+    )
+    return write_text(folder / "report.html", page)
+
+
+def comparison_tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """What `write_comparison` found, for dashboards: every arm's numbers and differences, and its faces as pictures."""
+    found = read_json(folder / "comparison.json", "numbers")
+    rows = [
+        {"arm": arm, "kind": kind, "metric": name} | {part: cell.get(part) for part in ("value", "low", "high", "difference", "p_holm", "same_sign")}
+        for kind, arms in found["numbers"].items()
+        for arm, cells in arms.items()
+        for name, cell in cells.items()
+    ]
+    faces = []
+    arms, _ = _runs([read_json(path, "arm") for path in sorted(folder.glob(RECORDS))])
+    for arm, runs in arms.items():
+        run = next(iter(runs.values()))
+        shown = run.frame[run.frame["prompt_index"] == _shown_prompt(run.frame)["prompt_index"]]
+        strongest = shown[(shown["kind"] == Kind.individual.value) & (shown[list(AU_KEYS)].max(axis=1) == shown[list(AU_KEYS)].to_numpy().max())]
+        row: dict[str, Any] = {"arm": arm, "neutral": Image.open(run.evaluation / shown[shown["kind"] == Kind.neutral.value]["path"].iloc[0])}
+        faces.append(row | {one["commanded"]: Image.open(run.evaluation / one["path"]) for one in strongest.to_dict("records")})
+    return {"comparison": pd.DataFrame(rows), "faces": pd.DataFrame(faces)}
+
+
+def _shown_prompt(frame: pd.DataFrame) -> dict[str, Any]:
+    """The neutral of the first held-out prompt, or of the first."""
+    neutrals = frame[frame["kind"] == Kind.neutral.value]
+    held_out = neutrals[neutrals["prompt_held_out"]]
+    first: dict[str, Any] = (held_out if len(held_out) else neutrals).iloc[0].to_dict()
+    return first
+
+
+def _runs(records: list[dict[str, Any]]) -> tuple[dict[str, dict[int, Run]], list[tuple[str, str]]]:
+    """The evaluated runs by arm and seed, in the order in which the arms were given, and (arm, why) of the others."""
+    arms: dict[str, dict[int, Run]] = {}
+    missing = []
+    for record in sorted(records, key=lambda record: (record.get("place", []), record.get("seed", 0))):
+        name, seed = record["arm"], record.get("seed", 0)
+        if "error" in record:
+            missing.append((f"{name} seed={seed}", f"failed: {record['error'].splitlines()[0]}"))
+            continue
+        run, evaluation = Path(record["folder"]), Path(record["evaluation"])
+        if not (evaluation / "metrics.json").is_file() or not (evaluation / "images.parquet").is_file():
+            missing.append((f"{name} seed={seed}", f"not evaluated: fineface evaluate bundle={run / 'bundle'}"))
+            continue
+        audit = read_json(run / "audit.json")["parts"] if (run / "audit.json").is_file() else []
+        trainable = sum(part["trainable"] for part in audit)
+        rows, metrics = read_parquet(evaluation / "images.parquet"), read_json(evaluation / "metrics.json", "individual", "combination")
+        arms.setdefault(name, {})[seed] = Run(run, evaluation, metrics, rows, read_json(run / "finished.json"), trainable)
+    return arms, missing
+
+
+def _check_alike(arms: dict[str, dict[int, Run]]) -> None:
+    """Raises ValueError unless all were evaluated with one protocol, one judge and one way of sampling."""
+    runs = [(name, seed, run) for name, seeds in arms.items() for seed, run in seeds.items()]
+    first = runs[0][2].metrics.get("settings")
+    for name, seed, run in runs:
+        if run.metrics.get("settings") != first:
+            differ = [key for key in first or {} if (run.metrics.get("settings") or {}).get(key) != (first or {})[key]]
+            raise ValueError(f"{name} seed={seed} was evaluated otherwise than {runs[0][0]} ({', '.join(differ)}); evaluate it again with the same values")
+
+
+def _compared(arms: dict[str, dict[int, Run]], reference: str, table: str | None) -> dict[str, Any]:
+    """All that the pages show."""
+    some = next(iter(next(iter(arms.values())).values())).metrics
+    judges = list(some["judges"])
+    frames = {arm: {seed: run.frame for seed, run in runs.items()} for arm, runs in arms.items()}
+    numbers = compare(frames, reference, judges[0])
+    singles = {arm: pool([read_kind(frame, judges[0], Kind.individual) for frame in seeds.values()]) for arm, seeds in frames.items()}
+    result = {
+        "table": table,
+        "reference": reference,
+        "judges": judges,
+        "protocol": some["protocol"],
+        "subset": some["subset"],
+        "settings": some.get("settings"),
+        "seeds": {arm: sorted(runs) for arm, runs in arms.items()},
+        "numbers": numbers,
+        "second_judge": {arm: _second_judge(runs, judges) for arm, runs in arms.items()},
+        "always_zero": {kind.value: {name: numbers[kind.value][reference][name]["always_zero"] for name in SHOWN} for kind in KINDS},
+        "ceiling": {kind.value: {name: (some.get("ceiling", {}).get(kind.value, {}).get(name) or {}).get("value") for name in SHOWN} for kind in KINDS},
+        "paper": {arm: dataclasses.asdict(row) for arm, row in PAPER.get(table or "", {}).items()},
+        "per_au": {arm: per_au(r, 0) for arm, r in singles.items()},
+        "leakage_matrix": {arm: response_matrix(r, np.ones((1, r.prompts)))[0].tolist() for arm, r in singles.items()},
+        "compute": {arm: _compute(runs) for arm, runs in arms.items()},
+        "folders": {arm: {seed: str(run.folder) for seed, run in runs.items()} for arm, runs in arms.items()},
+        "trade_off": {arm: _scales(next(iter(runs.values()))) for arm, runs in arms.items()},
+    }
+    result["claims"] = _claims(result)
+    return result
+
+
+def _second_judge(runs: dict[int, Run], judges: list[str]) -> dict[str, Any]:
+    """kind -> metric -> the second judge's number, the mean of the seeds; nothing with one judge."""
+    if len(judges) < 2:
+        return {}
+    values = {kind: {name: [run.metrics["judges"][judges[1]][kind.value][name]["value"] for run in runs.values()] for name in SHOWN} for kind in KINDS}
+    return {kind.value: {name: float(np.mean(found)) if None not in found else None for name, found in cells.items()} for kind, cells in values.items()}
+
+
+def _compute(runs: dict[int, Run]) -> dict[str, Any]:
+    some = next(iter(runs.values()))
+    seconds = [run.took.get("training_seconds", 0.0) for run in runs.values()]
+    evaluation = [run.metrics.get("seconds", 0.0) for run in runs.values()]
+    taken = {"steps": some.took.get("steps"), "trainable": some.trainable, "petaflop": some.took.get("training_petaflop")}
+    return taken | {"training_seconds": float(np.mean(seconds)), "evaluation_seconds": float(np.mean(evaluation))}
+
+
+def _scales(run: Run) -> list[dict[str, Any]]:
+    """The run's evaluations at other adapter scales and guidances (scripts/pareto.py): the AU error and CLIP-I of each."""
+    points = []
+    for path in sorted(run.folder.glob("evaluation-*/metrics.json")):
+        metrics = read_json(path, "individual")
+        settings = metrics.get("settings")
+        if settings and "pareto" in path.parent.name:
+            values = {name: metrics["individual"][name]["value"] for name in ("au_mse_active", "clip_i", "attributes")}
+            ceiling = ((metrics.get("ceiling") or {}).get("individual") or {}).get("clip_i") or {}
+            points.append(values | {"scale": settings["scale"], "guidance": settings["sampling"]["guidance"], "drawn_clip_i": ceiling.get("value")})
+    return points
+
+
+def _claims(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The paper's orderings of every arm against the reference, and what they are here: "holds", "does not" (the opposite is significant) or "not shown"."""
+    paper, reference = found["paper"], found["reference"]
+    claims = []
+    columns = (
+        ("individual", "au_mse_active", "au_error"),
+        ("individual", "clip_i", "clip_i"),
+        ("combination", "au_mse_mean", "combination_au_error"),
+        ("combination", "clip_i", "combination_clip_i"),
+    )
+    for arm in [arm for arm in paper if arm != reference and arm in found["numbers"]["individual"] and reference in paper]:
+        for kind, metric, column in columns:
+            cell, theirs = found["numbers"][kind][arm][metric], paper[arm][column] - paper[reference][column]
+            if theirs == 0:
+                continue
+            same = np.sign(cell["difference"]) == np.sign(theirs)
+            outcome = ("holds" if same else "does not") if is_significant(cell) else "not shown"
+            claims.append(
+                {"arm": arm, "kind": kind, "metric": metric, "paper": theirs, "outcome": outcome} | {"difference": cell["difference"], "p_holm": cell["p_holm"]}
+            )
+    return claims
+
+
+def verdict(name: str, cell: dict[str, Any]) -> str:
+    """ "better" or "worse" than the reference where the difference is significant, else ""; CLIP-I is neither, as it falls when faces move."""
+    if name == "clip_i" or not is_significant(cell):
+        return ""
+    down = cell["difference"] < 0
+    if name == "slope":  # nearer to 1
+        return "better" if abs(cell["value"] - 1) < abs(cell["value"] - cell["difference"] - 1) else "worse"
+    return "better" if down == (name in LOWER_IS_BETTER) else "worse"
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+def _dots(found: dict[str, Any], kind: str) -> list[tuple[str, str, Any]]:
+    """(label, meaning, chart) of each metric: every arm's value and interval; dashed: true drawings."""
+    charts = []
+    for name in SHOWN:
+        of_arm = {_short(arm): cells[name] for arm, cells in found["numbers"][kind].items()}
+        rows = [(arm, _finite(cell["value"]), _finite(cell["low"]), _finite(cell["high"])) for arm, cell in of_arm.items()]
+        drawn = found["ceiling"][kind][name]
+        chart = interval_chart(rows, title=METRICS[name][0], marks=[("true drawings", drawn)] if drawn is not None else [])
+        charts.append((*METRICS[name], chart))
+    return charts
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
+
+
+def _short(arm: str) -> str:
+    """An arm without the keys, where they are plain: "res_mlp64" for "encoder=res_mlp64"."""
+    return " ".join(part.partition("=")[2] or part for part in arm.split()) or "arm"
+
+
+def _trade_off(found: dict[str, Any]) -> dict[str, Any]:
+    """AU error against CLIP-I of every arm, over adapter scale and guidance where these were evaluated."""
+    series, varied = [], any(found["trade_off"].values())
+    for arm, points in found["trade_off"].items():
+        cells = found["numbers"]["individual"][arm]
+        chosen = points if varied else [{name: cells[name]["value"] for name in ("clip_i", "au_mse_active")} | {"scale": None, "guidance": None}]
+        shown = [(point["clip_i"], point["au_mse_active"], f"scale {point['scale']}, guidance {point['guidance']}") for point in chosen]
+        series.append((_short(arm), sorted(shown)))
+    drawn = found["ceiling"]["individual"]
+    if varied:
+        drawn = {"clip_i": next(point["drawn_clip_i"] for points in found["trade_off"].values() for point in points), "au_mse_active": drawn["au_mse_active"]}
+    if drawn["clip_i"] is not None:
+        series.append(("true drawings", [(drawn["clip_i"], drawn["au_mse_active"], "")]))
+    chart = scatter_chart(series, title="AU error against CLIP-I", labels=("CLIP-I to neutral", "AU error, commanded AUs"))
+    return {"chart": chart, "names": [name for name, _ in series], "varied": varied}
+
+
+def _faces(arms: dict[str, dict[int, Run]], judge: str) -> dict[str, Any]:
+    """The same prompt and noise in every arm (its first seed): neutral, then each AU at its strongest."""
+    rows, prompt = [], ""
+    for arm, runs in arms.items():
+        run = next(iter(runs.values()))
+        neutral = _shown_prompt(run.frame)
+        single = run.frame[(run.frame["kind"] == Kind.individual.value) & (run.frame["prompt_index"] == neutral["prompt_index"])]
+        rows.append((_short(arm), grid_row(run.evaluation, judge, neutral, single)["cells"]))
+        prompt = neutral["prompt"]
+    return {"prompt": prompt, "rows": rows}
+
+
+# ---- Markdown -------------------------------------------------------------------------------------------------------
+
+
+def _markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]]) -> str:
+    who = "held-out identities (combinations: held-out sets too)" if found["subset"] == "held_out" else "all prompts"
+    seeds = sorted({seed for seeds in found["seeds"].values() for seed in seeds})
+    parts = [
+        f"# {name}\n",
+        f"Judge {found['judges'][0]}, protocol {found['protocol']}, {who}, seeds {', '.join(map(str, seeds))}.",
+        "In brackets 95% intervals over prompts, each with its images of all seeds.",
+        f"Differences are to `{found['reference']}`, paired; p from exchanging the arms within prompts, Holm-corrected over arms;",
+        "**bold** where p < 0.05 and the sign is the same in every seed, n.s. where not.\n",
+    ]
+    for kind, title in ((kind.value, title) for kind, title in KINDS.items()):
+        parts += [f"## {title}\n", markdown_table(_value_rows(found, kind)), markdown_table(_difference_rows(found, kind))]
+    if found["claims"]:
+        rows = [["claim of the paper", "paper's difference", "ours", "p", "here"]]
+        for claim in found["claims"]:
+            order = "above" if claim["paper"] > 0 else "below"
+            numbers = [number(claim["paper"]), number(claim["difference"], 3), number(claim["p_holm"], 3)]
+            rows.append([f"{kind_name(claim)}: {_short(claim['arm'])} {order} {_short(found['reference'])}", *numbers, claim["outcome"]])
+        parts += ["## The paper's orderings\n", markdown_table(rows)]
+    rows = [["arm", "seeds", "steps", "trainable", "PFLOP", "training s", "evaluation s"]]
+    for arm, taken in found["compute"].items():
+        cells = [
+            len(found["seeds"][arm]),
+            taken["steps"],
+            f"{taken['trainable']:,}",
+            number(taken["petaflop"]),
+            round(taken["training_seconds"]),
+            round(taken["evaluation_seconds"]),
+        ]
+        rows.append([f"`{arm}`", *map(str, cells)])
+    parts += ["## Compute\n", markdown_table(rows)]
+    parts += [f"- {arm}: {why}\n" for arm, why in missing]
+    return "\n".join(parts)
+
+
+def kind_name(claim: dict[str, Any]) -> str:
+    """What a claim is about, in words."""
+    return f"{METRICS[claim['metric']][0]}, {'single AUs' if claim['kind'] == 'individual' else 'combinations'}"
+
+
+def _value_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
+    second = found["judges"][1] if len(found["judges"]) > 1 else None
+    paper = found["paper"]
+    rows = [
+        ["arm", *(METRICS[name][0] for name in SHOWN), *([f"AU error, {second}"] if second else []), *(["paper: AU error", "paper: CLIP-I"] if paper else [])]
+    ]
+    for arm, cells in found["numbers"][kind].items():
+        row = [f"`{arm}`", *(f"{number(cells[name]['value'])} ({interval(cells[name])})" for name in SHOWN)]
+        row += [number(found["second_judge"][arm][kind]["au_mse_active"])] if second else []
+        theirs = (
+            [paper[arm][column] for column in (("au_error", "clip_i") if kind == "individual" else ("combination_au_error", "combination_clip_i"))]
+            if arm in paper
+            else [None] * 2
+        )
+        rows.append(row + ([number(value) for value in theirs] if paper else []))
+    empty = [""] * (len(rows[0]) - 1 - len(SHOWN))
+    rows.append(["always-zero judge", *(number(found["always_zero"][kind][name]) for name in SHOWN), *empty])
+    if found["ceiling"][kind]["clip_i"] is not None:
+        rows.append(["true drawings", *(number(found["ceiling"][kind][name]) for name in SHOWN), *empty])
+    return rows
+
+
+def _difference_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
+    rows = [[f"less `{found['reference']}`", *(METRICS[name][0] for name in SHOWN)]]
+    for arm, cells in found["numbers"][kind].items():
+        if arm != found["reference"]:
+            rows.append([f"`{arm}`", *(_difference_cell(cells[name]) for name in SHOWN)])
+    return rows
+
+
+def _difference_cell(cell: dict[str, Any]) -> str:
+    if not np.isfinite(cell.get("p_holm", np.nan)):
+        return "–"
+    text = f"{number(cell['difference'], 3)} ({number(cell['difference_low'], 3)} to {number(cell['difference_high'], 3)}), p {cell['p_holm']:.3f}"
+    return f"**{text}**" if is_significant(cell) else f"{text}, n.s."

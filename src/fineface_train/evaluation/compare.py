@@ -1,0 +1,140 @@
+"""Arms of an ablation against a reference arm: paired, as all see the same prompts, starting noise and AUs.
+
+The unit is the prompt, with all its images of all seeds. Every statistic of `metrics.scores` is a function of how often each prompt
+counts, so that one function gives the difference, its bootstrap interval and its permutation test, also for what is no mean (slopes,
+leakage): both arms' images are put together as twice as many prompts, and the weights say whose count.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fineface_train.evaluation.metrics import INTERVAL, Array, Readings, bootstrap_weights, headline_frames, readings, scores, summarise
+from fineface_train.evaluation.protocol import Kind
+
+PERMUTATIONS = 4096
+"""Up to 2^12 exchanges of arms within prompts are all tried; of more, as many are drawn."""
+SIGNIFICANT = 0.05
+
+
+def compare(arms: Mapping[str, Mapping[int, pd.DataFrame]], reference: str, judge: str, *, seed: int = 0) -> dict[str, Any]:
+    """Every arm's headline numbers and its paired differences to the `reference`.
+
+    Args:
+        arms: by name and training seed, the rows of an evaluation (images.parquet).
+        judge: whose readings count, a prefix of their columns.
+    Returns:
+        kind -> arm -> metric -> value, low, high, always_zero, seeds (its value for each seed) and, but for the reference, difference,
+        difference_low, difference_high, p (two-sided, of exchanging the arms within prompts), p_holm (corrected over arms) and
+        same_sign (whether the difference has one sign in every seed that both arms have). NaN where undefined.
+    Raises:
+        ValueError: two arms that were not evaluated on the same images.
+    """
+    result: dict[str, Any] = {}
+    for kind in (Kind.individual, Kind.combination):
+        of_seed = {arm: {number: read_kind(frame, judge, kind) for number, frame in frames.items()} for arm, frames in arms.items()}
+        pooled = {arm: pool(list(parts.values())) for arm, parts in of_seed.items()}
+        for arm, images in pooled.items():
+            _check_paired(arm, images, reference, pooled[reference])
+        result[kind.value] = {}
+        for arm, parts in of_seed.items():
+            seeds = {number: _values(one) for number, one in parts.items()}
+            cells: dict[str, Any] = {
+                name: cell | {"seeds": {number: seeds[number][name] for number in seeds}} for name, cell in summarise(pooled[arm], seed).items()
+            }
+            if arm != reference:
+                theirs = {number: _values(one) for number, one in of_seed[reference].items()}
+                for name, found in difference(pooled[arm], pooled[reference], seed).items():
+                    signs = {np.sign(seeds[number][name] - theirs[number][name]) for number in seeds if number in theirs}
+                    cells[name] |= found | {"same_sign": signs in ({1.0}, {-1.0})}
+            result[kind.value][arm] = cells
+        _correct(result[kind.value])
+    return result
+
+
+def read_kind(frame: pd.DataFrame, judge: str, kind: Kind) -> Readings:
+    """What a judge read in the images that the headlines of this kind are over."""
+    return readings(headline_frames(frame)[kind], judge, kind)
+
+
+def _values(r: Readings) -> dict[str, float]:
+    return {name: float(values[0]) for name, values in scores(r, np.ones((1, r.prompts))).items()}
+
+
+def pool(parts: Sequence[Readings]) -> Readings:
+    """Several seeds' images of the same prompts as more images of each prompt."""
+    return _concatenated(parts, [0] * len(parts))
+
+
+def _concatenated(parts: Sequence[Readings], offsets: Sequence[int]) -> Readings:
+    arrays: dict[str, Any] = {}
+    for field in dataclasses.fields(Readings):
+        if field.name != "kind":
+            values = [getattr(part, field.name) for part in parts]
+            arrays[field.name] = np.concatenate([value + offset for value, offset in zip(values, offsets, strict=True)] if field.name == "prompt" else values)
+    return Readings(kind=parts[0].kind, **arrays)
+
+
+def _check_paired(arm: str, images: Readings, reference: str, other: Readings) -> None:
+    asked = [{(prompt, *aus) for prompt, aus in zip(r.prompt.tolist(), r.requested.tolist(), strict=True)} for r in (images, other)]
+    if asked[0] != asked[1]:
+        raise ValueError(f"{arm} and {reference} were not evaluated on the same images; evaluate both with one protocol")
+
+
+def difference(arm: Readings, reference: Readings, seed: int) -> dict[str, dict[str, float]]:
+    """Of each metric: arm less reference, its 95% interval (prompts resampled) and p (arms exchanged within prompts)."""
+    prompts = reference.prompts
+    both = _concatenated([reference, arm], [0, prompts])
+
+    def differences(one: tuple[Array, Array], other: tuple[Array, Array]) -> dict[str, Array]:
+        """Between two choices of images, each as how often the reference's and the arm's prompts count."""
+        first, second = (scores(both, np.hstack(weights)) for weights in (one, other))
+        return {name: first[name] - second[name] for name in first}
+
+    counts, swapped = bootstrap_weights(prompts, seed), exchanges(prompts, seed)
+    drawn = differences((np.zeros_like(counts), counts), (counts, np.zeros_like(counts)))
+    null = differences((swapped, 1 - swapped), (1 - swapped, swapped))
+    found = {}
+    for name, values in drawn.items():
+        observed, with_chance = values[0], null[name][np.isfinite(null[name])]
+        low, high = np.nanpercentile(values[1:], INTERVAL) if np.isfinite(values[1:]).any() else (np.nan, np.nan)
+        # Rounding must not make an exchange that changes nothing less than what was observed.
+        as_large = np.abs(with_chance) >= abs(observed) - 1e-12 * max(1.0, abs(observed))
+        p = float(as_large.mean()) if np.isfinite(observed) and len(with_chance) else np.nan
+        found[name] = {"difference": float(observed), "difference_low": float(low), "difference_high": float(high), "p": p, "p_holm": np.nan}
+    return found
+
+
+def exchanges(prompts: int, seed: int) -> Array:
+    """(E, prompts) of 0 and 1: for which prompts the two arms are exchanged; all ways, or `PERMUTATIONS` drawn ones after the way that exchanges none."""
+    if 2**prompts <= PERMUTATIONS:
+        return np.array(list(itertools.product((0.0, 1.0), repeat=prompts)))
+    drawn = np.random.default_rng(seed).integers(2, size=(PERMUTATIONS, prompts)).astype(float)
+    drawn[0] = 0
+    return drawn
+
+
+def _correct(arms: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """Add Holm's correction over the arms, metric by metric."""
+    for name in {name for cells in arms.values() for name in cells}:
+        tested = [cells[name] for cells in arms.values() if np.isfinite(cells[name].get("p", np.nan))]
+        for cell, corrected in zip(tested, holm([cell["p"] for cell in tested]), strict=True):
+            cell["p_holm"] = corrected
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down corrected p-values, in the order given."""
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(np.argsort(p_values, kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def is_significant(cell: Mapping[str, Any]) -> bool:
+    """Whether a difference stands after correction and has the same sign in every seed."""
+    return cell.get("p_holm", 1.0) < SIGNIFICANT and bool(cell.get("same_sign"))

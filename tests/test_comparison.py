@@ -1,0 +1,127 @@
+"""A sweep's folder becomes a page, a Markdown table and a file of numbers."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fineface_train.aus import AU_KEYS
+from fineface_train.cli import main
+from fineface_train.comparison import comparison_tables, write_comparison
+from fineface_train.evaluation.metrics import measure
+from fineface_train.files import read_json
+from fineface_train.paper import PAPER
+from report_fixture import JUDGES, build_run
+from tests.test_report import Page
+
+SETTINGS = {"protocol": "paper", "sampling": {"steps": 25, "guidance": 3.0}, "scale": None, "seed": 1000}
+
+
+def evaluated_run(folder: Path, shrink: float, seed: int) -> Path:
+    """A finished run whose faces move `shrink` times as much, with the numbers that `measure` finds."""
+    build_run(folder, prompts=7, seed=seed)
+    frame = pd.read_parquet(folder / "images.parquet")
+    for judge in JUDGES:
+        columns = [f"{judge}_{key}" for key in AU_KEYS]
+        frame[columns] *= shrink
+    frame = frame.assign(**{f"attr_{name}": True for name in ("skin", "hair", "style", "glasses", "beard", "shirt", "background")})
+    frame.to_parquet(folder / "images.parquet")
+    metrics = measure(frame, list(JUDGES)) | {"protocol": "paper", "bundle": "bundle", "seconds": 30.0, "settings": SETTINGS}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "finished.json").write_text(json.dumps({"steps": 100, "training_seconds": 60.0, "training_petaflop": 1.5}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Table 3 with two seeds: labels=none moves faces less; another arm failed, a third is not evaluated."""
+    root = tmp_path_factory.mktemp("sweep")
+    folder = root / "sweeps" / "table3"
+    folder.mkdir(parents=True)
+    records = []
+    for place, (arm, shrink) in enumerate((("labels=none", 0.5), ("labels=fineface", 1.0))):
+        for seed in (0, 1):
+            run = evaluated_run(root / f"run-{arm}-{seed}", shrink, seed)
+            records.append(
+                {"arm": arm, "place": [place], "seed": seed, "table": "table3", "reference": "labels=fineface", "folder": str(run), "evaluation": str(run)}
+            )
+    records.append({"arm": "labels=published", "place": [2], "seed": 0, "error": "FloatingPointError: step 3"})
+    records.append({"arm": "labels=published", "place": [2], "seed": 1, "folder": str(root / "nowhere"), "evaluation": str(root / "nowhere")})
+    for number, record in enumerate(records):
+        (folder / f"arm_{number}.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_page_numbers_and_table_agree(sweep: Path) -> None:
+    page = write_comparison(sweep)
+    parsed = Page(page.read_text())
+    assert {"values", "differences", "claims", "faces", "trade-off", "aus", "leakage", "compute", "missing"} <= parsed.sections
+    assert not parsed.open
+    assert all(reference.startswith(("data:", "#")) for reference in parsed.references)
+    assert parsed.tags.count("img") == 2 * 13
+    found = read_json(sweep / "comparison.json")
+    assert list(found["numbers"]["individual"]) == ["labels=none", "labels=fineface"]
+    cell = found["numbers"]["individual"]["labels=none"]["slope"]
+    assert cell["value"] == pytest.approx(0.45, abs=0.05)
+    assert cell["difference"] == pytest.approx(-0.45, abs=0.05)
+    assert cell["same_sign"]
+    assert cell["p"] == pytest.approx(2 / 2**6)  # six held-out prompts: all exchanges but two differ less
+    text = (sweep / "report.md").read_text()
+    assert f"**{cell['difference']:.3f}".replace("-", "−") in text
+    assert "n.s." in text  # CLIP-I is the same in both
+    assert "| `labels=none` " in text
+    assert "labels=published seed=0: failed: FloatingPointError: step 3" in text
+    assert "labels=published seed=1: not evaluated: fineface evaluate bundle=" in text
+
+
+def test_the_papers_orderings_are_told_as_they_are(sweep: Path) -> None:
+    """AU error higher without smoothing: so in the paper, and here by construction; CLIP-I differs in the paper and not here."""
+    write_comparison(sweep)
+    claims = {(claim["kind"], claim["metric"]): claim for claim in read_json(sweep / "comparison.json")["claims"]}
+    assert claims["individual", "au_mse_active"]["outcome"] == "holds"
+    assert claims["individual", "clip_i"]["outcome"] == "not shown"
+    assert claims["individual", "au_mse_active"]["paper"] == pytest.approx(4.81 - 4.71)
+
+
+def test_the_reference_can_be_chosen(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", f"out={sweep}", "comparison.reference='labels=none'", "tracking.wandb=false"]) == 0
+    assert read_json(sweep / "comparison.json")["reference"] == "labels=none"
+    assert "report: " in capsys.readouterr().out
+    assert main(["report", "sweep=table3", f"run.root={sweep.parents[1]}", "tracking.wandb=false"]) == 0
+    assert read_json(sweep / "comparison.json")["reference"] == "labels=fineface"
+    assert main(["report", f"out={sweep}", "comparison.reference=none", "tracking.wandb=false"]) == 2
+    assert "no evaluated arm of" in capsys.readouterr().err
+    assert main(["report", "sweep=table1", f"run.root={sweep.parents[1]}", "tracking.wandb=false"]) == 2
+    assert "run it: fineface train -m +sweep=table1" in capsys.readouterr().err
+
+
+def test_arms_evaluated_otherwise_are_refused(sweep: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    for record in sweep.glob("arm_*.json"):
+        (folder / record.name).write_text(record.read_text())
+    other = evaluated_run(tmp_path / "other", 1.0, 2)
+    metrics = read_json(other / "metrics.json")
+    metrics["settings"]["sampling"]["guidance"] = 1.0
+    (other / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "arm_9.json").write_text(json.dumps({"arm": "labels=published", "place": [2], "seed": 2, "folder": str(other), "evaluation": str(other)}))
+    with pytest.raises(ValueError, match=r"labels=published seed=2 was evaluated otherwise than labels=none \(sampling\)"):
+        write_comparison(folder)
+
+
+def test_tables_for_dashboards(sweep: Path) -> None:
+    write_comparison(sweep)
+    tables = comparison_tables(sweep)
+    assert {"arm", "kind", "metric", "value", "difference", "p_holm"} <= set(tables["comparison"].columns)
+    assert list(tables["faces"].columns) == ["arm", "neutral", *AU_KEYS]
+    assert tables["faces"]["AU12"][0].size == (64, 64)
+
+
+def test_the_papers_tables_are_those_of_the_sweeps() -> None:
+    from fineface_train.config import combinations, sweep_parameters
+
+    for table, rows in PAPER.items():
+        arms = [" ".join(arm) for arm in combinations([f"{key}={value}" for key, value in sweep_parameters([f"sweep={table}"]).items()])]
+        assert set(rows) <= set(arms)
+    assert PAPER["table1"]["method=fineface"] == PAPER["table2"]["encoder=res_mlp64"] == PAPER["table3"]["labels=fineface"]
