@@ -14,8 +14,9 @@ VERBS = {
     "train": "fit an AU adapter, evaluate it and write a report: fineface train experiment=quickstart; -m sweeps: -m encoder=none,res_mlp64 seed=0,1",
     "generate": 'draw faces: fineface generate bundle=data/toyfacs/bundle prompt="a person" aus="AU12=5,AU6=2.5"',
     "evaluate": "measure a bundle: fineface evaluate bundle=outputs/RUN/bundle protocol=quick|paper [out=DIR]",
+    "calibrate": "learn what to ask of a bundle so that the wanted AUs are measured (then calibrated=true): fineface calibrate bundle=outputs/RUN/bundle",
     "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor experiment=quickstart",
-    "report": "write the HTML page and table of a run folder: fineface report out=outputs/<run>",
+    "report": "write the page and tables of a run, or compare a sweep's arms: fineface report out=outputs/RUN, fineface report sweep=table1",
 }
 GROUPS = ("base", "data", "labels", "conditioning", "encoder", "finetune", "objective", "trainer", "judge", "experiment", "method")
 

@@ -16,15 +16,15 @@ from fineface_train.data.table import SampleTable
 from fineface_train.doctor import doctor
 from fineface_train.evaluation.judges import find_judges
 from fineface_train.files import locked, replacing
-from fineface_train.measure import evaluation_folder, load_generator, measure_bundle, print_report
+from fineface_train.measure import calibrate_bundle, evaluation_folder, load_generator, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.base import check_base
-from fineface_train.methods.au_diffusion.bundle import check_bundle
+from fineface_train.methods.au_diffusion.bundle import check_bundle, load_calibration
 from fineface_train.methods.protocol import Request
 from fineface_train.toyfacs.render import to_uint8
 from fineface_train.tracking import log_tables
 from fineface_train.training import DATA_SEED
 
-__all__ = ["doctor", "evaluate", "generate", "prepare", "report", "train"]
+__all__ = ["calibrate", "doctor", "evaluate", "generate", "prepare", "report", "train"]
 
 
 def prepare(config: Config) -> SampleTable:
@@ -73,6 +73,18 @@ def evaluate(config: Config) -> dict[str, Any]:
         metrics = measure_bundle(config, bundle, out)
         print_report(out)
     return metrics
+
+
+def calibrate(config: Config) -> Path:
+    """`fineface calibrate`: measure how a bundle answers, and store in it what to ask for; used where calibrated=true."""
+    bundle = _need_bundle(config)
+    find_judges(config.judge)
+    path = calibrate_bundle(config, bundle)
+    calibration, _ = load_calibration(bundle)
+    asked = {key: calibration.ask([3.0 * (key == one) for one in AU_KEYS])[place] for place, key in enumerate(AU_KEYS)}
+    print("to be measured at 3 alone, ask for: " + ", ".join(f"{key}={value:.2f}" for key, value in asked.items()))
+    print(f"calibration: {path}")
+    return path
 
 
 def report(config: Config) -> Path:

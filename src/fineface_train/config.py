@@ -103,6 +103,8 @@ class Config:
     n: int = 1
     scale: float | None = None
     """Adapter scale (lambda of equation 2) for images; null takes the bundle's."""
+    calibrated: bool = False
+    """Ask for what makes the judge measure the wanted AUs, as `fineface calibrate` has found for the bundle."""
     out: str | None = None
 
 
@@ -225,9 +227,9 @@ def validate(config: Config) -> None:
         raise ValueError(f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; choose judge=none, or evaluation.after_training=false")
     if config.evaluation.every and config.judge.kind is JudgeKind.none:
         raise ValueError(f"evaluation.every={config.evaluation.every}: judge=none measures nothing; choose a judge, or evaluation.every=0")
-    if config.protocol is ProtocolName.glance:
+    if config.protocol not in (ProtocolName.quick, ProtocolName.paper):
         raise ValueError(
-            "protocol=glance: too few images to be an evaluation (evaluation.every=STEPS makes them while training goes on); choose quick or paper"
+            f"protocol={config.protocol.value}: no evaluation (evaluation.every=STEPS glances, `fineface calibrate` calibrates); choose quick or paper"
         )
     if config.scale is not None and not math.isfinite(config.scale):
         raise ValueError(f"scale={config.scale}: must be a number, or null for the bundle's own")

@@ -1,23 +1,38 @@
 """From a bundle to numbers and a page: what `evaluate`, `report` and the end of `train` share."""
 
+import dataclasses
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 
+from fineface_train.aus import AU_KEYS
 from fineface_train.config import Config
 from fineface_train.evaluation.drawn import ceiling
-from fineface_train.evaluation.evaluate import evaluate
+from fineface_train.evaluation.evaluate import evaluate, read_images
 from fineface_train.evaluation.judges import load_judges
-from fineface_train.evaluation.protocol import REAL_PROMPTS, EvaluationPrompt, build_plan, toyfacs_combinations, toyfacs_prompts
+from fineface_train.evaluation.protocol import (
+    CALIBRATION_SEED,
+    REAL_PROMPTS,
+    EvaluationPrompt,
+    ProtocolName,
+    build_plan,
+    calibration_prompts,
+    toyfacs_combinations,
+    toyfacs_prompts,
+)
 from fineface_train.files import plain, read_json, write_json
 from fineface_train.methods.au_diffusion.base import PromptSet, load_base, weights_hash
-from fineface_train.methods.au_diffusion.bundle import load_adapter
+from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, load_adapter, load_calibration, save_calibration
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
+from fineface_train.methods.calibration import Calibration, fit_calibration
 from fineface_train.report import headline_table, write_report
 from fineface_train.runs import FINISHED
+
+logger = logging.getLogger(__name__)
 
 
 def evaluation_prompts(config: Config) -> list[EvaluationPrompt]:
@@ -30,7 +45,31 @@ def load_generator(config: Config, bundle: Path) -> PipelineGenerator:
     pipe = load_base(config.base)
     loaded = load_adapter(pipe, bundle, any_base=config.any_base)
     pipe.to(Accelerator().device)
-    return PipelineGenerator(pipe, loaded.conditioning, config.sampling, config.base.resolution, config.scale)
+    calibration = _calibration(config, bundle) if config.calibrated else None
+    return PipelineGenerator(pipe, loaded.conditioning, config.sampling, config.base.resolution, config.scale, calibration)
+
+
+def _calibration(config: Config, bundle: Path) -> Calibration:
+    """The bundle's calibration; warns where images are made in another way than it was fitted to."""
+    calibration, about = load_calibration(bundle)
+    here = plain(config)
+    other = [key for key in ("sampling", "scale") if about.get(key) != here[key]]
+    if other:
+        logger.warning("%s was calibrated with other values of %s; what is measured may differ", bundle, ", ".join(other))
+    return calibration
+
+
+def calibrate_bundle(config: Config, bundle: Path) -> Path:
+    """Measure how a bundle answers on the calibration prompts, and store in it what to ask for (see `methods.calibration`)."""
+    generator = load_generator(dataclasses.replace(config, calibrated=False), bundle)
+    judges = load_judges(config.judge, generator.pipe.device)
+    judge = next(iter(judges.aus))
+    plan = build_plan(ProtocolName.calibration, calibration_prompts(config.base.prompts is PromptSet.toyfacs), [], config.evaluation.seed + CALIBRATION_SEED)
+    frame = read_images(generator, judges, plan, config.evaluation.batch_size)
+    calibration = fit_calibration(*(frame[[f"{prefix}{key}" for key in AU_KEYS]].to_numpy(float) for prefix in ("", f"{judge}_")))
+    here = plain(config)
+    about = {"judge": judge, "images": len(plan), "seed": config.evaluation.seed + CALIBRATION_SEED} | {key: here[key] for key in ("sampling", "scale")}
+    return save_calibration(bundle, calibration, about)
 
 
 def measure_bundle(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
@@ -60,7 +99,7 @@ def measure_bundle(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
 def evaluation_settings(config: Config) -> dict[str, Any]:
     """What of the config decides an evaluation's numbers; kept in metrics.json."""
     everything = plain(config)
-    return {key: everything[key] for key in ("protocol", "sampling", "judge", "scale")} | {"seed": config.evaluation.seed}
+    return {key: everything[key] for key in ("protocol", "sampling", "judge", "scale", "calibrated")} | {"seed": config.evaluation.seed}
 
 
 def is_measured(config: Config, out: Path) -> bool:
@@ -71,7 +110,8 @@ def is_measured(config: Config, out: Path) -> bool:
 
 def _made_by(config: Config, generator: PipelineGenerator, bundle: Path) -> str:
     """Everything beside the plan that decides the images."""
-    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(bundle.iterdir()) if path.suffix in (".safetensors", ".json")}
+    used = [path for path in sorted(bundle.iterdir()) if path.suffix in (".safetensors", ".json") and (config.calibrated or path.name != CALIBRATION_FILE)]
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in used}
     parts = {name: weights_hash(getattr(generator.pipe, name)) for name in ("unet", "vae", "text_encoder")}
     scheduler = {key: str(value) for key, value in sorted(generator.pipe.scheduler.config.items())}
     return json.dumps([files, parts, scheduler, plain(config.sampling), config.base.resolution, config.scale])

@@ -103,14 +103,19 @@ def _evaluate_batch(generator: FaceGenerator, judges: Judges, batch: list[Planne
 
 def glance(generator: FaceGenerator, judges: Judges, plan: list[PlannedImage], batch_size: int) -> dict[str, float]:
     """The first judge's scores of a plan's single AUs (see `scores`), without writing anything: for a look while training goes on."""
+    seen = readings(read_images(generator, judges, plan, batch_size), next(iter(judges.aus)), Kind.individual)
+    return {name: float(values[0]) for name, values in scores(seen, np.ones((1, seen.prompts))).items()}
+
+
+def read_images(generator: FaceGenerator, judges: Judges, plan: list[PlannedImage], batch_size: int) -> pd.DataFrame:
+    """Make and judge a plan's images without writing anything; a row per image."""
     batches = [plan[start : start + batch_size] for start in range(0, len(plan), batch_size)]
-    made = [from_bytes(to_uint8(generator.generate([image.request for image in batch]))) for batch in batches]
+    bar = tqdm(batches, desc="looking", unit="batch", mininterval=1, leave=False)
+    made = [from_bytes(to_uint8(generator.generate([image.request for image in batch]))) for batch in bar]
     embeddings = [judges.clip.embed(images) for images in made]
     pairs = zip(plan, torch.cat(embeddings), strict=True)
     neutrals = {image.prompt_index: embedding for image, embedding in pairs if image.kind is Kind.neutral}
-    frame = pd.concat([_judge(images, embedded, judges, batch, neutrals) for images, embedded, batch in zip(made, embeddings, batches, strict=True)])
-    seen = readings(frame, next(iter(judges.aus)), Kind.individual)
-    return {name: float(values[0]) for name, values in scores(seen, np.ones((1, seen.prompts))).items()}
+    return pd.concat([_judge(images, embedded, judges, batch, neutrals) for images, embedded, batch in zip(made, embeddings, batches, strict=True)])
 
 
 def _judge(images: Tensor, embeddings: Tensor, judges: Judges, batch: list[PlannedImage], neutrals: dict[int, Tensor]) -> pd.DataFrame:

@@ -40,6 +40,8 @@ class BaseConfig:
     """Pinned revision on the hub."""
     resolution: int = 64
     """Side of the square images in pixels."""
+    sampling_steps: int = 50
+    """Of `sampling.steps`, unless that is set: what suits the base's scheduler."""
     prompts: PromptSet = PromptSet.real
     """Which prompts evaluate it: ToyFACS's identities, or the paper's."""
     tokenizer: str = "data/toyfacs/clip"

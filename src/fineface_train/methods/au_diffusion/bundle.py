@@ -5,7 +5,8 @@ pytorch_lora_weights.safetensors       unet.*.lora_{A,B}.weight, as diffusers wr
 unet.safetensors                       the base's UNet, where the whole of it was trained
 config.json                            how AUs enter, encoder, AU order, LoRA rank and alpha, adapter scale, base and its fingerprints
 README.md                              the model card
-checksums.json                         SHA-256 of the others
+calibration.json                       what to ask for so that a judge measures what is wanted, if `fineface calibrate` has found it
+checksums.json                         SHA-256 of the others but README.md and calibration.json
 """
 
 import dataclasses
@@ -24,13 +25,15 @@ from torch import Tensor
 import fineface_train
 from fineface_train.aus import AUS
 from fineface_train.data.conditioning import ConditioningConfig, Entry
-from fineface_train.files import damage, plain, seal
+from fineface_train.files import SEAL, damage, plain, read_json, seal, sha256, write_json
 from fineface_train.methods.au_diffusion.adapter import LORA_TARGETS, FinetuneConfig, Trained, adapt, adapter_modules, au_encoder, is_bare
 from fineface_train.methods.au_diffusion.base import base_tensors, fingerprint
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
+from fineface_train.methods.calibration import Calibration
 
 FORMAT = 2
 """1 knew the adapter only."""
+CALIBRATION_FILE = "calibration.json"
 ADAPTER_FILE, LORA_FILE, UNET_FILE, CONFIG_FILE = "adapter.safetensors", "pytorch_lora_weights.safetensors", "unet.safetensors", "config.json"
 
 
@@ -126,6 +129,26 @@ def read_bundle_config(folder: Path) -> BundleConfig:
         return BundleConfig(**parts, **(raw | {"aus": tuple(raw["aus"])}))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"bundle={folder}: {CONFIG_FILE} cannot be used: {error}") from error
+
+
+def save_calibration(folder: Path, calibration: Calibration, about: dict[str, Any]) -> Path:
+    """Put a calibration into a bundle, with what it was fitted on; raises ValueError where it holds one already."""
+    path = folder / CALIBRATION_FILE
+    if path.exists():
+        raise ValueError(f"{path} exists already; nothing is overwritten: remove it to calibrate anew")
+    return write_json(path, {"weights": sha256(folder / SEAL), "about": about} | plain(calibration))
+
+
+def load_calibration(folder: Path) -> tuple[Calibration, dict[str, Any]]:
+    """A bundle's calibration and what it was fitted on. Raises ValueError where there is none, or one of another bundle's."""
+    path = folder / CALIBRATION_FILE
+    if not path.is_file():
+        raise ValueError(f"calibrated=true: {folder} holds no {CALIBRATION_FILE}; make one with fineface calibrate bundle={folder}")
+    fields = [field.name for field in dataclasses.fields(Calibration)]
+    values = read_json(path, "weights", "about", *fields)
+    if values["weights"] != sha256(folder / SEAL):
+        raise ValueError(f"{path} belongs to another bundle; remove it and calibrate this one: fineface calibrate bundle={folder}")
+    return Calibration(**{name: values[name] for name in fields}), values["about"]
 
 
 def check_bundle(folder: Path) -> BundleConfig:

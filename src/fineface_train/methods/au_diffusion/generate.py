@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fineface_train.data.conditioning import NO_CONTROL, ConditioningConfig, Entry
 from fineface_train.methods.au_diffusion.conditioning import pipeline_arguments
+from fineface_train.methods.calibration import Calibration
 from fineface_train.methods.protocol import Request
 
 
@@ -55,14 +56,21 @@ class PipelineGenerator:
     """A `FaceGenerator`: an adapted pipeline on its device. Every image depends on its own request only."""
 
     def __init__(
-        self, pipe: StableDiffusionPipeline, conditioning: ConditioningConfig, config: SamplingConfig, resolution: int, scale: float | None = None
+        self,
+        pipe: StableDiffusionPipeline,
+        conditioning: ConditioningConfig,
+        config: SamplingConfig,
+        resolution: int,
+        scale: float | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
-        """`conditioning`: how AUs enter `pipe`; `scale`: the adapter's (lambda of equation 2), None leaves the bundle's.
+        """`conditioning`: how AUs enter `pipe`; `scale`: the adapter's (lambda of equation 2), None leaves the bundle's; `calibration`: what to ask
+        for instead of the wanted AUs.
 
         Raises ValueError for a scale without an adapter.
         """
         self.pipe, self.conditioning = PerImagePipeline(**pipe.components, requires_safety_checker=False), conditioning
-        self.config, self.resolution = config, resolution
+        self.config, self.resolution, self.calibration = config, resolution, calibration
         self.pipe.set_progress_bar_config(disable=True)
         if scale is not None:
             if conditioning.enters is not Entry.adapter:
@@ -72,7 +80,8 @@ class PipelineGenerator:
     @torch.no_grad()
     def generate(self, requests: list[Request]) -> Tensor:
         """(B, 3, H, W) floats in [0, 1] on the CPU."""
-        aus = torch.tensor([request.aus for request in requests], dtype=self.pipe.unet.dtype, device=self.pipe.device)
+        asked = [request.aus if self.calibration is None else self.calibration.ask(request.aus) for request in requests]
+        aus = torch.tensor(asked, dtype=self.pipe.unet.dtype, device=self.pipe.device)
         guided = self.config.guidance > 1
         shape = (self.pipe.unet.config.in_channels, self.resolution // self.pipe.vae_scale_factor, self.resolution // self.pipe.vae_scale_factor)
         # Starting noise is drawn on the CPU, one generator an image, so that it is the same on every device and in every batch.

@@ -9,10 +9,11 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fineface_train.aus import AU_COUNT, MAX_INTENSITY
-from fineface_train.evaluation.metrics import Array
 
+Array = NDArray[np.float64]
 LEAST_ANSWER = 0.5
 """An AU whose answer never reaches this is left as it is: there is nothing to invert."""
 LEAST_SLOPE = 0.2
