@@ -34,8 +34,8 @@ def main() -> None:
     generator: FaceGenerator = DrawnFaces(plan)
     if arguments.bundle:
         pipe = load_base(BaseConfig(path="data/toyfacs/base"))
-        load_adapter(pipe, arguments.bundle)
-        generator = PipelineGenerator(pipe, SamplingConfig(), 64)
+        loaded = load_adapter(pipe, arguments.bundle)
+        generator = PipelineGenerator(pipe, loaded.conditioning, SamplingConfig(steps=15), 64)
     requests = [
         Request(prompts[(5 + au) % 15].text, tuple(float(level * (place == au)) for place in range(AU_COUNT)), 1000 + au)
         for au in range(AU_COUNT)

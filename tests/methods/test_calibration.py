@@ -28,16 +28,16 @@ class Answers:
         self.mixing = np.eye(AU_COUNT) + leak * rng.uniform(0, 1, (AU_COUNT, AU_COUNT)) * (1 - np.eye(AU_COUNT))
         self.gain = rng.uniform(0.6, 1.1, AU_COUNT)
         self.mixing[7], self.gain[7] = np.eye(AU_COUNT)[7], 0.0
-        self.baseline = rng.uniform(0, 0.3, AU_COUNT)
+        self.baseline = rng.uniform(0, 0.1, AU_COUNT)
 
     def __call__(self, requested: np.ndarray) -> np.ndarray:
         return self.baseline + (self.gain * 5 * (requested / 5) ** 0.6) @ self.mixing
 
 
 def error(answers: Answers, wanted: np.ndarray, calibration: Calibration | None) -> float:
-    """Mean squared error over all AUs but the one that does not answer."""
+    """Mean squared error over the wanted AUs but the one that does not answer; what leaks to the others above 0 cannot be taken back."""
     requests = wanted if calibration is None else np.array([calibration.ask(row.tolist()) for row in wanted])
-    return float(np.mean(np.delete(answers(requests) - wanted, 7, axis=1) ** 2))
+    return float(np.mean(((answers(requests) - wanted) ** 2)[(wanted > 0) & (np.arange(AU_COUNT) != 7)]))
 
 
 def test_what_is_wanted_is_measured() -> None:
@@ -45,9 +45,9 @@ def test_what_is_wanted_is_measured() -> None:
     calibration = fit_calibration(asked(), answers(asked()))
     np.testing.assert_allclose(calibration.baseline, answers.baseline)
     rng = np.random.default_rng(1)
-    wanted = rng.uniform(1, 4, (50, AU_COUNT)) * (rng.uniform(size=(50, AU_COUNT)) < 0.3)
+    wanted = rng.uniform(1, 2.9, (50, AU_COUNT)) * (rng.uniform(size=(50, AU_COUNT)) < 0.3)  # the weakest AU reaches 3
     assert error(answers, wanted, calibration) < 0.1 * error(answers, wanted, None)
-    alone = 3 * np.eye(AU_COUNT)
+    alone = 2.9 * np.eye(AU_COUNT)
     assert error(answers, alone, calibration) < 0.2 * error(answers, alone, None)
 
 
@@ -55,7 +55,7 @@ def test_noise_does_not_break_it() -> None:
     answers, rng = Answers(3), np.random.default_rng(0)
     calibration = fit_calibration(asked(), np.clip(answers(asked()) + 0.3 * rng.normal(size=asked().shape), 0, 5))
     assert all(np.diff(curve).min() >= 0 for curve in calibration.curves)
-    wanted = 3 * np.eye(AU_COUNT)
+    wanted = 2 * np.eye(AU_COUNT)
     assert error(answers, wanted, calibration) < 0.5 * error(answers, wanted, None)
 
 
