@@ -13,7 +13,7 @@ from PIL import Image
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.charts import interval_chart, scatter_chart
-from fineface_train.evaluation.compare import compare, is_significant, pool, read_kind
+from fineface_train.evaluation.compare import by_subset, compare, is_significant, pool, read_kind
 from fineface_train.evaluation.metrics import nulled, per_au, response_matrix
 from fineface_train.evaluation.protocol import Kind
 from fineface_train.files import read_json, read_parquet, write_json, write_text
@@ -25,6 +25,7 @@ RECORDS = "arm_*.json"
 SHOWN = ("au_mse_active", "au_mse_mean", "clip_i", "slope", "rank_correlation", "leakage", "attributes", "identity")
 """Of `METRICS`, those of the tables, in their order."""
 LOWER_IS_BETTER = ("au_mse_active", "au_mse_mean", "leakage")
+SUBSET_METRIC = {"individual": "au_mse_active", "combination": "au_mse_mean"}
 KINDS = {Kind.individual: "One AU at a time", Kind.combination: "Combinations of AUs"}
 
 
@@ -72,6 +73,7 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
         metric_names={name: METRICS[name] for name in SHOWN},
         aus=list(zip(AU_KEYS, AU_NAMES, strict=True)),
         missing=missing,
+        subset_metric=SUBSET_METRIC,
         verdict=verdict,
         significant=is_significant,
         kind_name=kind_name,
@@ -161,6 +163,7 @@ def _compared(arms: dict[str, dict[int, Run]], reference: str, table: str | None
         "always_zero": {kind.value: {name: numbers[kind.value][reference][name]["always_zero"] for name in SHOWN} for kind in KINDS},
         "ceiling": {kind.value: {name: (some.get("ceiling", {}).get(kind.value, {}).get(name) or {}).get("value") for name in SHOWN} for kind in KINDS},
         "paper": {arm: dataclasses.asdict(row) for arm, row in PAPER.get(table or "", {}).items()},
+        "subsets": by_subset(frames, judges[0]),
         "per_au": {arm: per_au(r, 0) for arm, r in singles.items()},
         "leakage_matrix": {arm: response_matrix(r, np.ones((1, r.prompts)))[0].tolist() for arm, r in singles.items()},
         "compute": {arm: _compute(runs) for arm, runs in arms.items()},
@@ -301,6 +304,7 @@ def _markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]]) 
     ]
     for kind, title in ((kind.value, title) for kind, title in KINDS.items()):
         parts += [f"## {title}\n", markdown_table(_value_rows(found, kind)), markdown_table(_difference_rows(found, kind))]
+    parts += ["## Seen against held out\n", markdown_table(_subset_rows(found))]
     if found["claims"]:
         rows = [["claim of the paper", "paper's difference", "ours", "p", "here"]]
         for claim in found["claims"]:
@@ -348,6 +352,17 @@ def _value_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
     rows.append(["always-zero judge", *(number(found["always_zero"][kind][name]) for name in SHOWN), *empty])
     if found["ceiling"][kind]["clip_i"] is not None:
         rows.append(["true drawings", *(number(found["ceiling"][kind][name]) for name in SHOWN), *empty])
+    return rows
+
+
+def _subset_rows(found: dict[str, Any]) -> list[list[str]]:
+    """The AU error of every subset: of the commanded AU for single AUs, of all 12 for combinations."""
+    arms = list(found["seeds"])
+    rows = [["AU error", *(f"`{arm}`" for arm in arms)]]
+    for kind, subsets in found["subsets"].items():
+        for name, cells in subsets.items():
+            chosen = [cells[arm][SUBSET_METRIC[kind]] for arm in arms]
+            rows.append([f"{kind}: {name.replace('_', ' ')}", *(f"{number(cell['value'])} ({interval(cell)})" for cell in chosen)])
     return rows
 
 

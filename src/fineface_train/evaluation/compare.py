@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fineface_train.evaluation.metrics import INTERVAL, Array, Readings, bootstrap_weights, headline_frames, readings, scores, summarise
+from fineface_train.evaluation.metrics import INTERVAL, Array, Readings, bootstrap_weights, headline_frames, readings, scores, subset_frames, summarise
 from fineface_train.evaluation.protocol import Kind
 
 PERMUTATIONS = 4096
@@ -53,6 +53,18 @@ def compare(arms: Mapping[str, Mapping[int, pd.DataFrame]], reference: str, judg
                     cells[name] |= found | {"same_sign": signs in ({1.0}, {-1.0})}
             result[kind.value][arm] = cells
         _correct(result[kind.value])
+    return result
+
+
+def by_subset(arms: Mapping[str, Mapping[int, pd.DataFrame]], judge: str, *, seed: int = 0) -> dict[str, Any]:
+    """Seen against held out: kind -> subset (of identities and sets) -> arm -> metric -> value, low, high, over all seeds."""
+    result: dict[str, Any] = {}
+    for arm, frames in arms.items():
+        parts = [subset_frames(frame) for frame in frames.values()]
+        for kind, subsets in parts[0].items():
+            for name in subsets:
+                pooled = pool([readings(part[kind][name], judge, Kind(kind)) for part in parts])
+                result.setdefault(kind, {}).setdefault(name, {})[arm] = summarise(pooled, seed)
     return result
 
 

@@ -267,7 +267,7 @@ def disagreement(frame: pd.DataFrame, first: str, second: str) -> dict[str, Any]
     return {"first": first, "second": second, "mean_squared_difference": mean, "correlation": float(np.mean(known)) if known else np.nan, "per_au": per_key}
 
 
-def _subsets(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
+def subset_frames(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
     """The frame by kind and by whether identity and set were held out; neutrals go with their prompts."""
     held_prompt, held_set, neutral = frame["prompt_held_out"], frame["set_held_out"], frame["kind"] == Kind.neutral.value
     individual = {"seen": ~held_prompt, "held_out": held_prompt}
@@ -285,7 +285,7 @@ def headline_frames(frame: pd.DataFrame) -> dict[Kind, pd.DataFrame]:
     if not frame["prompt_held_out"].any():
         return {Kind.individual: frame, Kind.combination: frame}
     held_out = frame[frame["prompt_held_out"]]
-    return {Kind.individual: held_out, Kind.combination: _subsets(frame)["combination"].get("held_out_identity_held_out_set", held_out)}
+    return {Kind.individual: held_out, Kind.combination: subset_frames(frame)["combination"].get("held_out_identity_held_out_set", held_out)}
 
 
 def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, Any]:
@@ -294,7 +294,7 @@ def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, 
     Headlines are over held-out identities (and sets); where no prompt is held out (real bases), over all images.
     """
     first = judges[0]
-    subsets = _subsets(frame)
+    subsets = subset_frames(frame)
     headlines, held_out = headline_frames(frame), bool(frame["prompt_held_out"].any())
     individual, combination = headlines[Kind.individual], headlines[Kind.combination]
 
