@@ -115,7 +115,7 @@ def _method_identity(config: Config) -> dict[str, Any]:
         "caption_dropout": not _trains(config),
         "au_dropout": not _trains(config),
         "base_rate": trained is not Trained.everything,
-        "adapter_scale": enters is not Entry.adapter,
+        **dict.fromkeys(("adapter_scale", "adapter_keys"), enters is not Entry.adapter),
         **dict.fromkeys(("lora_rank", "lora_alpha"), trained is not Trained.lora),
         **dict.fromkeys(("prior_weight", "prior_prompt", "prior_images"), not config.finetune.prior_weight),
     }

@@ -48,6 +48,17 @@ def test_encoders_write_their_tokens_at_any_width(name: EncoderName, width: int)
     assert encoder.tokens == {EncoderName.individual: 13, EncoderName.per_au_tokens: 13}.get(name, 1)
 
 
+@pytest.mark.parametrize("name", [EncoderName.individual, EncoderName.per_au_tokens])
+def test_summed_tokens_are_one_of_as_many_parameters(name: EncoderName) -> None:
+    from fineface_train.methods.au_diffusion.encoders import build_encoder
+
+    kept, summed = (build_encoder(EncoderConfig(name=name, sum_tokens=together), WIDTH) for together in (False, True))
+    summed.load_state_dict(kept.state_dict())
+    aus = torch.rand(3, 12) * 5
+    assert summed.tokens == 1
+    torch.testing.assert_close(summed(aus)[:, 0], kept(aus).sum(1))
+
+
 def test_res_mlp64_is_the_published_layout() -> None:
     from fineface_train.methods.au_diffusion.encoders import build_encoder
 
@@ -130,6 +141,7 @@ def test_one_token_kills_the_keys_and_several_do_not(name: EncoderName) -> None:
         assert min(ratios) > 1e-4
     trainable = mark_trainable(unet)
     assert any("to_k_ip" in key for key in trainable) == (au_encoder(unet).tokens > 1)
+    assert not any("to_k_ip" in key for key in mark_trainable(unet, keys=False))
 
 
 @pytest.mark.parametrize("name", ALL_ENCODERS)

@@ -44,6 +44,8 @@ class FinetuneConfig:
     """The update is scaled by alpha / rank; stored in the bundle. Both paper presets use 8 (peft's default)."""
     adapter_scale: float = 1.0
     """lambda of equation 2."""
+    adapter_keys: bool = True
+    """Train the adapter's keys; false keeps them as copies of the text's (with one token they are dead either way)."""
     prior_weight: float = 0.0
     """Of DreamBooth's prior-preservation loss, on what the untrained base makes of `prior_prompt`; 0 trains without it."""
     prior_prompt: str = "a person"
@@ -137,11 +139,11 @@ def has_live_keys(unet: UNet2DConditionModel) -> bool:
     return int(au_encoder(unet).tokens) > 1  # type: ignore[union-attr, arg-type]
 
 
-def mark_trainable(unet: UNet2DConditionModel, *, whole: bool = False) -> dict[str, nn.Parameter]:
-    """Freeze the base (unless the `whole` of it is trained), make encoder, V, live K and LoRA trainable in float32; returns them by stable names.
+def mark_trainable(unet: UNet2DConditionModel, *, whole: bool = False, keys: bool = True) -> dict[str, nn.Parameter]:
+    """Freeze the base (unless the `whole` of it is trained), make encoder, V, live K (unless `keys` is false) and LoRA trainable in float32.
 
     With one token the softmax over one key is 1 and K gets no gradient but rounding noise, which Adam would amplify:
-    K is frozen and counted as dead. A parameter's name is that of the bundle's tensors.
+    K is frozen and counted as dead. Returns the trainables by stable names, those of the bundle's tensors.
     """
     unet.requires_grad_(False)
     trainable: dict[str, nn.Parameter] = {}
@@ -149,7 +151,7 @@ def mark_trainable(unet: UNet2DConditionModel, *, whole: bool = False) -> dict[s
     for name, parameter in encoder.named_parameters() if encoder is not None else ():
         trainable[f"image_proj.{name}"] = parameter
     for name, module in adapter_modules(unet).items():
-        if name.endswith("to_v_ip") or has_live_keys(unet):
+        if name.endswith("to_v_ip") or (keys and has_live_keys(unet)):
             trainable[f"{name}.weight"] = cast(nn.Parameter, module.weight)
     for name, parameter in unet.named_parameters():
         if ".lora_A." in name or ".lora_B." in name:

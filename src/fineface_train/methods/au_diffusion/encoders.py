@@ -36,7 +36,7 @@ class EncoderConfig:
     learned_null: bool = False
     """`per_au_tokens`: a token of its own for each AU that nothing is said about; wants conditioning.au_dropout."""
     sum_tokens: bool = False
-    """`individual`: sum the 13 vectors into one token instead of keeping them apart (the paper does not say which)."""
+    """`individual`, `per_au_tokens`: sum the vectors into one token instead of keeping them apart (the paper does not say which of its own)."""
 
     def validate(self, key: str) -> None:
         if self.hidden < 1:
@@ -151,20 +151,21 @@ class PerAUTokens(AUEncoder):
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
-        self.tokens = AU_COUNT + int(config.interaction_token)
+        vectors = AU_COUNT + int(config.interaction_token)
+        self.tokens = 1 if config.sum_tokens else vectors
         self.embedding = nn.Parameter(0.1 * torch.randn(AU_COUNT, width))
         self.direction = nn.Parameter(torch.randn(AU_COUNT, width))
         self.interaction = _mlp(AU_COUNT, config.hidden, width) if config.interaction_token else None
-        self.null = nn.Parameter(0.1 * torch.randn(self.tokens, width)) if config.learned_null else None
+        self.null = nn.Parameter(0.1 * torch.randn(vectors, width)) if config.learned_null else None
 
     def forward(self, aus: Tensor) -> Tensor:
         tokens = self.encode(aus.nan_to_num(0.0))
-        if self.null is None:
-            return tokens
-        said = ~aus.isnan()
-        if self.interaction is not None:
-            said = torch.cat([said, said.any(1, keepdim=True)], dim=1)
-        return torch.where(said[:, :, None], tokens, self.null)
+        if self.null is not None:
+            said = ~aus.isnan()
+            if self.interaction is not None:
+                said = torch.cat([said, said.any(1, keepdim=True)], dim=1)
+            tokens = torch.where(said[:, :, None], tokens, self.null)
+        return tokens.sum(1, keepdim=True) if self.tokens == 1 else tokens
 
     def encode(self, aus: Tensor) -> Tensor:
         tokens = self.embedding + (aus / MAX_INTENSITY)[:, :, None] * self.direction

@@ -42,7 +42,7 @@ class AUDiffusion(nn.Module):
             torch.manual_seed(seed)
             adapt(self.unet, conditioning, encoder, finetune)
         self.conditioning, self.prior_weight = conditioning, finetune.prior_weight
-        self.trainable = mark_trainable(self.unet, whole=finetune.train is Trained.everything)
+        self.trainable = mark_trainable(self.unet, whole=finetune.train is Trained.everything, keys=finetune.adapter_keys)
         self.rates = {name: finetune.base_rate if name.startswith("unet.") else 1.0 for name in self.trainable}
         self.objective = Objective(pipe.scheduler.alphas_cumprod, pipe.scheduler.config.prediction_type, objective)
         self.latent_scale = float(pipe.vae.config.scaling_factor)
