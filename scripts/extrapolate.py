@@ -94,7 +94,7 @@ def bundles(config: Config) -> dict[str, Path]:
     """By arm, the first seed's bundle; or the one that was named."""
     if config.bundle:
         return {Path(config.bundle).parent.name: Path(config.bundle)}
-    folder = Path(config.run.root) / "sweeps" / str(config.comparison.name)
+    folder = Path(config.out or Path(config.run.root) / "sweeps" / str(config.comparison.name))
     records = sorted((read_json(path, "arm") for path in folder.glob(RECORDS)), key=lambda one: (one.get("place", []), one.get("seed", 0)))
     found: dict[str, Path] = {}
     for record in records:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from fineface_train.cli import main
+from fineface_train.files import read_json
 
 SMALL = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60", "trainer.batch_size=4", "tracking.wandb=false"]
 
@@ -95,3 +96,30 @@ def test_doctor_tells_everything_at_once(tmp_path: Path, capsys: pytest.CaptureF
     assert "4 things to mend" in error
     for part in ("DISFA_ROOT", "AFFECTNET_ROOT", "base.path=nowhere", "nowhere"):
         assert part in error
+
+
+@pytest.mark.parametrize("method", ["sd", "dreambooth"])
+def test_doctor_knows_every_method(method: str, tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["doctor", *SMALL, f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path}", f"run.root={tmp_path}", f"method={method}"]
+    assert main(arguments) == 0
+    assert ("nothing is trained" in capsys.readouterr().out) == (method == "sd")
+
+
+def test_a_named_sweep_adds_up(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seed by seed and arm by arm it is the same sweep; with another value it is another. The command line narrows what the sweep varies."""
+    where = [f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}"]
+    small = ["train", "-m", *SMALL, *where, "trainer.sample_every=0", "evaluation.after_training=false", "trainer.steps=1"]
+    assert main([*small, "+sweep=table3", "seed=0"]) == 0
+    assert "labels=fineface" in capsys.readouterr().out
+    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert folder.name.startswith("table3-")  # the small data and the steps make it another one than table3 itself
+    assert main([*small, "sweep=table3", "seed=1", "labels=none"]) == 0
+    records = [read_json(path) for path in sorted(folder.glob("arm_*.json"))]
+    assert sorted((record["arm"], record["seed"]) for record in records) == [("labels=fineface", 0), ("labels=none", 0), ("labels=none", 1)]
+    assert {record["table"] for record in records} == {"table3"}
+    assert main([*small, "+sweep=table3", "seed=0", "objective=none"]) == 0
+    assert len(list((tmp_path / "runs" / "sweeps").iterdir())) == 2
+    assert main([*small, "+sweep=table9"]) == 2
+    assert "sweep=table9: no such choice; there are table1, table2, table3" in capsys.readouterr().err
+    assert main(["report", f"out={folder}", "tracking.wandb=false"]) == 2
+    assert "no arm of this sweep is evaluated yet" in capsys.readouterr().err

@@ -9,7 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from fineface_train.aus import AU_KEYS, AU_NAMES, MAX_INTENSITY
-from fineface_train.tracking import read_metrics
+from fineface_train.files import flat
+from fineface_train.tracking import GLANCE, read_metrics
 
 
 @dataclasses.dataclass
@@ -109,6 +110,8 @@ def training_charts(path: Path) -> list[tuple[str, Markup]]:
         return []
     lines = read_metrics(path)
     titles = {"loss": "Loss", "learning_rate": "Learning rate", "gradient_norm": "Gradient norm", "examples_per_second": "Examples per second"}
+    titles |= {f"{GLANCE}.au_mse_active": "AU error (a glance)", f"{GLANCE}.slope": "Slope (a glance)", f"{GLANCE}.clip_i": "CLIP-I (a glance)"}
+    lines = [dict(flat(line)) for line in lines]
     return [(title, _curve(title, _series(lines, key), smooth=key in ("loss", "gradient_norm"))) for key, title in titles.items() if _series(lines, key)]
 
 

@@ -1,6 +1,7 @@
 """`fineface doctor`: what this machine has, what the config would need, and everything that is missing or wrong, without training."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 import platform
@@ -28,7 +29,7 @@ from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.runs import PACKAGES
 from fineface_train.trainer import make_accelerator
-from fineface_train.training import batch_dtype, build_model
+from fineface_train.training import batch_dtype, build_model, trains
 
 STEPS_TIMED, EXAMPLES_TRIED = 3, 4
 """On few examples, so that a batch that does not fit is said and not tried; activations and time grow with their number."""
@@ -107,6 +108,9 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
 
 def _needs(config: Config, accelerator: Accelerator, pipe: StableDiffusionPipeline) -> list[str]:
     """Print parameters by part, memory, disk, steps and time of the configured run, from real steps on made-up examples; returns what this machine has not."""
+    if not trains(config):
+        print("\nwhat this config needs\n  nothing is trained: the base is exported as it is, with AUs as text")
+        return []
     trainer = config.trainer
     latent = (pipe.unet.config.in_channels, *(2 * [config.base.resolution // pipe.vae_scale_factor]))
     tokens, width = pipe.tokenizer.model_max_length, pipe.unet.config.cross_attention_dim
@@ -120,6 +124,8 @@ def _needs(config: Config, accelerator: Accelerator, pipe: StableDiffusionPipeli
     averages = trainable if trainer.ema_decay else 0
     tried = min(micro, EXAMPLES_TRIED)
     batch = _made_up(tried, latent, tokens, width, model.objective.timesteps)
+    if config.finetune.prior_weight:
+        batch.prior = dataclasses.replace(batch)
     kept, seconds = _try(model, batch_to(batch, accelerator.device, batch_dtype(config)), accelerator)
     saved, seconds = kept * micro // tried, seconds * micro / tried
     total = frozen + 4 * trainable + averages + saved

@@ -83,7 +83,7 @@ def _run_folder(
     """This run's folder, the same on all processes; its name holds a hash of all that can change the result."""
     identity = _method_identity(config)
     identity["base"] = hashes | {"resolution": config.base.resolution, "scheduler": {key: str(value) for key, value in sorted(pipe.scheduler.config.items())}}
-    if _trains(config):
+    if trains(config):
         everything = plain(config)
         identity |= {key: everything[key] for key in ("seed", "image_transform", "labels", "objective")}
         identity["trainer"] = {key: value for key, value in everything["trainer"].items() if key not in ("workers", "checkpoint_every", "sample_every")}
@@ -94,7 +94,7 @@ def _run_folder(
     return as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
 
 
-def _trains(config: Config) -> bool:
+def trains(config: Config) -> bool:
     """Whether there is anything to train: the base as it is, with AUs as text, is exported only."""
     return config.finetune.train is not Trained.nothing or config.conditioning.enters is not Entry.text
 
@@ -112,8 +112,8 @@ def _method_identity(config: Config) -> dict[str, Any]:
     enters, trained = config.conditioning.enters, config.finetune.train
     unused = {
         "au_text": enters is not Entry.text,
-        "caption_dropout": not _trains(config),
-        "au_dropout": not _trains(config),
+        "caption_dropout": not trains(config),
+        "au_dropout": not trains(config),
         "base_rate": trained is not Trained.everything,
         **dict.fromkeys(("adapter_scale", "adapter_keys"), enters is not Entry.adapter),
         **dict.fromkeys(("lora_rank", "lora_alpha"), trained is not Trained.lora),
@@ -175,14 +175,14 @@ def _fit(
 ) -> None:
     """From the base and a table to a bundle; where nothing is trained, from the base alone."""
     bundle_config = _bundle_config(config, pipe, table)
-    seconds, compute = _train(config, accelerator, table, contents, pipe, hashes, folder) if _trains(config) else (0.0, 0.0)
+    seconds, compute = _train(config, accelerator, table, contents, pipe, hashes, folder) if trains(config) else (0.0, 0.0)
     if accelerator.is_main_process:
         save_bundle(pipe.unet, bundle_config, folder / "bundle")
         took = {"training_seconds": round(seconds, 1), "training_petaflop": round(compute / 1e15, 3)}
         made_by = {"processes": accelerator.num_processes, "device": str(accelerator.device)}
         made_from = {"base": {"name": config.base.name} | hashes, "table": table.fingerprint()}
         write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
-        steps = config.trainer.steps if _trains(config) else 0
+        steps = config.trainer.steps if trains(config) else 0
         write_json(folder / FINISHED, {"steps": steps, "bundle": sha256(folder / "bundle" / SEAL)} | took)
 
 

@@ -1,0 +1,72 @@
+"""The scripts around a sweep, on the shipped base with one step of training and one of sampling; and the attention that they draw."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fineface_train.cli import main
+from fineface_train.data.conditioning import Entry
+from fineface_train.files import read_json
+from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, adapt, cross_attention_names
+from fineface_train.methods.au_diffusion.encoders import EncoderConfig
+from tests.conftest import WIDTH, tiny_unet
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+SMALL = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60", "trainer.batch_size=4", "tracking.wandb=false"]
+
+
+def script(name: str) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_from_a_sweep_to_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Train and evaluate two arms, compare them, then at another scale and beyond the range of training."""
+    where = [f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "sampling.steps=1", "protocol=quick"]
+    arms = ["+sweep=table1", "method=sd,fineface", "seed=0"]
+    assert main(["train", "-m", *arms, *SMALL, *where, "trainer.steps=1", "trainer.sample_every=0"]) == 0
+    assert "compare them: fineface report " in capsys.readouterr().out
+    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert main(["report", f"out={folder}", "tracking.wandb=false"]) == 0
+    assert "| `method=sd`" in capsys.readouterr().out
+
+    monkeypatch.setattr(sys, "argv", ["pareto.py", f"out={folder}", *where, "--scales", "0.5", "--guidances"])
+    script("pareto").main()
+    points = read_json(folder / "comparison.json")["trade_off"]
+    assert [point["scale"] for point in points["method=fineface"]] == [0.5]
+    assert points["method=sd"] == []
+
+    monkeypatch.setattr(sys, "argv", ["extrapolate.py", "sweep=table1", f"out={folder}", *where, "--out", str(tmp_path / "beyond")])
+    script("extrapolate").main()
+    assert {path.name for path in (tmp_path / "beyond").iterdir()} == {"extrapolation.md", "extrapolation.json", "method_sd.png", "method_fineface.png"}
+    assert {row["level"] for row in read_json(tmp_path / "beyond" / "extrapolation.json")["method=fineface"]} == {-10, -5, 5, 7.5, 10}
+
+
+def test_the_attention_drawn_is_the_adapters_own() -> None:
+    """The weights that the script recomputes, times the adapter's values, are what the adapter adds to each cross-attention."""
+    unet = tiny_unet()
+    torch.manual_seed(0)
+    adapt(unet, Entry.adapter, EncoderConfig(), FinetuneConfig())
+    attention = unet.get_submodule(cross_attention_names(unet)[0].removesuffix(".processor"))
+    hidden, text, tokens = torch.randn(2, 16, attention.to_q.in_features), torch.randn(2, 5, WIDTH), torch.randn(2, 1, 13, WIDTH)
+    module = script("attention_maps")
+    with torch.no_grad(), module.recorded(unet) as maps:
+        whole = attention(hidden, encoder_hidden_states=(text, [tokens]))
+        attention.processor.scale = [0.0]
+        without = attention(hidden, encoder_hidden_states=(text, [tokens]))
+        q, k = (x.unflatten(2, (attention.heads, -1)).transpose(1, 2) for x in (attention.to_q(hidden), attention.processor.to_k_ip[0](tokens[:, 0])))
+        v = attention.processor.to_v_ip[0](tokens[:, 0]).unflatten(2, (attention.heads, -1)).transpose(1, 2)
+        weights = (q @ k.transpose(2, 3) * attention.scale).softmax(-1)
+        added = (weights @ v).transpose(1, 2).flatten(2) @ attention.to_out[0].weight.T
+    torch.testing.assert_close(whole - without, added, atol=1e-4, rtol=1e-3)
+    shown = weights[1:].mean(1).transpose(1, 2).unflatten(2, (4, 4))
+    torch.testing.assert_close(maps[0], F.interpolate(shown, size=(64, 64), mode="bilinear", align_corners=False))
