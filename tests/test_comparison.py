@@ -67,7 +67,9 @@ def test_page_numbers_and_table_agree(sweep: Path) -> None:
     assert cell["difference"] == pytest.approx(-0.45, abs=0.05)
     assert cell["same_sign"]
     assert cell["p"] == pytest.approx(2 / 2**6)  # six held-out prompts: all exchanges but two differ less
+    assert len(pd.read_parquet(sweep / "rows.parquet").groupby(["arm", "seed_of_training"])) == 4
     text = (sweep / "report.md").read_text()
+    assert "`fineface train -m +sweep=table3 labels=none seed=0,1`" in text
     assert f"**{cell['difference']:.3f}".replace("-", "−") in text
     assert "n.s." in text  # CLIP-I is the same in both
     assert "| `labels=none` " in text

@@ -1,4 +1,4 @@
-"""A sweep's arms beside each other: comparison.json, report.md and report.html in the sweep's folder.
+"""A sweep's arms beside each other: comparison.json, report.md, report.html and rows.parquet (every image of every arm) in the sweep's folder.
 
 Reads files only: the records of the sweep, and the evaluations that they name.
 """
@@ -16,7 +16,7 @@ from fineface_train.charts import interval_chart, scatter_chart
 from fineface_train.evaluation.compare import by_subset, compare, is_significant, pool, read_kind
 from fineface_train.evaluation.metrics import nulled, per_au, response_matrix
 from fineface_train.evaluation.protocol import Kind
-from fineface_train.files import read_json, read_parquet, write_json, write_text
+from fineface_train.files import read_json, read_parquet, replacing, write_json, write_text
 from fineface_train.paper import PAPER
 from fineface_train.report import LABEL_TOOLS, METRICS, grid_row, interval, markdown_table, number, render
 
@@ -48,7 +48,7 @@ def is_sweep(folder: Path) -> bool:
 
 
 def write_comparison(folder: Path, reference: str | None = None) -> Path:
-    """Compare the arms of the sweep in `folder` and write comparison.json, report.md and report.html there; returns the page's path.
+    """Compare the arms of the sweep in `folder` and write comparison.json, rows.parquet, report.md and report.html there; returns the page's path.
 
     Raises ValueError where no arm is evaluated, where `reference` (default: the sweep's own, else its first arm) is none of them, and where
     arms were not evaluated alike.
@@ -64,6 +64,9 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
     _check_alike(arms)
     found = _compared(arms, wanted, table)
     write_json(folder / "comparison.json", nulled(found))
+    rows = [run.frame.assign(arm=arm, seed_of_training=seed) for arm, runs in arms.items() for seed, run in runs.items()]
+    with replacing(folder / "rows.parquet") as partial:
+        pd.concat(rows).to_parquet(partial, index=False, compression="zstd")
     write_text(folder / "report.md", _markdown(folder.name, found, missing))
     page = render(
         TEMPLATE,
@@ -312,7 +315,7 @@ def _markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]]) 
             numbers = [number(claim["paper"]), number(claim["difference"], 3), number(claim["p_holm"], 3)]
             rows.append([f"{kind_name(claim)}: {_short(claim['arm'])} {order} {_short(found['reference'])}", *numbers, claim["outcome"]])
         parts += ["## The paper's orderings\n", markdown_table(rows)]
-    rows = [["arm", "seeds", "steps", "trainable", "PFLOP", "training s", "evaluation s"]]
+    rows = [["arm", "seeds", "steps", "trainable", "PFLOP", "training s", "evaluation s", "again"]]
     for arm, taken in found["compute"].items():
         cells = [
             len(found["seeds"][arm]),
@@ -322,7 +325,8 @@ def _markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]]) 
             round(taken["training_seconds"]),
             round(taken["evaluation_seconds"]),
         ]
-        rows.append([f"`{arm}`", *map(str, cells)])
+        again = f"`fineface train -m +sweep={found['table']} {arm} seed={','.join(map(str, found['seeds'][arm]))}`" if found["table"] else ""
+        rows.append([f"`{arm}`", *map(str, cells), again])
     parts += ["## Compute\n", markdown_table(rows)]
     parts += [f"- {arm}: {why}\n" for arm, why in missing]
     return "\n".join(parts)
