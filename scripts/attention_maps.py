@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES, MAX_INTENSITY
+from fineface_train.data.conditioning import Entry
 from fineface_train.evaluation.drawn import DrawnFaces
 from fineface_train.evaluation.protocol import ProtocolName, build_plan, toyfacs_prompts
 from fineface_train.methods.au_diffusion.adapter import au_encoder, cross_attention_names
@@ -68,8 +69,8 @@ def main() -> None:
     pipe = load_base(BaseConfig(path=arguments.base))
     config = load_adapter(pipe, arguments.bundle)
     encoder = au_encoder(pipe.unet)
-    if encoder is None or encoder.tokens < AU_COUNT:
-        parser.error(f"bundle={arguments.bundle}: its encoder writes no token for each AU, so that there is nothing to look at")
+    if config.conditioning.enters is not Entry.adapter or encoder is None or encoder.tokens < AU_COUNT:
+        parser.error(f"bundle={arguments.bundle}: no adapter with a token for each AU, so that there is nothing to look at")
     generator = PipelineGenerator(pipe, config.conditioning, SamplingConfig(steps=15), SIDE)
     plan = build_plan(ProtocolName.paper, toyfacs_prompts(), [], SEED)
     prompts = [image for image in plan if image.request.aus == (0.0,) * AU_COUNT and image.prompt_held_out][: arguments.prompts]

@@ -19,11 +19,11 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES
-from fineface_train.comparison import RECORDS
+from fineface_train.comparison import RECORD, RECORDS
 from fineface_train.config import Config, load_config
 from fineface_train.evaluation.evaluate import read_images
 from fineface_train.evaluation.judges import Judges, load_judges
-from fineface_train.evaluation.metrics import bootstrap_weights, weighted_mean
+from fineface_train.evaluation.metrics import bootstrap_weights, nulled, weighted_mean
 from fineface_train.evaluation.protocol import AuSet, Kind, PlannedImage
 from fineface_train.files import read_json
 from fineface_train.measure import evaluation_prompts, load_generator
@@ -95,7 +95,7 @@ def bundles(config: Config) -> dict[str, Path]:
     if config.bundle:
         return {Path(config.bundle).parent.name: Path(config.bundle)}
     folder = Path(config.out or Path(config.run.root) / "sweeps" / str(config.comparison.name))
-    records = sorted((read_json(path, "arm") for path in folder.glob(RECORDS)), key=lambda one: (one.get("place", []), one.get("seed", 0)))
+    records = sorted((read_json(path, *RECORD) for path in folder.glob(RECORDS)), key=lambda one: (one["place"], one["seed"]))
     found: dict[str, Path] = {}
     for record in records:
         if "error" not in record:
@@ -127,7 +127,7 @@ def main() -> None:
         cells = [one[name] for name in ("reading", "clip_i", "caption kept") for one in levels]
         rows.append([f"`{arm}`", *(f"{number(cell['value'])} ({number(cell['low'])} to {number(cell['high'])})" for cell in cells)])
     (arguments.out / "extrapolation.md").write_text(markdown_table(rows))
-    (arguments.out / "extrapolation.json").write_text(json.dumps(found, indent=2) + "\n")
+    (arguments.out / "extrapolation.json").write_text(json.dumps(nulled(found), indent=2) + "\n")
     print(markdown_table(rows))
     print(arguments.out)
 

@@ -10,7 +10,7 @@ scale. What is evaluated already is not evaluated again.
 import argparse
 from pathlib import Path
 
-from fineface_train.comparison import RECORDS, write_comparison
+from fineface_train.comparison import RECORD, RECORDS, write_comparison
 from fineface_train.config import Config, load_config
 from fineface_train.data.conditioning import Entry
 from fineface_train.evaluation.protocol import ProtocolName
@@ -29,17 +29,16 @@ def main() -> None:
     folder = Path(config.out or Path(config.run.root) / "sweeps" / str(config.comparison.name))
     config.out, config.protocol = None, ProtocolName.quick
     first: dict[str, Path] = {}
-    for record in sorted((read_json(path, "arm") for path in folder.glob(RECORDS)), key=lambda record: record.get("seed", 0)):
+    for record in sorted((read_json(path, *RECORD) for path in folder.glob(RECORDS)), key=lambda record: record["seed"]):
         if "error" not in record:
             first.setdefault(record["arm"], Path(record["folder"]))
     if not first:
         parser.error(f"no finished arm of a sweep in {folder}")
     guidance = config.sampling.guidance
     for arm, run in first.items():
-        adapted = check_bundle(run / "bundle").conditioning.enters is Entry.adapter
-        ways = [(scale, guidance) for scale in arguments.scales if adapted and scale != 1.0]
-        for scale, strength in [*ways, *((None, strength) for strength in arguments.guidances)]:
-            print(f"{arm}: scale {scale or 'its own'}, guidance {strength:g}", flush=True)
+        scales = arguments.scales if check_bundle(run / "bundle").conditioning.enters is Entry.adapter else []
+        for scale, strength in [*((scale, guidance) for scale in scales), *((None, strength) for strength in arguments.guidances)]:
+            print(f"{arm}: {'its own scale' if scale is None else f'scale {scale:g}'}, guidance {strength:g}", flush=True)
             _evaluate(config, run, scale, strength)
     print(f"report: {write_comparison(folder, config.comparison.reference)}")
 

@@ -33,6 +33,10 @@ def evaluated_run(folder: Path, shrink: float, seed: int) -> Path:
     return folder
 
 
+def record(arm: str, place: int, seed: int) -> dict:
+    return {"arm": arm, "place": [place], "seed": seed, "overrides": ["+sweep=table3", arm]}
+
+
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Table 3 with two seeds: labels=none moves faces less; another arm failed, a third is not evaluated."""
@@ -40,16 +44,15 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = root / "sweeps" / "table3"
     folder.mkdir(parents=True)
     records = []
+    common = {"table": "table3", "reference": "labels=fineface"}
     for place, (arm, shrink) in enumerate((("labels=none", 0.5), ("labels=fineface", 1.0))):
         for seed in (0, 1):
             run = evaluated_run(root / f"run-{arm}-{seed}", shrink, seed)
-            records.append(
-                {"arm": arm, "place": [place], "seed": seed, "table": "table3", "reference": "labels=fineface", "folder": str(run), "evaluation": str(run)}
-            )
-    records.append({"arm": "labels=published", "place": [2], "seed": 0, "error": "FloatingPointError: step 3"})
-    records.append({"arm": "labels=published", "place": [2], "seed": 1, "folder": str(root / "nowhere"), "evaluation": str(root / "nowhere")})
-    for number, record in enumerate(records):
-        (folder / f"arm_{number}.json").write_text(json.dumps(record))
+            records.append(record(arm, place, seed) | common | {"folder": str(run), "evaluation": str(run)})
+    records.append(record("labels=published", 2, 0) | {"error": "FloatingPointError: step 3"})
+    records.append(record("labels=published", 2, 1) | {"folder": str(root / "nowhere"), "evaluation": str(root / "nowhere")})
+    for number, one in enumerate(records):
+        (folder / f"arm_{number}.json").write_text(json.dumps(one))
     return folder
 
 
@@ -74,7 +77,7 @@ def test_page_numbers_and_table_agree(sweep: Path) -> None:
     assert "n.s." in text  # CLIP-I is the same in both
     assert "| `labels=none` " in text
     assert "labels=published seed=0: failed: FloatingPointError: step 3" in text
-    assert "labels=published seed=1: not evaluated: fineface evaluate bundle=" in text
+    assert "labels=published seed=1: trained, not evaluated" in text
 
 
 def test_the_papers_orderings_are_told_as_they_are(sweep: Path) -> None:
@@ -101,13 +104,13 @@ def test_the_reference_can_be_chosen(sweep: Path, capsys: pytest.CaptureFixture[
 def test_arms_evaluated_otherwise_are_refused(sweep: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     folder.mkdir()
-    for record in sweep.glob("arm_*.json"):
-        (folder / record.name).write_text(record.read_text())
+    for path in sweep.glob("arm_*.json"):
+        (folder / path.name).write_text(path.read_text())
     other = evaluated_run(tmp_path / "other", 1.0, 2)
     metrics = read_json(other / "metrics.json")
     metrics["settings"]["sampling"]["guidance"] = 1.0
     (other / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "arm_9.json").write_text(json.dumps({"arm": "labels=published", "place": [2], "seed": 2, "folder": str(other), "evaluation": str(other)}))
+    (folder / "arm_9.json").write_text(json.dumps(record("labels=published", 2, 2) | {"folder": str(other), "evaluation": str(other)}))
     with pytest.raises(ValueError, match=r"labels=published seed=2 was evaluated otherwise than labels=none \(sampling\)"):
         write_comparison(folder)
 

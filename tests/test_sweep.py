@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -123,3 +125,38 @@ def test_a_named_sweep_adds_up(tmp_path: Path, saved_base: Path, capsys: pytest.
     assert "sweep=table9: no such choice; there are table1, table2, table3" in capsys.readouterr().err
     assert main(["report", f"out={folder}", "tracking.wandb=false"]) == 2
     assert "no arm of this sweep is evaluated yet" in capsys.readouterr().err
+
+
+def test_other_values_make_another_sweep_and_launchers_do_not() -> None:
+    from fineface_train.config import load_config
+    from fineface_train.sweep import sweep_folder
+
+    config, unnamed = load_config(["sweep=table2"]), load_config([])
+    assert sweep_folder(config, ["sweep=table2", "seed=0,1", "run.root=x", "tracking.wandb=false", "hydra/launcher=submitit_slurm"]).name == "table2"
+    assert sweep_folder(config, ["sweep=table2", "trainer.steps=100,200"]).name.startswith("table2-")
+    names = {sweep_folder(unnamed, [one, "seed=0,1"]).name for one in ("encoder=none,mlp", "labels=none,published", "trainer.steps=1,2")}
+    assert len(names) == 3
+
+
+def test_an_arm_that_did_not_end_is_missing_not_forgotten(tmp_path: Path, saved_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of every arm is written before the first starts, and a finished arm's record is kept when the line is started again."""
+    from fineface_train import sweep as module
+
+    where = [f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}"]
+    line = ["train", "-m", *SMALL, *where, "trainer.sample_every=0", "evaluation.after_training=false", "trainer.steps=1", "seed=0,1"]
+
+    def only_the_first(overrides: list[str], folder: Path, arm: Callable[[int, Any], None]) -> None:
+        def first(number: int, node: Any) -> None:
+            if number == 0:
+                arm(number, node)
+
+        multirun(overrides, folder, first)
+
+    multirun = module.multirun
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "multirun", only_the_first)
+        assert main(line) == 1
+    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert sorted(read_json(path).get("error", "") for path in folder.glob("arm_*.json")) == ["", "not finished"]
+    assert main(line) == 0
+    assert not any("error" in read_json(path) for path in folder.glob("arm_*.json"))

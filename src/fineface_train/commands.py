@@ -18,7 +18,7 @@ from fineface_train.evaluation.judges import find_judges
 from fineface_train.files import locked, replacing
 from fineface_train.measure import calibrate_bundle, evaluation_folder, load_generator, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.base import check_base
-from fineface_train.methods.au_diffusion.bundle import check_bundle, load_calibration
+from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
 from fineface_train.methods.protocol import Request
 from fineface_train.toyfacs.render import to_uint8
 from fineface_train.tracking import log_tables
@@ -79,6 +79,8 @@ def calibrate(config: Config) -> Path:
     """`fineface calibrate`: measure how a bundle answers, and store in it what to ask for; used where calibrated=true."""
     bundle = _need_bundle(config)
     find_judges(config.judge)
+    if (bundle / CALIBRATION_FILE).exists():
+        raise ValueError(f"{bundle / CALIBRATION_FILE} exists already; nothing is overwritten: remove it to calibrate anew")
     path = calibrate_bundle(config, bundle)
     calibration, _ = load_calibration(bundle)
     asked = {key: calibration.ask([3.0 * (key == one) for one in AU_KEYS])[place] for place, key in enumerate(AU_KEYS)}
@@ -99,7 +101,7 @@ def report(config: Config) -> Path:
     if is_sweep(folder):
         page = write_comparison(folder, config.comparison.reference)
         config.tracking.group = config.tracking.group or folder.name
-        log_tables(folder, config.tracking, f"{folder.name}-comparison", comparison_tables(folder))
+        log_tables(folder, config.tracking, f"{folder.name}-comparison", lambda: comparison_tables(folder))
         print((folder / "report.md").read_text(encoding="utf-8"))
         print(f"report: {page}")
         return page

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from PIL import Image
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.charts import interval_chart, scatter_chart
-from fineface_train.evaluation.compare import by_subset, compare, is_significant, pool, read_kind
+from fineface_train.evaluation.compare import by_subset, compare, is_significant, pool, read_kind, smallest_p
 from fineface_train.evaluation.metrics import nulled, per_au, response_matrix
 from fineface_train.evaluation.protocol import Kind
 from fineface_train.files import read_json, read_parquet, replacing, write_json, write_text
@@ -22,6 +23,7 @@ from fineface_train.report import LABEL_TOOLS, METRICS, grid_row, interval, mark
 
 TEMPLATE = "comparison_template.html"
 RECORDS = "arm_*.json"
+RECORD = ("arm", "seed", "place", "overrides")
 SHOWN = ("au_mse_active", "au_mse_mean", "clip_i", "slope", "rank_correlation", "leakage", "attributes", "identity")
 """Of `METRICS`, those of the tables, in their order."""
 LOWER_IS_BETTER = ("au_mse_active", "au_mse_mean", "leakage")
@@ -40,6 +42,8 @@ class Run:
     took: dict[str, Any]
     """Of finished.json: steps, training_seconds, training_petaflop."""
     trainable: int
+    again: str
+    """The command that makes it."""
 
 
 def is_sweep(folder: Path) -> bool:
@@ -53,10 +57,11 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
     Raises ValueError where no arm is evaluated, where `reference` (default: the sweep's own, else its first arm) is none of them, and where
     arms were not evaluated alike.
     """
-    records = [read_json(path, "arm") for path in sorted(folder.glob(RECORDS))]
+    records = [read_json(path, *RECORD) for path in sorted(folder.glob(RECORDS))]
     arms, missing = _runs(records)
     if not arms:
-        raise ValueError(f"{folder}: no arm of this sweep is evaluated yet; start it again with evaluation.after_training=true")
+        why = "; ".join(f"{arm}: {why}" for arm, why in missing[:3])
+        raise ValueError(f"{folder}: no arm of this sweep is evaluated yet ({why}); a comparison wants a judge (judge=...) and evaluation.after_training=true")
     table = next((record["table"] for record in records if record.get("table")), None)
     wanted = reference or next((record["reference"] for record in records if record.get("reference")), None) or next(iter(arms))
     if wanted not in arms:
@@ -98,7 +103,7 @@ def comparison_tables(folder: Path) -> dict[str, pd.DataFrame]:
         for name, cell in cells.items()
     ]
     faces = []
-    arms, _ = _runs([read_json(path, "arm") for path in sorted(folder.glob(RECORDS))])
+    arms, _ = _runs([read_json(path, *RECORD) for path in sorted(folder.glob(RECORDS))])
     for arm, runs in arms.items():
         run = next(iter(runs.values()))
         shown = run.frame[run.frame["prompt_index"] == _shown_prompt(run.frame)["prompt_index"]]
@@ -120,19 +125,20 @@ def _runs(records: list[dict[str, Any]]) -> tuple[dict[str, dict[int, Run]], lis
     """The evaluated runs by arm and seed, in the order in which the arms were given, and (arm, why) of the others."""
     arms: dict[str, dict[int, Run]] = {}
     missing = []
-    for record in sorted(records, key=lambda record: (record.get("place", []), record.get("seed", 0))):
-        name, seed = record["arm"], record.get("seed", 0)
+    for record in sorted(records, key=lambda record: (record["place"], record["seed"])):
+        name, seed = record["arm"], record["seed"]
         if "error" in record:
             missing.append((f"{name} seed={seed}", f"failed: {record['error'].splitlines()[0]}"))
             continue
         run, evaluation = Path(record["folder"]), Path(record["evaluation"])
         if not (evaluation / "metrics.json").is_file() or not (evaluation / "images.parquet").is_file():
-            missing.append((f"{name} seed={seed}", f"not evaluated: fineface evaluate bundle={run / 'bundle'}"))
+            missing.append((f"{name} seed={seed}", "trained, not evaluated: start the sweep again with evaluation.after_training=true and a judge"))
             continue
         audit = read_json(run / "audit.json")["parts"] if (run / "audit.json").is_file() else []
         trainable = sum(part["trainable"] for part in audit)
         rows, metrics = read_parquet(evaluation / "images.parquet"), read_json(evaluation / "metrics.json", "individual", "combination")
-        arms.setdefault(name, {})[seed] = Run(run, evaluation, metrics, rows, read_json(run / "finished.json"), trainable)
+        again = f"fineface train -m {' '.join(record['overrides'])}"
+        arms.setdefault(name, {})[seed] = Run(run, evaluation, metrics, rows, read_json(run / "finished.json"), trainable, again)
     return arms, missing
 
 
@@ -159,6 +165,8 @@ def _compared(arms: dict[str, dict[int, Run]], reference: str, table: str | None
         "judges": judges,
         "protocol": some["protocol"],
         "subset": some["subset"],
+        "prompts": (prompts := next(iter(singles.values())).prompts),
+        "smallest_p": smallest_p(prompts),
         "settings": some.get("settings"),
         "seeds": {arm: sorted(runs) for arm, runs in arms.items()},
         "numbers": numbers,
@@ -189,7 +197,8 @@ def _compute(runs: dict[int, Run]) -> dict[str, Any]:
     some = next(iter(runs.values()))
     seconds = [run.took.get("training_seconds", 0.0) for run in runs.values()]
     evaluation = [run.metrics.get("seconds", 0.0) for run in runs.values()]
-    taken = {"steps": some.took.get("steps"), "trainable": some.trainable, "petaflop": some.took.get("training_petaflop")}
+    taken = {"steps": some.took.get("steps"), "trainable": some.trainable, "petaflop": some.took.get("training_petaflop"), "again": some.again}
+    taken |= {"trainings": len({run.folder for run in runs.values()})}
     return taken | {"training_seconds": float(np.mean(seconds)), "evaluation_seconds": float(np.mean(evaluation))}
 
 
@@ -201,8 +210,9 @@ def _scales(run: Run) -> list[dict[str, Any]]:
         settings = metrics.get("settings")
         if settings and "pareto" in path.parent.name:
             values = {name: metrics["individual"][name]["value"] for name in ("au_mse_active", "clip_i", "attributes")}
-            ceiling = ((metrics.get("ceiling") or {}).get("individual") or {}).get("clip_i") or {}
-            points.append(values | {"scale": settings["scale"], "guidance": settings["sampling"]["guidance"], "drawn_clip_i": ceiling.get("value")})
+            ceiling = (metrics.get("ceiling") or {}).get("individual") or {}
+            drawn = {name: (ceiling.get(name) or {}).get("value") for name in ("au_mse_active", "clip_i")}
+            points.append(values | {"scale": settings["scale"], "guidance": settings["sampling"]["guidance"], "drawn": drawn})
     return points
 
 
@@ -234,7 +244,9 @@ def verdict(name: str, cell: dict[str, Any]) -> str:
     if name == "clip_i" or not is_significant(cell):
         return ""
     down = cell["difference"] < 0
-    if name == "slope":  # nearer to 1
+    if name == "slope":  # 1 is ideal: of two slopes on its two sides, what was tested is not which is nearer
+        if (cell["value"] - 1) * (cell["value"] - cell["difference"] - 1) < 0:
+            return ""
         return "better" if abs(cell["value"] - 1) < abs(cell["value"] - cell["difference"] - 1) else "worse"
     return "better" if down == (name in LOWER_IS_BETTER) else "worse"
 
@@ -246,8 +258,8 @@ def _dots(found: dict[str, Any], kind: str) -> list[tuple[str, str, Any]]:
     """(label, meaning, chart) of each metric: every arm's value and interval; dashed: true drawings."""
     charts = []
     for name in SHOWN:
-        of_arm = {_short(arm): cells[name] for arm, cells in found["numbers"][kind].items()}
-        rows = [(arm, _finite(cell["value"]), _finite(cell["low"]), _finite(cell["high"])) for arm, cell in of_arm.items()]
+        of_arm = [(_short(arm), cells[name]) for arm, cells in found["numbers"][kind].items()]
+        rows = [(arm, _finite(cell["value"]), _finite(cell["low"]), _finite(cell["high"])) for arm, cell in of_arm]
         drawn = found["ceiling"][kind][name]
         chart = interval_chart(rows, title=METRICS[name][0], marks=[("true drawings", drawn)] if drawn is not None else [])
         charts.append((*METRICS[name], chart))
@@ -264,20 +276,25 @@ def _short(arm: str) -> str:
 
 
 def _trade_off(found: dict[str, Any]) -> dict[str, Any]:
-    """AU error against CLIP-I of every arm, over adapter scale and guidance where these were evaluated."""
-    series, varied = [], any(found["trade_off"].values())
-    for arm, points in found["trade_off"].items():
-        cells = found["numbers"]["individual"][arm]
-        chosen = points if varied else [{name: cells[name]["value"] for name in ("clip_i", "au_mse_active")} | {"scale": None, "guidance": None}]
-        shown = [(point["clip_i"], point["au_mse_active"], f"scale {point['scale']}, guidance {point['guidance']}") for point in chosen]
-        series.append((_short(arm), sorted(shown)))
+    """AU error against CLIP-I: of every arm as it was evaluated, and where other adapter scales or guidances were tried, over each of these."""
+    arms = found["trade_off"]
+    own = {arm: found["numbers"]["individual"][arm] for arm in arms}
     drawn = found["ceiling"]["individual"]
-    if varied:
-        drawn = {"clip_i": next(point["drawn_clip_i"] for points in found["trade_off"].values() for point in points), "au_mse_active": drawn["au_mse_active"]}
+    charts = [("as evaluated", _trade_off_chart({arm: [(cells["clip_i"]["value"], cells["au_mse_active"]["value"], "")] for arm, cells in own.items()}, drawn))]
+    for what in ("scale", "guidance"):
+        tried = {arm: [point for point in points if (point["scale"] is None) == (what == "guidance")] for arm, points in arms.items()}
+        if any(tried.values()):
+            quick = next(point["drawn"] for points in tried.values() for point in points)
+            lines = {arm: [(point["clip_i"], point["au_mse_active"], f"{what} {point[what]:g}") for point in points] for arm, points in tried.items()}
+            charts.append((f"over {what} (quick protocol, first seed)", _trade_off_chart(lines, quick)))
+    return {"charts": charts, "names": [*map(_short, arms), *(["true drawings"] if drawn["clip_i"] is not None else [])]}
+
+
+def _trade_off_chart(lines: dict[str, list[tuple[float, float, str]]], drawn: dict[str, Any]) -> Markup:
+    series = [(_short(arm), sorted(points)) for arm, points in lines.items()]
     if drawn["clip_i"] is not None:
         series.append(("true drawings", [(drawn["clip_i"], drawn["au_mse_active"], "")]))
-    chart = scatter_chart(series, title="AU error against CLIP-I", labels=("CLIP-I to neutral", "AU error, commanded AUs"))
-    return {"chart": chart, "names": [name for name, _ in series], "varied": varied}
+    return scatter_chart(series, title="AU error against CLIP-I", labels=("CLIP-I to neutral", "AU error, commanded AUs"))
 
 
 def _faces(arms: dict[str, dict[int, Run]], judge: str) -> dict[str, Any]:
@@ -297,13 +314,15 @@ def _faces(arms: dict[str, dict[int, Run]], judge: str) -> dict[str, Any]:
 
 def _markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]]) -> str:
     who = "held-out identities (combinations: held-out sets too)" if found["subset"] == "held_out" else "all prompts"
-    seeds = sorted({seed for seeds in found["seeds"].values() for seed in seeds})
+    all_seeds = {arm: ", ".join(map(str, seeds)) for arm, seeds in found["seeds"].items()}
+    seeds = next(iter(all_seeds.values())) if len(set(all_seeds.values())) == 1 else "; ".join(f"{arm} {text}" for arm, text in all_seeds.items())
     parts = [
         f"# {name}\n",
-        f"Judge {found['judges'][0]}, protocol {found['protocol']}, {who}, seeds {', '.join(map(str, seeds))}.",
-        "In brackets 95% intervals over prompts, each with its images of all seeds.",
+        f"Judge {found['judges'][0]}, protocol {found['protocol']}, {who}, seeds {seeds}.",
+        "In brackets 95% intervals over prompts, each averaged over seeds.",
         f"Differences are to `{found['reference']}`, paired; p from exchanging the arms within prompts, Holm-corrected over arms;",
-        "**bold** where p < 0.05 and the sign is the same in every seed, n.s. where not.\n",
+        "**bold** where p < 0.05 and the sign is the same in every one of two or more seeds, n.s. where not.",
+        f"With {found['prompts']} prompts no p can be below {found['smallest_p']:.3g}, before the correction.\n",
     ]
     for kind, title in ((kind.value, title) for kind, title in KINDS.items()):
         parts += [f"## {title}\n", markdown_table(_value_rows(found, kind)), markdown_table(_difference_rows(found, kind))]
@@ -325,7 +344,7 @@ def _markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]]) 
             round(taken["training_seconds"]),
             round(taken["evaluation_seconds"]),
         ]
-        again = f"`fineface train -m +sweep={found['table']} {arm} seed={','.join(map(str, found['seeds'][arm]))}`" if found["table"] else ""
+        again = f"`{taken['again']} seed={','.join(map(str, found['seeds'][arm]))}`"
         rows.append([f"`{arm}`", *map(str, cells), again])
     parts += ["## Compute\n", markdown_table(rows)]
     parts += [f"- {arm}: {why}\n" for arm, why in missing]

@@ -163,13 +163,12 @@ def combinations(overrides: list[str]) -> list[list[str]]:
     return [list(arm) for arm in itertools.product(*values)]
 
 
-def multirun(overrides: list[str], folder: Path, arm: Callable[[int, list[str], DictConfig], None]) -> None:
-    """Have Hydra's launcher call `arm` for every combination of the swept values: its number from 0, its overrides, its config (see `typed`)."""
+def multirun(overrides: list[str], folder: Path, arm: Callable[[int, DictConfig], None]) -> None:
+    """Have Hydra's launcher call `arm` for every combination of the swept values: its number from 0, its config (see `typed`)."""
     register_schema()
 
     def job(node: DictConfig) -> None:
-        this = HydraConfig.get()
-        arm(this.job.num, [override for override in this.overrides.task if not override.startswith("hydra")], node)
+        arm(HydraConfig.get().job.num, node)
 
     quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.", "hydra.sweeper.params=null")
     before, sys.argv = sys.argv, [sys.argv[0], "--multirun", *quiet, *(quoted(override) for override in overrides)]
@@ -223,8 +222,12 @@ def validate(config: Config) -> None:
         value = getattr(config, field.name)
         if hasattr(value, "validate"):
             value.validate(field.name)
-    if config.judge.kind is JudgeKind.toyfacs and config.base.prompts is not PromptSet.toyfacs and config.evaluation.after_training:
-        raise ValueError(f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; choose judge=none, or evaluation.after_training=false")
+    judged = config.evaluation.after_training or bool(config.evaluation.every)
+    if judged and config.judge.kind is JudgeKind.toyfacs and config.base.prompts is not PromptSet.toyfacs:
+        remedy = "choose judge=none, or evaluation.after_training=false" + (" evaluation.every=0" if config.evaluation.every else "")
+        raise ValueError(f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; {remedy}")
+    if config.encoder.learned_null and not config.conditioning.au_dropout:
+        raise ValueError("encoder.learned_null=true: learns from examples whose AUs are hidden, and there are none; set conditioning.au_dropout, e.g. 0.1")
     if config.evaluation.every and config.judge.kind is JudgeKind.none:
         raise ValueError(f"evaluation.every={config.evaluation.every}: judge=none measures nothing; choose a judge, or evaluation.every=0")
     if config.protocol not in (ProtocolName.quick, ProtocolName.paper):

@@ -118,7 +118,7 @@ def _made_by(config: Config, generator: PipelineGenerator, bundle: Path) -> str:
 
 
 def evaluation_folder(config: Config, bundle: Path) -> Path:
-    """Where an evaluation goes by default: the bundle's run if that holds no other protocol, else a folder beside it.
+    """Where an evaluation goes by default: the bundle's run if that holds none of another protocol or way of sampling, else a folder in it.
 
     A bundle outside a run gets a folder under `run.root` that is named by its weights.
     """
@@ -128,9 +128,15 @@ def evaluation_folder(config: Config, bundle: Path) -> Path:
         weights = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(bundle.glob("*.safetensors")))).hexdigest()
         return Path(config.run.root) / f"evaluation-{weights[:8]}-{config.protocol.value}"
     known = bundle.parent / "metrics.json"
-    if not known.is_file() or read_json(known, "protocol")["protocol"] == config.protocol.value:
+    if not known.is_file():
         return bundle.parent
-    return bundle.parent / f"evaluation-{config.protocol.value}"
+    found, ours = read_json(known, "protocol"), evaluation_settings(config)
+    theirs = found.get("settings") or {}
+    others = {key: ours[key] for key in ("sampling", "scale", "calibrated", "seed") if key in theirs and theirs[key] != ours[key]}
+    if not others and found["protocol"] == config.protocol.value:
+        return bundle.parent
+    way = hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:4]
+    return bundle.parent / f"evaluation-{config.protocol.value}{f'-{way}' if others else ''}"
 
 
 def print_report(folder: Path) -> Path:

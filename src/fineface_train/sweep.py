@@ -26,10 +26,12 @@ COLUMNS = ("slope", "rank_correlation", "au_mse_active", "au_mse_mean", "leakage
 """Of metrics.json, under "individual": what the table of arms shows."""
 UNNAMED = ("sweep", "seed", "run", "tracking", "comparison")
 """Parts of the config that do not make a sweep another one."""
+UNFINISHED = "not finished"
+"""Why an arm has no result before it ended: of one that is running, or was killed."""
 
 
 def sweep(overrides: list[str]) -> int:
-    """Run all arms, print one table of them; returns the number of arms that failed.
+    """Run all arms, print one table of them; returns the number of arms that failed or did not come to their end.
 
     Raises ValueError for a wrong key, choice or value of any arm, before the first starts.
     """
@@ -40,38 +42,43 @@ def sweep(overrides: list[str]) -> int:
     arms = combinations(overrides)
     configs = [load_config(arm) for arm in arms]
     varied = [key for key in (key_of(one) for one in overrides) if key in parameters or len({_value(arm, key) for arm in arms}) > 1]
-    folder = sweep_folder(configs[0], [one for one in overrides if key_of(one) not in varied])
-    records = [folder / f"arm_{_short_hash(sorted(arm))}.json" for arm in arms]
+    folder = sweep_folder(configs[0], [one for one in overrides if key_of(one) not in parameters])
+    records = [_record(arm, config, [key for key in varied if key != "seed"], parameters) for arm, config in zip(arms, configs, strict=True)]
+    paths = [folder / f"arm_{_short_hash([record['arm'], str(record['seed'])])}.json" for record in records]
     if is_main_process():
-        for record in records:
-            record.unlink(missing_ok=True)
+        for path, record in zip(paths, records, strict=True):
+            if not path.is_file() or "error" in read_json(path):
+                write_json(path, record | {"error": UNFINISHED})
 
-    def run(number: int, changes: list[str], node: DictConfig) -> None:
-        _arm(records[number], f"arm {number + 1} of {len(arms)}", _record(changes, [key for key in varied if key != "seed"], parameters), folder.name, node)
+    def run(number: int, node: DictConfig) -> None:
+        _arm(paths[number], f"arm {number + 1} of {len(arms)}", records[number], folder.name, node)
 
     multirun(overrides, folder, run)
-    done = [read_json(record) for record in records if record.is_file()]
+    done = [read_json(path) for path in paths] if is_main_process() else []  # the others may be here before the last is written
     if is_main_process():
         print(arms_table(done))
-    if is_main_process() and any((Path(arm.get("evaluation", "")) / "metrics.json").is_file() for arm in done):
-        print(f"compare them: fineface report {f'sweep={folder.name}' if folder.name == configs[0].comparison.name else f'out={folder}'}")
+        if any((Path(arm.get("evaluation", "")) / "metrics.json").is_file() for arm in done):
+            print(f"compare them: fineface report {f'sweep={folder.name}' if folder.name == configs[0].comparison.name else f'out={folder}'}")
     PartialState().destroy_process_group()
     return sum("error" in arm for arm in done)
 
 
-def sweep_folder(config: Config, fixed: list[str]) -> Path:
-    """Where a sweep's records lie: by its name, and a hash of what is `fixed` for all arms but not by the named sweep itself."""
-    other = sorted(one for one in fixed if key_of(one).split(".")[0] not in UNNAMED)
+def sweep_folder(config: Config, overrides: list[str]) -> Path:
+    """Where a sweep's records lie: by its name, and a hash of the `overrides` that are not the named sweep's own and can make its arms others."""
+    other = sorted(one for one in overrides if key_of(one).split(".")[0] not in UNNAMED and not key_of(one).startswith("hydra"))
     name = config.comparison.name or "sweep"
     return Path(config.run.root) / "sweeps" / (f"{name}-{_short_hash(other)}" if other or not config.comparison.name else name)
 
 
-def _record(changes: list[str], keys: list[str], parameters: dict[str, str]) -> dict[str, Any]:
-    """An arm's name, and its place among the values that the sweep names."""
-    values = {key: str(_value(changes, key)) for key in keys}
+def _record(arm: list[str], config: Config, keys: list[str], parameters: dict[str, str]) -> dict[str, Any]:
+    """What is known of an arm before it runs: its name, its seed, its place among the values that the sweep names, and how to run it again."""
+    values = {key: str(_value(arm, key)) for key in keys}
     places = [str(parameters.get(key, "")).split(",") for key in keys]
     known = [listed.index(value) if value in listed else len(listed) for listed, value in zip(places, values.values(), strict=True)]
-    return {"arm": " ".join(f"{key}={value}" for key, value in values.items()), "place": known}
+    again = [one for one in arm if key_of(one) != "seed" and key_of(one).split(".")[0] not in ("run", "tracking")]
+    name = " ".join(f"{key}={value}" for key, value in values.items())
+    described = {"arm": name, "place": known, "seed": config.seed, "overrides": again}
+    return described | {"table": config.comparison.name, "reference": config.comparison.reference}
 
 
 def _short_hash(parts: list[str]) -> str:
@@ -86,19 +93,18 @@ def _arm(path: Path, title: str, record: dict[str, Any], group: str, node: DictC
     """Train one arm and note how it ended, in a file, as a launcher may run it in another process."""
     try:
         config = typed(node)
-        record |= {"seed": config.seed, "table": config.comparison.name, "reference": config.comparison.reference}
         if is_main_process():
             print(f"\n{title}: {record['arm']} seed={config.seed}", flush=True)
         config.tracking.group = config.tracking.group or group
         config.tracking.arm = record["arm"]
         config.tracking.tags = [*config.tracking.tags, *filter(None, (config.comparison.name, record["arm"][:64])), f"seed={config.seed}"]
-        folder_of_run = train(config)
-        record |= {"folder": str(folder_of_run), "evaluation": str(evaluation_folder(config, folder_of_run / "bundle"))}
+        folder_of_run = train(config, wait=True)  # for an arm that another sweep has too
+        record = record | {"folder": str(folder_of_run), "evaluation": str(evaluation_folder(config, folder_of_run / "bundle"))}
     except Exception as error:
         if not isinstance(error, (ValueError, FloatingPointError, OSError)):
             traceback.print_exc()
         print(f"{title} failed: {error}", file=sys.stderr)
-        record["error"] = f"{type(error).__name__}: {error}"
+        record = record | {"error": f"{type(error).__name__}: {error}"}
     finally:
         AcceleratorState._reset_state()  # the next arm may want another precision
     if is_main_process():

@@ -99,6 +99,8 @@ class Tracker:
         if self._wandb is not None:
             numbers = dict(_named_numbers(line))
             self._attempt(lambda: self._wandb.log(numbers, step=step))
+            if "evaluation" in line:  # a resumed run may drop what is logged at a step that it has seen
+                self._attempt(lambda: self._wandb.summary.update(numbers))
 
     def images(self, step: int, name: str, images: dict[str, Image.Image]) -> None:
         """Show pictures, caption by caption, under `name`; wandb only, as the run folder holds its own files."""
@@ -162,11 +164,11 @@ class Tracker:
             tqdm.write(f"warning: wandb failed ({type(error).__name__}: {error}) and is off from here on; {self.path} stays complete", file=sys.stderr)
 
 
-def log_tables(folder: Path, config: TrackingConfig, name: str, tables: dict[str, pd.DataFrame]) -> None:
+def log_tables(folder: Path, config: TrackingConfig, name: str, tables: Callable[[], dict[str, pd.DataFrame]]) -> None:
     """Show tables as a wandb run of their own; nothing without wandb."""
     if config.wandb and config.mode is not WandbMode.disabled:
         tracker = Tracker(folder, config, {}, name)
-        for title, frame in tables.items():
+        for title, frame in tables().items():
             tracker.table(title, frame)
         tracker.finish()
         if not tracker.path.stat().st_size:

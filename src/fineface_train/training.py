@@ -49,8 +49,13 @@ SAMPLE_PROMPTS = slice(4, 7)
 """Of the evaluation's prompts, those of the pictures during training; on ToyFACS one seen and two held out."""
 
 
-def train(config: Config) -> Path:
-    """Fit an adapter, write its bundle, evaluate it and write the report; returns the run folder."""
+def train(config: Config, *, wait: bool = False) -> Path:
+    """Fit an adapter, write its bundle, evaluate it and write the report; returns the run folder.
+
+    Raises ValueError where another process is at the same run, unless told to `wait` for it.
+    """
+    if config.calibrated:
+        raise ValueError("calibrated=true: a bundle is calibrated when it is trained: fineface calibrate bundle=..., then evaluate with calibrated=true")
     accelerator = make_accelerator(config.trainer)
     check_batch_size(config.trainer.batch_size, config.trainer.accumulation, accelerator.num_processes)
     if (config.evaluation.after_training or config.evaluation.every) and config.judge.kind is not JudgeKind.none:
@@ -62,10 +67,10 @@ def train(config: Config) -> Path:
         pipe = load_base(config.base)
     hashes = {name: weights_hash(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
     folder = _run_folder(config, accelerator, table, contents, pipe, hashes)
-    with _alone(accelerator, folder):
+    with _alone(accelerator, folder, wait):
         if accelerator.is_main_process and not (folder / "config.yaml").exists():
             write_text(folder / "config.yaml", to_yaml(config))
-        if _is_done(accelerator, folder):
+        if _is_done(config, accelerator, folder):
             accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.")
         else:
             _fit(config, accelerator, table, contents, pipe, hashes, folder)
@@ -126,13 +131,13 @@ def _method_identity(config: Config) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _alone(accelerator: Accelerator, folder: Path) -> Iterator[None]:
+def _alone(accelerator: Accelerator, folder: Path, wait: bool) -> Iterator[None]:
     """The first process locks the run folder for all; all are told if another run has it."""
     with contextlib.ExitStack() as stack:
         refused = None
         if accelerator.is_main_process:
             try:
-                stack.enter_context(locked(folder))
+                stack.enter_context(locked(folder, wait=wait))
             except ValueError as error:
                 refused = str(error)
         if refused := as_first(accelerator, refused):
@@ -140,7 +145,7 @@ def _alone(accelerator: Accelerator, folder: Path) -> Iterator[None]:
         yield
 
 
-def _is_done(accelerator: Accelerator, folder: Path) -> bool:
+def _is_done(config: Config, accelerator: Accelerator, folder: Path) -> bool:
     """Whether the run is trained and its bundle as it was written; one that is not is named, and made again from the last checkpoint.
 
     Raises ValueError where no checkpoint is left.
@@ -148,8 +153,8 @@ def _is_done(accelerator: Accelerator, folder: Path) -> bool:
     done, fault = is_finished(folder), None
     if done and accelerator.is_main_process and (fault := _bundle_fault(folder)):
         done = False
-        if latest_state(folder / "state") is not None:
-            logger.warning("%s: making it again from the last checkpoint", fault)
+        if latest_state(folder / "state") is not None or not trains(config):
+            logger.warning("%s: making it again%s", fault, " from the last checkpoint" if trains(config) else "")
             fault = None
     done, fault = as_first(accelerator, (done, fault))
     if fault:
@@ -275,7 +280,8 @@ def open_caches(config: Config, table: SampleTable, contents: list[str], pipe: S
 
 def build_model(config: Config, pipe: StableDiffusionPipeline, accelerator: Accelerator) -> AUDiffusion:
     """The base, moved to this process's device and the run's precision, with its new trainables."""
-    pipe.to(accelerator.device, weight_dtype(config.trainer, accelerator))
+    frozen = weight_dtype(config.trainer, accelerator)
+    pipe.to(accelerator.device, frozen if config.finetune.train is not Trained.everything else torch.promote_types(frozen, torch.float32))
     if config.trainer.channels_last:
         pipe.unet.to(memory_format=torch.channels_last)
     ways = {"gradient_checkpointing": config.trainer.gradient_checkpointing, "compiled": config.trainer.compile}
@@ -323,7 +329,9 @@ def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleT
             "seed": config.seed,
             "data": config.data.name,
             "samples": int((table.frame["split"] == "train").sum()),
-        },
+        }
+        if trains(config)
+        else {"steps": 0},
     )
 
 

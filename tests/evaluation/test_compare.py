@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import linregress
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.evaluation.compare import compare, difference, exchanges, holm, is_significant, pool, read_kind
+from fineface_train.evaluation.compare import compare, difference, exchanges, holm, is_significant, pool, read_kind, smallest_p
 from fineface_train.evaluation.protocol import EvaluationPrompt, Kind, ProtocolName, build_plan
 from tests.evaluation.test_metrics import PLAN, SETS, make_frame, noisy, requested
 
@@ -73,6 +73,30 @@ def test_seeds_and_their_sign(compared: dict) -> None:
     assert not compare(mixed, "a", "one")["individual"]["b"]["au_mse_active"]["same_sign"]
 
 
+def test_leakage_does_not_fall_with_the_number_of_seeds() -> None:
+    """A mean of absolute values: of images put together it would. An arm's value is the mean of its seeds'."""
+    arms = {"three": {seed: make_frame(PLAN, one=noisy(PLAN, seed)) for seed in range(3)}, "one": {0: make_frame(PLAN, one=noisy(PLAN, 3))}}
+    found = compare(arms, "three", "one")["individual"]
+    cell = found["three"]["leakage"]
+    assert cell["value"] == pytest.approx(np.mean(list(cell["seeds"].values())))
+    assert cell["value"] > 0.9 * found["one"]["leakage"]["value"]
+
+
+def test_differences_are_over_common_seeds() -> None:
+    """An arm with three seeds against one with one: what is compared is that one, and nothing is called significant on a single seed."""
+    alone = compare({"strong": ARMS["strong"], "weak": {1: ARMS["weak"][1]}}, "strong", "one")["individual"]["weak"]
+    same = compare({"strong": {1: ARMS["strong"][1]}, "weak": {1: ARMS["weak"][1]}}, "strong", "one")["individual"]["weak"]
+    for name, cell in alone.items():
+        assert cell["common_seeds"] == [1]
+        if name not in ("attributes", "identity"):  # not in these frames
+            assert (cell["difference"], cell["p"]) == (same[name]["difference"], same[name]["p"])
+        assert not is_significant(cell)
+    none = compare({"strong": {0: ARMS["strong"][0]}, "weak": {1: ARMS["weak"][1]}}, "strong", "one")["individual"]["weak"]["slope"]
+    assert none["common_seeds"] == []
+    assert np.isnan(none["difference"])
+    assert np.isnan(none["p_holm"])
+
+
 def test_the_same_arm_differs_in_nothing() -> None:
     same = compare({"a": ARMS["strong"], "b": ARMS["strong"]}, "a", "one")
     for kind in ("individual", "combination"):
@@ -90,7 +114,7 @@ def test_chance_is_called_chance() -> None:
     small = []
     for trial in range(40):
         one, two = (read_kind(make_frame(plan, one=noisy(plan, 2 * trial + arm)), "one", Kind.individual) for arm in (0, 1))
-        small.append(difference(one, two, 0)["au_mse_active"]["p"])
+        small.append(difference([one], [two], 0)["au_mse_active"]["p"])
     assert np.mean(np.array(small) < 0.05) <= 0.15
     assert 0.3 < np.mean(small) < 0.7
 
@@ -116,6 +140,7 @@ def test_holm_by_hand() -> None:
 
 def test_exchanges_are_all_or_many() -> None:
     assert len(np.unique(exchanges(4, 0), axis=0)) == 16
+    assert (smallest_p(10), smallest_p(4), smallest_p(15)) == (2 / 1024, 1 / 8, 1 / 4096)
     many = exchanges(15, 0)
     assert len(many) == 4096
     assert not many[0].any()

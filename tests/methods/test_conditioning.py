@@ -155,11 +155,42 @@ def test_the_prior_is_what_the_base_makes(tmp_path: Path, saved_base: Path) -> N
     assert main(small(tmp_path, saved_base, "method=dreambooth", "finetune.prior_weight=0")) == 0
     caches = sorted((tmp_path / "data" / "cache").glob("prior-*"))
     assert len(caches) == 2
+    assert main(small(tmp_path, saved_base, "method=dreambooth", "finetune.prior_images=7")) == 0  # not the five that are there
+    assert len(list((tmp_path / "data" / "cache").glob("prior-*"))) == 3
     one, two = (np.load(cache / "mean.npy") for cache in caches)
     assert one.shape == (5, 4, 8, 8)
     assert not np.array_equal(one, two)
     losses = [read_metrics(run / "metrics.jsonl")[-1]["loss"] for run in sorted((tmp_path / "runs").glob("toyfacs-text-everything-*"))]
-    assert len(set(losses)) == 3
+    assert len(set(losses)) == 4
+
+
+def test_a_whole_base_is_not_rounded_before_it_is_trained(tmp_path: Path, saved_base: Path) -> None:
+    """In bfloat16 a frozen base is; one that is trained keeps its float32 weights, in training and in the bundle."""
+    from diffusers import UNet2DConditionModel
+
+    assert main(small(tmp_path, saved_base, "method=dreambooth", "trainer.precision=bf16", "trainer.learning_rate=1e-12", "finetune.prior_weight=0")) == 0
+    (bundle,) = (tmp_path / "runs").glob("*/bundle")
+    base = UNet2DConditionModel.from_pretrained(saved_base / "unet").state_dict()
+    for name, value in load_file(bundle / "unet.safetensors").items():
+        torch.testing.assert_close(value, base[name], atol=1e-9, rtol=1e-6)
+
+
+def test_the_wide_encoder_has_more_parameters_than_tokens_and_keys() -> None:
+    """So that what tokens win is not won by their number of parameters: of ToyFACS's base, encoder and live keys against the encoder alone."""
+    from diffusers import UNet2DConditionModel
+
+    from fineface_train.config import load_config
+    from fineface_train.methods.au_diffusion.adapter import audit, mark_trainable
+
+    counted = {}
+    for method in ("fineface_plus", "wide_mlp", "plus_one_token"):
+        config = load_config([f"method={method}"])
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config("data/toyfacs/base/unet"))
+        adapt(unet, config.conditioning.enters, config.encoder, config.finetune)
+        mark_trainable(unet)
+        counted[method] = {row.part: row.trainable for row in audit(unet, {})}
+    assert counted["wide_mlp"]["AU encoder"] > counted["fineface_plus"]["AU encoder"] + counted["fineface_plus"]["adapter K"]
+    assert counted["plus_one_token"]["AU encoder"] == counted["fineface_plus"]["AU encoder"]
 
 
 def test_a_look_while_training_changes_nothing_and_stands_once_a_step(tmp_path: Path, saved_base: Path) -> None:

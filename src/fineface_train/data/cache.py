@@ -184,7 +184,7 @@ def generated_cache(
             _write_rows(folder / "mean.npy", chosen.start, latents)
             _write_rows(folder / "std.npy", chosen.start, torch.zeros_like(latents))
 
-    return LatentCache(_find_or_build(root / f"prior-{_hash(made_by)}", allocate, fill, crew))
+    return LatentCache(_find_or_build(root / f"prior-{_hash(made_by, str(count), str(shape))}", allocate, fill, crew))
 
 
 def _new_array(path: Path, shape: tuple[int, ...]) -> None:

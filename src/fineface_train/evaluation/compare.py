@@ -1,8 +1,8 @@
 """Arms of an ablation against a reference arm: paired, as all see the same prompts, starting noise and AUs.
 
-The unit is the prompt, with all its images of all seeds. Every statistic of `metrics.scores` is a function of how often each prompt
-counts, so that one function gives the difference, its bootstrap interval and its permutation test, also for what is no mean (slopes,
-leakage): both arms' images are put together as twice as many prompts, and the weights say whose count.
+The unit is the prompt, with all its images, averaged over the training seeds. Every statistic of `metrics.scores` is a function of how often
+each prompt counts, so that one function gives the difference, its bootstrap interval and its permutation test, also for what is no mean
+(slopes, leakage): of each seed, both arms' images are put together as twice as many prompts, and the weights say whose count.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fineface_train.evaluation.metrics import INTERVAL, Array, Readings, bootstrap_weights, headline_frames, readings, scores, subset_frames, summarise
+from fineface_train.evaluation.metrics import INTERVAL, Array, Readings, bootstrap_weights, headline_frames, mean_scores, readings, subset_frames, summarise
 from fineface_train.evaluation.protocol import Kind
 
 PERMUTATIONS = 4096
@@ -29,31 +29,40 @@ def compare(arms: Mapping[str, Mapping[int, pd.DataFrame]], reference: str, judg
         judge: whose readings count, a prefix of their columns.
     Returns:
         kind -> arm -> metric -> value, low, high, always_zero, seeds (its value for each seed) and, but for the reference, difference,
-        difference_low, difference_high, p (two-sided, of exchanging the arms within prompts), p_holm (corrected over arms) and
-        same_sign (whether the difference has one sign in every seed that both arms have). NaN where undefined.
+        difference_low, difference_high, p (two-sided, of exchanging the arms within prompts), p_holm (corrected over arms), common_seeds (that
+        both arms have: differences are over these alone) and same_sign (whether the difference has one sign in every one of them, which
+        takes two). NaN where undefined.
     Raises:
         ValueError: two arms that were not evaluated on the same images.
     """
     result: dict[str, Any] = {}
     for kind in (Kind.individual, Kind.combination):
-        of_seed = {arm: {number: read_kind(frame, judge, kind) for number, frame in frames.items()} for arm, frames in arms.items()}
-        pooled = {arm: pool(list(parts.values())) for arm, parts in of_seed.items()}
-        for arm, images in pooled.items():
-            _check_paired(arm, images, reference, pooled[reference])
-        result[kind.value] = {}
+        of_seed = {arm: {number: read_kind(frame, judge, kind) for number, frame in sorted(frames.items())} for arm, frames in arms.items()}
+        some = next(iter(of_seed[reference].values()))
         for arm, parts in of_seed.items():
-            seeds = {number: _values(one) for number, one in parts.items()}
-            cells: dict[str, Any] = {
-                name: cell | {"seeds": {number: seeds[number][name] for number in seeds}} for name, cell in summarise(pooled[arm], seed).items()
-            }
-            if arm != reference:
-                theirs = {number: _values(one) for number, one in of_seed[reference].items()}
-                for name, found in difference(pooled[arm], pooled[reference], seed).items():
-                    signs = {np.sign(seeds[number][name] - theirs[number][name]) for number in seeds if number in theirs}
-                    cells[name] |= found | {"same_sign": signs in ({1.0}, {-1.0})}
-            result[kind.value][arm] = cells
+            for images in parts.values():
+                _check_paired(arm, images, reference, some)
+        result[kind.value] = {arm: _arm(arm, of_seed, reference, seed) for arm in of_seed}
         _correct(result[kind.value])
     return result
+
+
+def _arm(arm: str, of_seed: dict[str, dict[int, Readings]], reference: str, seed: int) -> dict[str, Any]:
+    """One arm's cells, without the correction over arms."""
+    parts, theirs = of_seed[arm], of_seed[reference]
+    seeds = {number: _values(part) for number, part in parts.items()}
+    cells: dict[str, Any] = {}
+    for name, cell in summarise(list(parts.values()), seed).items():
+        cells[name] = cell | {"seeds": {number: values[name] for number, values in seeds.items()}}
+    if arm == reference:
+        return cells
+    common = [number for number in parts if number in theirs]
+    found = difference([parts[number] for number in common], [theirs[number] for number in common], seed)
+    for name, cell in cells.items():
+        signs = {float(np.sign(seeds[number][name] - _values(theirs[number])[name])) for number in common}
+        unknown = dict.fromkeys(("difference", "difference_low", "difference_high", "p"), np.nan)
+        cell |= found.get(name, unknown) | {"p_holm": np.nan, "common_seeds": common, "same_sign": len(common) > 1 and signs in ({1.0}, {-1.0})}
+    return cells
 
 
 def by_subset(arms: Mapping[str, Mapping[int, pd.DataFrame]], judge: str, *, seed: int = 0) -> dict[str, Any]:
@@ -63,8 +72,8 @@ def by_subset(arms: Mapping[str, Mapping[int, pd.DataFrame]], judge: str, *, see
         parts = [subset_frames(frame) for frame in frames.values()]
         for kind, subsets in parts[0].items():
             for name in subsets:
-                pooled = pool([readings(part[kind][name], judge, Kind(kind)) for part in parts])
-                result.setdefault(kind, {}).setdefault(name, {})[arm] = summarise(pooled, seed)
+                found = summarise([readings(part[kind][name], judge, Kind(kind)) for part in parts], seed)
+                result.setdefault(kind, {}).setdefault(name, {})[arm] = found
     return result
 
 
@@ -74,11 +83,11 @@ def read_kind(frame: pd.DataFrame, judge: str, kind: Kind) -> Readings:
 
 
 def _values(r: Readings) -> dict[str, float]:
-    return {name: float(values[0]) for name, values in scores(r, np.ones((1, r.prompts))).items()}
+    return {name: float(values[0]) for name, values in mean_scores([r], np.ones((1, r.prompts))).items()}
 
 
 def pool(parts: Sequence[Readings]) -> Readings:
-    """Several seeds' images of the same prompts as more images of each prompt."""
+    """Several seeds' images of the same prompts as more images of each prompt; for what is linear in the readings."""
     return _concatenated(parts, [0] * len(parts))
 
 
@@ -97,14 +106,18 @@ def _check_paired(arm: str, images: Readings, reference: str, other: Readings) -
         raise ValueError(f"{arm} and {reference} were not evaluated on the same images; evaluate both with one protocol")
 
 
-def difference(arm: Readings, reference: Readings, seed: int) -> dict[str, dict[str, float]]:
-    """Of each metric: arm less reference, its 95% interval (prompts resampled) and p (arms exchanged within prompts)."""
-    prompts = reference.prompts
-    both = _concatenated([reference, arm], [0, prompts])
+def difference(arm: Sequence[Readings], reference: Sequence[Readings], seed: int) -> dict[str, dict[str, float]]:
+    """Of each metric: arm less reference, averaged over seeds (given in one order), its 95% interval (prompts resampled) and p (arms exchanged within
+    prompts); nothing without a seed.
+    """
+    if not arm:
+        return {}
+    prompts = reference[0].prompts
+    both = [_concatenated(pair, [0, prompts]) for pair in zip(reference, arm, strict=True)]
 
     def differences(one: tuple[Array, Array], other: tuple[Array, Array]) -> dict[str, Array]:
         """Between two choices of images, each as how often the reference's and the arm's prompts count."""
-        first, second = (scores(both, np.hstack(weights)) for weights in (one, other))
+        first, second = (mean_scores(both, np.hstack(weights)) for weights in (one, other))
         return {name: first[name] - second[name] for name in first}
 
     counts, swapped = bootstrap_weights(prompts, seed), exchanges(prompts, seed)
@@ -117,7 +130,7 @@ def difference(arm: Readings, reference: Readings, seed: int) -> dict[str, dict[
         # Rounding must not make an exchange that changes nothing less than what was observed.
         as_large = np.abs(with_chance) >= abs(observed) - 1e-12 * max(1.0, abs(observed))
         p = float(as_large.mean()) if np.isfinite(observed) and len(with_chance) else np.nan
-        found[name] = {"difference": float(observed), "difference_low": float(low), "difference_high": float(high), "p": p, "p_holm": np.nan}
+        found[name] = {"difference": float(observed), "difference_low": float(low), "difference_high": float(high), "p": p}
     return found
 
 
@@ -128,6 +141,11 @@ def exchanges(prompts: int, seed: int) -> Array:
     drawn = np.random.default_rng(seed).integers(2, size=(PERMUTATIONS, prompts)).astype(float)
     drawn[0] = 0
     return drawn
+
+
+def smallest_p(prompts: int) -> float:
+    """The smallest p that exchanging arms within so many prompts can give: of all ways, that which exchanges none and that which exchanges all."""
+    return 2 / 2**prompts if 2**prompts <= PERMUTATIONS else 1 / PERMUTATIONS
 
 
 def _correct(arms: dict[str, dict[str, dict[str, Any]]]) -> None:
@@ -148,5 +166,5 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def is_significant(cell: Mapping[str, Any]) -> bool:
-    """Whether a difference stands after correction and has the same sign in every seed."""
+    """Whether a difference stands after correction and has the same sign in every one of two or more seeds."""
     return cell.get("p_holm", 1.0) < SIGNIFICANT and bool(cell.get("same_sign"))

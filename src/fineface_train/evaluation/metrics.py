@@ -7,7 +7,7 @@ undefined, and becomes null in JSON.
 
 import dataclasses
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -192,15 +192,21 @@ def scores(r: Readings, weights: Array) -> dict[str, Array]:
     return result
 
 
-def summarise(r: Readings, seed: int) -> dict[str, dict[str, float]]:
-    """Each of `scores` as value, low, high (95%, prompts resampled) and always_zero (the same images, every reading 0).
+def mean_scores(parts: Sequence[Readings], weights: Array) -> dict[str, Array]:
+    """`scores` of each training seed's images, averaged; of images put together, a mean of absolute values (leakage) would fall with their number."""
+    each = [scores(part, weights) for part in parts]
+    return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
+
+
+def summarise(parts: Sequence[Readings], seed: int) -> dict[str, dict[str, float]]:
+    """Each of `scores`, averaged over training seeds, as value, low, high (95%, prompts resampled) and always_zero (the same images, every reading 0).
 
     The interval is the percentile one. Leakage is a mean of absolute values, which grows with noise, so that where it is
     small its resamples, and with them its interval, lie above its value.
     """
-    weights = bootstrap_weights(r.prompts, seed)
-    found = scores(r, weights)
-    always_zero = scores(dataclasses.replace(r, measured=np.zeros_like(r.measured)), weights[:1])
+    weights = bootstrap_weights(parts[0].prompts, seed)
+    found = mean_scores(parts, weights)
+    always_zero = scores(dataclasses.replace(parts[0], measured=np.zeros_like(parts[0].measured)), weights[:1])
     always_zero |= dict.fromkeys(UNJUDGED, np.array([np.nan]))
     summary = {}
     for name, values in found.items():
@@ -301,7 +307,7 @@ def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, 
     def headline(judge: str) -> dict[str, Any]:
         singles = readings(individual, judge, Kind.individual)
         sets = readings(combination, judge, Kind.combination)
-        return {"individual": summarise(singles, seed), "combination": summarise(sets, seed), "per_au": per_au(singles, seed)}
+        return {"individual": summarise([singles], seed), "combination": summarise([sets], seed), "per_au": per_au(singles, seed)}
 
     by_judge = {judge: headline(judge) for judge in judges}
     singles = readings(individual, first, Kind.individual)
@@ -310,7 +316,7 @@ def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, 
         "first_judge": first,
         "subset": "held_out" if held_out else "all",
         **by_judge[first],
-        "subsets": {kind: {name: summarise(readings(part, first, Kind(kind)), seed) for name, part in parts.items()} for kind, parts in subsets.items()},
+        "subsets": {kind: {name: summarise([readings(part, first, Kind(kind))], seed) for name, part in parts.items()} for kind, parts in subsets.items()},
         "judges": by_judge,
         "judge_disagreement": disagreement(frame, first, judges[1]) if len(judges) > 1 else None,
         "leakage_matrix": response_matrix(singles, np.ones((1, singles.prompts)))[0].tolist(),

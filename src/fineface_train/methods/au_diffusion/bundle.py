@@ -132,11 +132,8 @@ def read_bundle_config(folder: Path) -> BundleConfig:
 
 
 def save_calibration(folder: Path, calibration: Calibration, about: dict[str, Any]) -> Path:
-    """Put a calibration into a bundle, with what it was fitted on; raises ValueError where it holds one already."""
-    path = folder / CALIBRATION_FILE
-    if path.exists():
-        raise ValueError(f"{path} exists already; nothing is overwritten: remove it to calibrate anew")
-    return write_json(path, {"weights": sha256(folder / SEAL), "about": about} | plain(calibration))
+    """Put a calibration into a bundle, with what it was fitted on."""
+    return write_json(folder / CALIBRATION_FILE, {"weights": sha256(folder / SEAL), "about": about} | plain(calibration))
 
 
 def load_calibration(folder: Path) -> tuple[Calibration, dict[str, Any]]:

@@ -16,9 +16,10 @@ from fineface_train.methods.protocol import Request
 
 class Negative(enum.Enum):
     """The AUs that guidance moves away from. `zero`: none, a neutral face, as in the paper; `no_control`: the base's own face, where the
-    encoder knows it from a neutral one; `same`: those asked for, so that the prompt alone guides.
+    encoder knows it from a neutral one; `auto`: that where it does, else zero; `same`: those asked for, so that the prompt alone guides.
     """
 
+    auto = "auto"
     zero = "zero"
     no_control = "no_control"
     same = "same"
@@ -30,7 +31,7 @@ class SamplingConfig:
 
     steps: int = 25
     guidance: float = 3.0
-    negative: Negative = Negative.zero
+    negative: Negative = Negative.auto
 
     def validate(self, key: str) -> None:
         if not 1 <= self.steps <= 1000:
@@ -86,7 +87,9 @@ class PipelineGenerator:
         shape = (self.pipe.unet.config.in_channels, self.resolution // self.pipe.vae_scale_factor, self.resolution // self.pipe.vae_scale_factor)
         # Starting noise is drawn on the CPU, one generator an image, so that it is the same on every device and in every batch.
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(request.seed)) for request in requests]
-        negative = {Negative.zero: torch.zeros_like(aus), Negative.no_control: aus.new_tensor(NO_CONTROL).expand_as(aus), Negative.same: aus}
+        # To an encoder without a learned null "no control" is zero.
+        no_control = aus.new_tensor(NO_CONTROL).expand_as(aus)
+        negative = {Negative.auto: no_control, Negative.zero: torch.zeros_like(aus), Negative.no_control: no_control, Negative.same: aus}
         prompts = [request.prompt for request in requests]
         images = self.pipe(
             **pipeline_arguments(self.pipe, self.conditioning, prompts, aus, guidance=guided, negative=negative[self.config.negative]),
