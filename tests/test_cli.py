@@ -86,10 +86,15 @@ def test_a_finished_run_is_measured_again_where_that_means_something_else(run: P
         *("train", "experiment=quickstart", *SMALL_DATA, f"data.root={root / 'data'}", f"run.root={root / 'runs'}", "run.name=first"),
         *("trainer.steps=2", "trainer.batch_size=4", "tracking.log_every=1", "sampling.steps=2"),
     ]
-    assert main(arguments) == 2
-    assert "holds another evaluation" in capsys.readouterr().err
+    before = (run / "metrics.json").read_bytes()
+    assert main(arguments) == 0  # sampled otherwise: in a folder of its own
+    (other,) = run.glob("evaluation-quick-*")
+    assert (other / "report.html").is_file()
+    assert (run / "metrics.json").read_bytes() == before
     assert main([*arguments, f"out={root / 'another'}"]) == 0
     assert (root / "another" / "report.html").is_file()
+    assert main([*arguments, "sampling.guidance=1", f"out={root / 'another'}"]) == 2
+    assert "holds another evaluation" in capsys.readouterr().err
 
 
 def test_generate_writes_pngs_that_say_how_they_were_made(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
