@@ -21,7 +21,7 @@ from fineface_train.files import read_json, read_parquet, replacing, write_json,
 from fineface_train.paper import PAPER
 from fineface_train.report import LABEL_TOOLS, METRICS, grid_row, interval, markdown_table, number, render
 
-TEMPLATE = "comparison_template.html"
+TEMPLATE = "comparison.html"
 RECORDS = "arm_*.json"
 RECORD = ("arm", "seed", "place", "overrides")
 SHOWN = ("au_mse_active", "au_mse_mean", "clip_i", "slope", "rank_correlation", "leakage", "attributes", "identity")

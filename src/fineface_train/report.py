@@ -6,7 +6,6 @@ page says what is missing and which command makes it.
 
 import base64
 import dataclasses
-import importlib.resources
 import io
 import math
 from collections.abc import Sequence
@@ -15,7 +14,6 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
 from PIL import Image
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
@@ -23,7 +21,7 @@ from fineface_train.charts import compact, response_charts, training_charts
 from fineface_train.files import flat, read_json, read_parquet, write_text
 from fineface_train.tracking import METRICS_FILE
 
-TEMPLATE = "report_template.html"
+TEMPLATE = "report.html"
 GRID_ROWS = 6
 """Prompts shown in the sample grid; a page with all of them would be too heavy to open."""
 COMBINATIONS = 12
@@ -84,12 +82,11 @@ def write_report(run: Path) -> Path:
 
 
 def render(template: str, **values: Any) -> str:
-    """One of our templates as a page."""
-    package = importlib.resources.files("fineface_train")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    """One of the package's templates as a page."""
+    loader = jinja2.PackageLoader("fineface_train")
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(number=number, compact=compact, interval=interval)
-    css = Markup(package.joinpath("page.css").read_text(encoding="utf-8"))
-    return environment.from_string(package.joinpath(template).read_text(encoding="utf-8")).render(css=css, **values)
+    return environment.get_template(template).render(**values)
 
 
 def headline_table(metrics: dict[str, Any]) -> str:
