@@ -49,7 +49,7 @@ from fineface_train.methods.au_diffusion.base import load_base, weights_hash
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.tracking import Tracker
 from fineface_train.trainer import Precision, StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
-from fineface_train.training import DATA_SEED, batch_dtype, build_dataset, build_model, open_caches
+from fineface_train.training import DATA_SEED, Given, batch_dtype, build_dataset, build_model, open_caches
 
 CHANGES = ("softmax", "fused", "channels_last", "compiled", "bf16", "one_thread")
 TURN = 5
@@ -105,7 +105,7 @@ class Contestant:
         self.peak_gb, held = 0.0, _held(self.accelerator.device)
         self.pipe = load_base(config.base).to(self.accelerator.device)
         hashes = {part: weights_hash(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
-        inputs = open_caches(config, table, contents, self.pipe, hashes, Crew())
+        inputs = open_caches(config, Given(table, contents, self.pipe, hashes), Crew())
         if name == "plain":
             latents, text = Blank(2, *inputs.latents.mean.shape[1:]), Blank(*inputs.text.empty.shape)
             inputs = dataclasses.replace(inputs, latents=latents, text=text, captions=text)  # type: ignore[arg-type]

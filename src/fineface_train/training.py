@@ -66,14 +66,15 @@ def train(config: Config, *, wait: bool = False) -> Path:
         contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX, progress=accelerator.is_main_process)
         pipe = load_base(config.base)
     hashes = {name: weights_hash(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
-    folder = _run_folder(config, accelerator, table, contents, pipe, hashes)
+    given = Given(table, contents, pipe, hashes)
+    folder = _run_folder(config, accelerator, given)
     with _alone(accelerator, folder, wait):
         if accelerator.is_main_process and not (folder / "config.yaml").exists():
             write_text(folder / "config.yaml", to_yaml(config))
         if _is_done(config, accelerator, folder):
             accelerator.print(f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true.")
         else:
-            _fit(config, accelerator, table, contents, pipe, hashes, folder)
+            _fit(config, accelerator, given, folder)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             if config.evaluation.after_training:
@@ -82,18 +83,27 @@ def train(config: Config, *, wait: bool = False) -> Path:
     return folder
 
 
-def _run_folder(
-    config: Config, accelerator: Accelerator, table: SampleTable, contents: list[str], pipe: StableDiffusionPipeline, hashes: dict[str, str]
-) -> Path:
+@dataclasses.dataclass
+class Given:
+    """What a run starts from: the table with its images' contents, and the base with the hashes of its parts."""
+
+    table: SampleTable
+    contents: list[str]
+    pipe: StableDiffusionPipeline
+    hashes: dict[str, str]
+
+
+def _run_folder(config: Config, accelerator: Accelerator, given: Given) -> Path:
     """This run's folder, the same on all processes; its name holds a hash of all that can change the result."""
     identity = _method_identity(config)
-    identity["base"] = hashes | {"resolution": config.base.resolution, "scheduler": {key: str(value) for key, value in sorted(pipe.scheduler.config.items())}}
+    scheduler = {key: str(value) for key, value in sorted(given.pipe.scheduler.config.items())}
+    identity["base"] = given.hashes | {"resolution": config.base.resolution, "scheduler": scheduler}
     if trains(config):
         everything = plain(config)
         identity |= {key: everything[key] for key in ("seed", "image_transform", "labels", "objective")}
         identity["trainer"] = {key: value for key, value in everything["trainer"].items() if key not in ("workers", "checkpoint_every", "sample_every")}
-        identity["data"] = {"table": table.fingerprint(), "images": hashlib.sha256("".join(contents).encode()).hexdigest()}
-        identity["mixture"] = {"weights": config.data.weights(table), "rarity": config.data.rarity_weighting}
+        identity["data"] = {"table": given.table.fingerprint(), "images": hashlib.sha256("".join(given.contents).encode()).hexdigest()}
+        identity["mixture"] = {"weights": config.data.weights(given.table), "rarity": config.data.rarity_weighting}
         identity["precision"] = str(weight_dtype(config.trainer, accelerator))
     name = config.experiment or f"{config.data.name}-{_method_name(config)}"
     return as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
@@ -169,42 +179,27 @@ def _bundle_fault(folder: Path) -> str | None:
     return damage(bundle) or (f"{bundle} is not the one that this run wrote" if swapped else None)
 
 
-def _fit(
-    config: Config,
-    accelerator: Accelerator,
-    table: SampleTable,
-    contents: list[str],
-    pipe: StableDiffusionPipeline,
-    hashes: dict[str, str],
-    folder: Path,
-) -> None:
+def _fit(config: Config, accelerator: Accelerator, given: Given, folder: Path) -> None:
     """From the base and a table to a bundle; where nothing is trained, from the base alone."""
-    bundle_config = _bundle_config(config, pipe, table)
-    seconds, compute = _train(config, accelerator, table, contents, pipe, hashes, folder) if trains(config) else (0.0, 0.0)
+    bundle_config = _bundle_config(config, given.pipe, given.table)
+    seconds, compute = _train(config, accelerator, given, folder) if trains(config) else (0.0, 0.0)
     if accelerator.is_main_process:
-        save_bundle(pipe.unet, bundle_config, folder / "bundle")
+        save_bundle(given.pipe.unet, bundle_config, folder / "bundle")
         took = {"training_seconds": round(seconds, 1), "training_petaflop": round(compute / 1e15, 3)}
         made_by = {"processes": accelerator.num_processes, "device": str(accelerator.device)}
-        made_from = {"base": {"name": config.base.name} | hashes, "table": table.fingerprint()}
+        made_from = {"base": {"name": config.base.name} | given.hashes, "table": given.table.fingerprint()}
         write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
         steps = config.trainer.steps if trains(config) else 0
         write_json(folder / FINISHED, {"steps": steps, "bundle": sha256(folder / "bundle" / SEAL)} | took)
 
 
-def _train(
-    config: Config,
-    accelerator: Accelerator,
-    table: SampleTable,
-    contents: list[str],
-    pipe: StableDiffusionPipeline,
-    hashes: dict[str, str],
-    folder: Path,
-) -> tuple[float, float]:
-    """From the base and a table to trained weights in `pipe`; returns the seconds it took and the floating point operations."""
+def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path) -> tuple[float, float]:
+    """From the base and a table to trained weights in its UNet; returns the seconds it took and the floating point operations."""
+    pipe = given.pipe.to(accelerator.device)
     crew = Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, lambda value: as_first(accelerator, value))
-    inputs = open_caches(config, table, contents, pipe.to(accelerator.device), hashes, crew)
+    inputs = open_caches(config, given, crew)
     model = build_model(config, pipe, accelerator)
-    dataset = build_dataset(config, table, model, inputs)
+    dataset = build_dataset(config, given.table, model, inputs)
     rows = audit(pipe.unet, {"text encoder": pipe.text_encoder, "VAE": pipe.vae})
     accelerator.print(audit_table(rows))
     with accelerator.autocast():
@@ -264,10 +259,11 @@ class Inputs:
     prior: Prior | None
 
 
-def open_caches(config: Config, table: SampleTable, contents: list[str], pipe: StableDiffusionPipeline, hashes: dict[str, str], crew: Crew) -> Inputs:
-    """Find what the bare base (known by `hashes`) says about the table, or have the whole crew build it."""
+def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
+    """Find what the bare base says about the table, or have the whole crew build it."""
+    table, pipe, hashes = given.table, given.pipe, given.hashes
     folder = Path(config.data.root) / "cache"
-    latents = latent_cache(table, contents, pipe.vae, hashes["vae"], folder, config.base.resolution, config.image_transform, crew=crew)
+    latents = latent_cache(table, given.contents, pipe.vae, hashes["vae"], folder, config.base.resolution, config.image_transform, crew=crew)
     captions = table.frame["caption"].tolist()
     plain_text = text = text_cache(captions, pipe, hashes["text_encoder"], folder, crew=crew)
     if config.conditioning.enters is Entry.text:

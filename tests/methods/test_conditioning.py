@@ -129,12 +129,12 @@ def test_text_says_the_labels_as_they_are(tmp_path: Path, saved_base: Path) -> N
     from fineface_train.data.contents import image_contents
     from fineface_train.data.prepare import prepare
     from fineface_train.trainer import make_accelerator
-    from fineface_train.training import build_dataset, build_model, open_caches
+    from fineface_train.training import Given, build_dataset, build_model, open_caches
 
     config = load_config(small(tmp_path, saved_base, "method=lora_t", "conditioning.au_dropout=0.5", "conditioning.caption_dropout=0")[1:])
     table, pipe = prepare(config.data, 0), tiny_pipeline()
     contents = image_contents(table.frame["image"], tmp_path / "index.parquet", progress=False)
-    inputs = open_caches(config, table, contents, pipe, {"vae": "v", "text_encoder": "t"}, Crew())
+    inputs = open_caches(config, Given(table, contents, pipe, {"vae": "v", "text_encoder": "t"}), Crew())
     dataset = build_dataset(config, table, build_model(config, pipe, make_accelerator(config.trainer)), inputs)
     hidden = []
     for index in range(12):
