@@ -45,6 +45,12 @@ def test_from_a_sweep_to_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [point["scale"] for point in points["method=fineface"]] == [0.5]
     assert points["method=sd"] == []
 
+    monkeypatch.setattr(sys, "argv", ["calibrate_sweep.py", f"out={folder}", *where, "--out", str(tmp_path / "calibrated")])
+    script("calibrate_sweep").main()
+    gained = read_json(tmp_path / "calibrated" / "calibration.json")
+    assert set(gained) == {"method=sd", "method=fineface"}
+    assert "difference" in gained["method=sd"]["calibrated"]["individual/au_mse_active"]
+
     monkeypatch.setattr(sys, "argv", ["extrapolate.py", "sweep=table1", f"out={folder}", *where, "--out", str(tmp_path / "beyond")])
     script("extrapolate").main()
     assert {path.name for path in (tmp_path / "beyond").iterdir()} == {"extrapolation.md", "extrapolation.json", "method_sd.png", "method_fineface.png"}

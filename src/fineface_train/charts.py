@@ -149,7 +149,8 @@ def interval_chart(rows: Sequence[tuple[str, float | None, float | None, float |
     width, left, row_height, top = 380, 120, 20, 6
     bottom = top + row_height * len(rows)
     numbers = [value for row in rows for value in row[1:] if value is not None] + [value for _, value in marks]
-    low, high = min([0.0, *numbers]), max(numbers, default=1.0)
+    low, high = min(numbers, default=0.0), max(numbers, default=1.0)
+    low = low - 0.2 * (high - low) if 0 < high < 2 * low else min(0.0, low)  # from 0, unless that would push all to one end
 
     def across(value: float) -> float:
         return round(left + (value - low) / ((high - low) or 1) * (width - left - 12), 1)
