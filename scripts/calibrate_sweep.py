@@ -13,14 +13,14 @@ from typing import Any
 
 import pandas as pd
 
-from fineface_train.comparison import RECORD, RECORDS
 from fineface_train.config import Config, load_config
 from fineface_train.evaluation.compare import compare
 from fineface_train.evaluation.metrics import nulled
-from fineface_train.files import locked, read_json, write_json
-from fineface_train.measure import calibrate_bundle, evaluation_folder, is_measured, measure_bundle
+from fineface_train.files import write_json
+from fineface_train.measure import calibrate_bundle, evaluation_folder, measure_once
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE
 from fineface_train.report import interval, markdown_table, number
+from fineface_train.sweep_records import first_runs, named_folder
 
 COLUMNS = (("individual", "au_mse_active"), ("individual", "slope"), ("individual", "leakage"), ("combination", "au_mse_mean"), ("combination", "leakage"))
 
@@ -31,13 +31,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of calibration.md and calibration.json")
     arguments = parser.parse_args()
     config = load_config(arguments.overrides)
-    folder = Path(config.out or Path(config.run.root) / "sweeps" / str(config.comparison.name))
+    folder = Path(config.out or named_folder(config.run.root, config.comparison.name))
     config.out = None
-    records = sorted((read_json(path, *RECORD) for path in folder.glob(RECORDS)), key=lambda one: (one["place"], one["seed"]))
-    runs: dict[str, Path] = {}
-    for record in records:
-        if "error" not in record:
-            runs.setdefault(record["arm"], Path(record["folder"]))
+    runs = first_runs(folder)
     if not runs:
         parser.error(f"no finished arm of a sweep in {folder}")
     found: dict[str, Any] = {}
@@ -65,11 +61,7 @@ def main() -> None:
 def _rows(config: Config, bundle: Path, *, calibrated: bool) -> pd.DataFrame:
     """The images of an evaluation with or without calibration, made if it is not there."""
     config.calibrated = calibrated
-    out = evaluation_folder(config, bundle)
-    if not is_measured(config, out):
-        with locked(out):
-            measure_bundle(config, bundle, out)
-    return pd.read_parquet(out / "images.parquet")
+    return pd.read_parquet(measure_once(config, bundle, evaluation_folder(config, bundle)) / "images.parquet")
 
 
 def _plain(kinds: dict[str, Any], way: str) -> dict[str, Any]:

@@ -19,17 +19,16 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES
-from fineface_train.comparison import RECORD, RECORDS
 from fineface_train.config import Config, load_config
 from fineface_train.evaluation.evaluate import read_images
 from fineface_train.evaluation.judges import Judges, load_judges
 from fineface_train.evaluation.metrics import bootstrap_weights, nulled, weighted_mean
 from fineface_train.evaluation.protocol import AuSet, Kind, PlannedImage
-from fineface_train.files import read_json
 from fineface_train.measure import evaluation_prompts, load_generator
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from fineface_train.report import markdown_table, number
+from fineface_train.sweep_records import first_runs, named_folder
 from fineface_train.toyfacs.faces import ATTRIBUTES
 from fineface_train.toyfacs.render import to_uint8
 
@@ -94,13 +93,8 @@ def bundles(config: Config) -> dict[str, Path]:
     """By arm, the first seed's bundle; or the one that was named."""
     if config.bundle:
         return {Path(config.bundle).parent.name: Path(config.bundle)}
-    folder = Path(config.out or Path(config.run.root) / "sweeps" / str(config.comparison.name))
-    records = sorted((read_json(path, *RECORD) for path in folder.glob(RECORDS)), key=lambda one: (one["place"], one["seed"]))
-    found: dict[str, Path] = {}
-    for record in records:
-        if "error" not in record:
-            found.setdefault(record["arm"], Path(record["folder"]) / "bundle")
-    return found
+    folder = Path(config.out or named_folder(config.run.root, config.comparison.name))
+    return {arm: run / "bundle" for arm, run in first_runs(folder).items()}
 
 
 def main() -> None:

@@ -10,13 +10,13 @@ scale. What is evaluated already is not evaluated again.
 import argparse
 from pathlib import Path
 
-from fineface_train.comparison import RECORD, RECORDS, write_comparison
+from fineface_train.comparison import write_comparison
 from fineface_train.config import Config, load_config
 from fineface_train.data.conditioning import Entry
 from fineface_train.evaluation.protocol import ProtocolName
-from fineface_train.files import locked, read_json
-from fineface_train.measure import is_measured, measure_bundle
+from fineface_train.measure import measure_once
 from fineface_train.methods.au_diffusion.bundle import check_bundle
+from fineface_train.sweep_records import first_runs, named_folder
 
 
 def main() -> None:
@@ -26,12 +26,9 @@ def main() -> None:
     parser.add_argument("--guidances", type=float, nargs="*", default=[1.0, 2.0, 3.0, 5.0])
     arguments = parser.parse_args()
     config = load_config(arguments.overrides)
-    folder = Path(config.out or Path(config.run.root) / "sweeps" / str(config.comparison.name))
+    folder = Path(config.out or named_folder(config.run.root, config.comparison.name))
     config.out, config.protocol = None, ProtocolName.quick
-    first: dict[str, Path] = {}
-    for record in sorted((read_json(path, *RECORD) for path in folder.glob(RECORDS)), key=lambda record: record["seed"]):
-        if "error" not in record:
-            first.setdefault(record["arm"], Path(record["folder"]))
+    first = first_runs(folder)
     if not first:
         parser.error(f"no finished arm of a sweep in {folder}")
     guidance = config.sampling.guidance
@@ -46,9 +43,7 @@ def main() -> None:
 def _evaluate(config: Config, run: Path, scale: float | None, guidance: float) -> None:
     config.scale, config.sampling.guidance = scale, guidance
     out = run / f"evaluation-pareto-scale{'own' if scale is None else f'{scale:g}'}-guidance{guidance:g}"
-    with locked(out):
-        if not is_measured(config, out):
-            measure_bundle(config, run / "bundle", out)
+    measure_once(config, run / "bundle", out)
 
 
 if __name__ == "__main__":

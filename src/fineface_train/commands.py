@@ -9,7 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from fineface_train import training
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY, format_aus, parse_aus
-from fineface_train.comparison import comparison_tables, is_sweep, write_comparison
+from fineface_train.comparison import comparison_tables, write_comparison
 from fineface_train.config import Config
 from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
@@ -20,6 +20,7 @@ from fineface_train.measure import calibrate_bundle, evaluation_folder, load_gen
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
 from fineface_train.methods.protocol import Request
+from fineface_train.sweep_records import is_sweep, named_folder
 from fineface_train.toyfacs.render import to_uint8
 from fineface_train.tracking import log_tables
 from fineface_train.training import DATA_SEED
@@ -92,7 +93,7 @@ def calibrate(config: Config) -> Path:
 def report(config: Config) -> Path:
     """`fineface report`: the page and tables of a run folder (out=FOLDER, or the one the bundle lies in) or of a sweep (sweep=NAME, out=FOLDER)."""
     if config.comparison.name and not config.out:
-        config.out = str(Path(config.run.root) / "sweeps" / config.comparison.name)
+        config.out = str(named_folder(config.run.root, config.comparison.name))
         if not is_sweep(Path(config.out)):
             raise ValueError(
                 f"sweep={config.comparison.name}: nothing of it in {config.out} yet; run it: fineface train -m +sweep={config.comparison.name} seed=0,1,2"

@@ -14,21 +14,17 @@ from PIL import Image
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.charts import interval_chart, scatter_chart
+from fineface_train.comparison_markdown import KINDS, SHOWN, SUBSET_METRIC, comparison_markdown, kind_name, short_name
 from fineface_train.evaluation.compare import by_subset, compare, is_significant, pool, read_kind, smallest_p
 from fineface_train.evaluation.metrics import nulled, per_au, response_matrix
 from fineface_train.evaluation.protocol import Kind
 from fineface_train.files import read_json, read_parquet, replacing, write_json, write_text
 from fineface_train.paper import PAPER
-from fineface_train.report import LABEL_TOOLS, METRICS, grid_row, interval, markdown_table, number, render
+from fineface_train.report import LABEL_TOOLS, METRICS, grid_row, render
+from fineface_train.sweep_records import read_records
 
 TEMPLATE = "comparison.html"
-RECORDS = "arm_*.json"
-RECORD = ("arm", "seed", "place", "overrides")
-SHOWN = ("au_mse_active", "au_mse_mean", "clip_i", "slope", "rank_correlation", "leakage", "attributes", "identity")
-"""Of `METRICS`, those of the tables, in their order."""
 LOWER_IS_BETTER = ("au_mse_active", "au_mse_mean", "leakage")
-SUBSET_METRIC = {"individual": "au_mse_active", "combination": "au_mse_mean"}
-KINDS = {Kind.individual: "One AU at a time", Kind.combination: "Combinations of AUs"}
 
 
 @dataclasses.dataclass
@@ -46,18 +42,13 @@ class Run:
     """The command that makes it."""
 
 
-def is_sweep(folder: Path) -> bool:
-    """Whether records of a sweep lie there."""
-    return next(folder.glob(RECORDS), None) is not None
-
-
 def write_comparison(folder: Path, reference: str | None = None) -> Path:
     """Compare the arms of the sweep in `folder` and write comparison.json, rows.parquet, report.md and report.html there; returns the page's path.
 
     Raises ValueError where no arm is evaluated, where `reference` (default: the sweep's own, else its first arm) is none of them, and where
     arms were not evaluated alike.
     """
-    records = [read_json(path, *RECORD) for path in sorted(folder.glob(RECORDS))]
+    records = read_records(folder)
     arms, missing = _runs(records)
     if not arms:
         why = "; ".join(f"{arm}: {why}" for arm, why in missing[:3])
@@ -72,7 +63,7 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
     rows = [run.frame.assign(arm=arm, seed_of_training=seed) for arm, runs in arms.items() for seed, run in runs.items()]
     with replacing(folder / "rows.parquet") as partial:
         pd.concat(rows).to_parquet(partial, index=False, compression="zstd")
-    write_text(folder / "report.md", _markdown(folder.name, found, missing))
+    write_text(folder / "report.md", comparison_markdown(folder.name, found, missing))
     page = render(
         TEMPLATE,
         name=folder.name,
@@ -103,7 +94,7 @@ def comparison_tables(folder: Path) -> dict[str, pd.DataFrame]:
         for name, cell in cells.items()
     ]
     faces = []
-    arms, _ = _runs([read_json(path, *RECORD) for path in sorted(folder.glob(RECORDS))])
+    arms, _ = _runs(read_records(folder))
     for arm, runs in arms.items():
         run = next(iter(runs.values()))
         shown = run.frame[run.frame["prompt_index"] == _shown_prompt(run.frame)["prompt_index"]]
@@ -122,10 +113,10 @@ def _shown_prompt(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _runs(records: list[dict[str, Any]]) -> tuple[dict[str, dict[int, Run]], list[tuple[str, str]]]:
-    """The evaluated runs by arm and seed, in the order in which the arms were given, and (arm, why) of the others."""
+    """The evaluated runs by arm and seed, in the order of the records, and (arm, why) of the others."""
     arms: dict[str, dict[int, Run]] = {}
     missing = []
-    for record in sorted(records, key=lambda record: (record["place"], record["seed"])):
+    for record in records:
         name, seed = record["arm"], record["seed"]
         if "error" in record:
             missing.append((f"{name} seed={seed}", f"failed: {record['error'].splitlines()[0]}"))
@@ -258,7 +249,7 @@ def _dots(found: dict[str, Any], kind: str) -> list[tuple[str, str, Any]]:
     """(label, meaning, chart) of each metric: every arm's value and interval; dashed: true drawings."""
     charts = []
     for name in SHOWN:
-        of_arm = [(_short(arm), cells[name]) for arm, cells in found["numbers"][kind].items()]
+        of_arm = [(short_name(arm), cells[name]) for arm, cells in found["numbers"][kind].items()]
         rows = [(arm, _finite(cell["value"]), _finite(cell["low"]), _finite(cell["high"])) for arm, cell in of_arm]
         drawn = found["ceiling"][kind][name]
         chart = interval_chart(rows, title=METRICS[name][0], marks=[("true drawings", drawn)] if drawn is not None else [])
@@ -268,11 +259,6 @@ def _dots(found: dict[str, Any], kind: str) -> list[tuple[str, str, Any]]:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and np.isfinite(value) else None
-
-
-def _short(arm: str) -> str:
-    """An arm without the keys, where they are plain: "res_mlp64" for "encoder=res_mlp64"."""
-    return " ".join(part.partition("=")[2] or part for part in arm.split()) or "arm"
 
 
 def _trade_off(found: dict[str, Any]) -> dict[str, Any]:
@@ -287,11 +273,11 @@ def _trade_off(found: dict[str, Any]) -> dict[str, Any]:
             quick = next(point["drawn"] for points in tried.values() for point in points)
             lines = {arm: [(point["clip_i"], point["au_mse_active"], f"{what} {point[what]:g}") for point in points] for arm, points in tried.items()}
             charts.append((f"over {what} (quick protocol, first seed)", _trade_off_chart(lines, quick)))
-    return {"charts": charts, "names": [*map(_short, arms), *(["true drawings"] if drawn["clip_i"] is not None else [])]}
+    return {"charts": charts, "names": [*map(short_name, arms), *(["true drawings"] if drawn["clip_i"] is not None else [])]}
 
 
 def _trade_off_chart(lines: dict[str, list[tuple[float, float, str]]], drawn: dict[str, Any]) -> Markup:
-    series = [(_short(arm), sorted(points)) for arm, points in lines.items()]
+    series = [(short_name(arm), sorted(points)) for arm, points in lines.items()]
     if drawn["clip_i"] is not None:
         series.append(("true drawings", [(drawn["clip_i"], drawn["au_mse_active"], "")]))
     return scatter_chart(series, title="AU error against CLIP-I", labels=("CLIP-I to neutral", "AU error, commanded AUs"))
@@ -304,101 +290,6 @@ def _faces(arms: dict[str, dict[int, Run]], judge: str) -> dict[str, Any]:
         run = next(iter(runs.values()))
         neutral = _shown_prompt(run.frame)
         single = run.frame[(run.frame["kind"] == Kind.individual.value) & (run.frame["prompt_index"] == neutral["prompt_index"])]
-        rows.append((_short(arm), grid_row(run.evaluation, judge, neutral, single)["cells"]))
+        rows.append((short_name(arm), grid_row(run.evaluation, judge, neutral, single)["cells"]))
         prompt = neutral["prompt"]
     return {"prompt": prompt, "rows": rows}
-
-
-# ---- Markdown -------------------------------------------------------------------------------------------------------
-
-
-def _markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]]) -> str:
-    who = "held-out identities (combinations: held-out sets too)" if found["subset"] == "held_out" else "all prompts"
-    all_seeds = {arm: ", ".join(map(str, seeds)) for arm, seeds in found["seeds"].items()}
-    seeds = next(iter(all_seeds.values())) if len(set(all_seeds.values())) == 1 else "; ".join(f"{arm} {text}" for arm, text in all_seeds.items())
-    parts = [
-        f"# {name}\n",
-        f"Judge {found['judges'][0]}, protocol {found['protocol']}, {who}, seeds {seeds}.",
-        "In brackets 95% intervals over prompts, each averaged over seeds.",
-        f"Differences are to `{found['reference']}`, paired; p from exchanging the arms within prompts, Holm-corrected over arms;",
-        "**bold** where p < 0.05 and the sign is the same in every one of two or more seeds, n.s. where not.",
-        f"With {found['prompts']} prompts no p can be below {found['smallest_p']:.3g}, before the correction.\n",
-    ]
-    for kind, title in ((kind.value, title) for kind, title in KINDS.items()):
-        parts += [f"## {title}\n", markdown_table(_value_rows(found, kind)), markdown_table(_difference_rows(found, kind))]
-    parts += ["## Seen against held out\n", markdown_table(_subset_rows(found))]
-    if found["claims"]:
-        rows = [["claim of the paper", "paper's difference", "ours", "p", "here"]]
-        for claim in found["claims"]:
-            order = "above" if claim["paper"] > 0 else "below"
-            numbers = [number(claim["paper"]), number(claim["difference"], 3), number(claim["p_holm"], 3)]
-            rows.append([f"{kind_name(claim)}: {_short(claim['arm'])} {order} {_short(found['reference'])}", *numbers, claim["outcome"]])
-        parts += ["## The paper's orderings\n", markdown_table(rows)]
-    rows = [["arm", "seeds", "steps", "trainable", "PFLOP", "training s", "evaluation s", "again"]]
-    for arm, taken in found["compute"].items():
-        cells = [
-            len(found["seeds"][arm]),
-            taken["steps"],
-            f"{taken['trainable']:,}",
-            number(taken["petaflop"]),
-            round(taken["training_seconds"]),
-            round(taken["evaluation_seconds"]),
-        ]
-        again = f"`{taken['again']} seed={','.join(map(str, found['seeds'][arm]))}`"
-        rows.append([f"`{arm}`", *map(str, cells), again])
-    parts += ["## Compute\n", markdown_table(rows)]
-    parts += [f"- {arm}: {why}\n" for arm, why in missing]
-    return "\n".join(parts)
-
-
-def kind_name(claim: dict[str, Any]) -> str:
-    """What a claim is about, in words."""
-    return f"{METRICS[claim['metric']][0]}, {'single AUs' if claim['kind'] == 'individual' else 'combinations'}"
-
-
-def _value_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
-    second = found["judges"][1] if len(found["judges"]) > 1 else None
-    paper = found["paper"]
-    rows = [
-        ["arm", *(METRICS[name][0] for name in SHOWN), *([f"AU error, {second}"] if second else []), *(["paper: AU error", "paper: CLIP-I"] if paper else [])]
-    ]
-    for arm, cells in found["numbers"][kind].items():
-        row = [f"`{arm}`", *(f"{number(cells[name]['value'])} ({interval(cells[name])})" for name in SHOWN)]
-        row += [number(found["second_judge"][arm][kind]["au_mse_active"])] if second else []
-        theirs = (
-            [paper[arm][column] for column in (("au_error", "clip_i") if kind == "individual" else ("combination_au_error", "combination_clip_i"))]
-            if arm in paper
-            else [None] * 2
-        )
-        rows.append(row + ([number(value) for value in theirs] if paper else []))
-    empty = [""] * (len(rows[0]) - 1 - len(SHOWN))
-    rows.append(["always-zero judge", *(number(found["always_zero"][kind][name]) for name in SHOWN), *empty])
-    if found["ceiling"][kind]["clip_i"] is not None:
-        rows.append(["true drawings", *(number(found["ceiling"][kind][name]) for name in SHOWN), *empty])
-    return rows
-
-
-def _subset_rows(found: dict[str, Any]) -> list[list[str]]:
-    """The AU error of every subset: of the commanded AU for single AUs, of all 12 for combinations."""
-    arms = list(found["seeds"])
-    rows = [["AU error", *(f"`{arm}`" for arm in arms)]]
-    for kind, subsets in found["subsets"].items():
-        for name, cells in subsets.items():
-            chosen = [cells[arm][SUBSET_METRIC[kind]] for arm in arms]
-            rows.append([f"{kind}: {name.replace('_', ' ')}", *(f"{number(cell['value'])} ({interval(cell)})" for cell in chosen)])
-    return rows
-
-
-def _difference_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
-    rows = [[f"less `{found['reference']}`", *(METRICS[name][0] for name in SHOWN)]]
-    for arm, cells in found["numbers"][kind].items():
-        if arm != found["reference"]:
-            rows.append([f"`{arm}`", *(_difference_cell(cells[name]) for name in SHOWN)])
-    return rows
-
-
-def _difference_cell(cell: dict[str, Any]) -> str:
-    if not np.isfinite(cell.get("p_holm", np.nan)):
-        return "–"
-    text = f"{number(cell['difference'], 3)} ({number(cell['difference_low'], 3)} to {number(cell['difference_high'], 3)}), p {cell['p_holm']:.3f}"
-    return f"**{text}**" if is_significant(cell) else f"{text}, n.s."

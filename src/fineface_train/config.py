@@ -52,6 +52,11 @@ class EvaluationConfig:
     seed: int = 1000
     """Starting noise of prompt k comes from seed + k."""
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a training asks the judges, while it goes on or at its end."""
+        return self.after_training or self.every > 0
+
     def validate(self, key: str) -> None:
         if self.batch_size < 1:
             raise ValueError(f"{key}.batch_size={self.batch_size}: must be at least 1")
@@ -222,8 +227,7 @@ def validate(config: Config) -> None:
         value = getattr(config, field.name)
         if hasattr(value, "validate"):
             value.validate(field.name)
-    judged = config.evaluation.after_training or bool(config.evaluation.every)
-    if judged and config.judge.kind is JudgeKind.toyfacs and config.base.prompts is not PromptSet.toyfacs:
+    if config.evaluation.wanted and config.judge.kind is JudgeKind.toyfacs and config.base.prompts is not PromptSet.toyfacs:
         remedy = "choose judge=none, or evaluation.after_training=false" + (" evaluation.every=0" if config.evaluation.every else "")
         raise ValueError(f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; {remedy}")
     if config.encoder.learned_null and not config.conditioning.au_dropout:

@@ -98,7 +98,7 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
         for reader, source in ((disfa, config.data.disfa), (affectnet, config.data.affectnet)):
             if source is not None:
                 check(functools.partial(reader.input_files, source))
-    if config.judge.kind is not JudgeKind.none and (config.evaluation.after_training or config.evaluation.every):
+    if config.judge.kind is not JudgeKind.none and config.evaluation.wanted:
         check(lambda: find_judges(config.judge))
     for key, folder in (("run.root", Path(config.run.root)), ("data.root", Path(config.data.root))):
         if not os.access(_existing(folder), os.W_OK):

@@ -24,7 +24,7 @@ from fineface_train.evaluation.protocol import (
     toyfacs_combinations,
     toyfacs_prompts,
 )
-from fineface_train.files import plain, read_json, write_json
+from fineface_train.files import locked, plain, read_json, write_json
 from fineface_train.methods.au_diffusion.base import PromptSet, load_base, weights_hash
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, load_adapter, load_calibration, save_calibration
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
@@ -94,6 +94,14 @@ def measure_bundle(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
     metrics["settings"] = evaluation_settings(config)
     write_json(out / "metrics.json", metrics)
     return metrics
+
+
+def measure_once(config: Config, bundle: Path, out: Path) -> Path:
+    """`measure_bundle` into `out`, alone there, unless `out` holds that evaluation; returns `out`."""
+    with locked(out):
+        if not is_measured(config, out):
+            measure_bundle(config, bundle, out)
+    return out
 
 
 def evaluation_settings(config: Config) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from fineface_train.config import Config, combinations, key_of, load_config, mul
 from fineface_train.files import read_json, write_json
 from fineface_train.measure import evaluation_folder
 from fineface_train.runs import is_main_process
+from fineface_train.sweep_records import named_folder
 from fineface_train.training import train
 
 COLUMNS = ("slope", "rank_correlation", "au_mse_active", "au_mse_mean", "leakage", "clip_i")
@@ -54,8 +55,9 @@ def sweep(overrides: list[str]) -> int:
         _arm(paths[number], f"arm {number + 1} of {len(arms)}", records[number], folder.name, node)
 
     multirun(overrides, folder, run)
-    done = [read_json(path) for path in paths] if is_main_process() else []  # the others may be here before the last is written
-    if is_main_process():
+    done = []
+    if is_main_process():  # the others may be here before the last is written
+        done = [read_json(path) for path in paths]
         print(arms_table(done))
         if any((Path(arm.get("evaluation", "")) / "metrics.json").is_file() for arm in done):
             print(f"compare them: fineface report {f'sweep={folder.name}' if folder.name == configs[0].comparison.name else f'out={folder}'}")
@@ -67,7 +69,7 @@ def sweep_folder(config: Config, overrides: list[str]) -> Path:
     """Where a sweep's records lie: by its name, and a hash of the `overrides` that are not the named sweep's own and can make its arms others."""
     other = sorted(one for one in overrides if key_of(one).split(".")[0] not in UNNAMED and not key_of(one).startswith("hydra"))
     name = config.comparison.name or "sweep"
-    return Path(config.run.root) / "sweeps" / (f"{name}-{_short_hash(other)}" if other or not config.comparison.name else name)
+    return named_folder(config.run.root, f"{name}-{_short_hash(other)}" if other or not config.comparison.name else name)
 
 
 def _record(arm: list[str], config: Config, keys: list[str], parameters: dict[str, str]) -> dict[str, Any]:

@@ -235,7 +235,8 @@ def fit(
         FloatingPointError: loss or gradient is not finite; names the step, the examples and the last checkpoint.
         Interrupted: SIGTERM, SIGUSR2 or Ctrl-C, on any process; the step it came in is finished and saved.
     """
-    trainable, rates = cast(TrainableModel, model).trainable, cast(TrainableModel, model).rates
+    trainee = cast(TrainableModel, model)
+    trainable, rates = trainee.trainable, trainee.rates
     averages = {name: parameter.detach().clone() for name, parameter in trainable.items()} if config.ema_decay else None
     groups = [{"params": [trainable[name] for name in trainable if rates[name] == rate], "rate": rate} for rate in sorted(set(rates.values()))]
     optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.betas[0], config.betas[1]), weight_decay=config.weight_decay)

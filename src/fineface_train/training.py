@@ -58,7 +58,7 @@ def train(config: Config, *, wait: bool = False) -> Path:
         raise ValueError("calibrated=true: a bundle is calibrated when it is trained: fineface calibrate bundle=..., then evaluate with calibrated=true")
     accelerator = make_accelerator(config.trainer)
     check_batch_size(config.trainer.batch_size, config.trainer.accumulation, accelerator.num_processes)
-    if (config.evaluation.after_training or config.evaluation.every) and config.judge.kind is not JudgeKind.none:
+    if config.evaluation.wanted and config.judge.kind is not JudgeKind.none:
         find_judges(config.judge)  # what is missing is said now, not after the training
     check_base(config.base)
     with accelerator.main_process_first():

@@ -42,24 +42,24 @@ def compare(arms: Mapping[str, Mapping[int, pd.DataFrame]], reference: str, judg
         for arm, parts in of_seed.items():
             for images in parts.values():
                 _check_paired(arm, images, reference, some)
-        result[kind.value] = {arm: _arm(arm, of_seed, reference, seed) for arm in of_seed}
+        values = {arm: {number: _values(part) for number, part in parts.items()} for arm, parts in of_seed.items()}
+        result[kind.value] = {arm: _arm(arm, of_seed, values, reference, seed) for arm in of_seed}
         _correct(result[kind.value])
     return result
 
 
-def _arm(arm: str, of_seed: dict[str, dict[int, Readings]], reference: str, seed: int) -> dict[str, Any]:
-    """One arm's cells, without the correction over arms."""
-    parts, theirs = of_seed[arm], of_seed[reference]
-    seeds = {number: _values(part) for number, part in parts.items()}
+def _arm(arm: str, of_seed: dict[str, dict[int, Readings]], values: dict[str, dict[int, dict[str, float]]], reference: str, seed: int) -> dict[str, Any]:
+    """One arm's cells, without the correction over arms; `values` are the scores of every arm and seed."""
+    parts, theirs, seeds = of_seed[arm], of_seed[reference], values[arm]
     cells: dict[str, Any] = {}
     for name, cell in summarise(list(parts.values()), seed).items():
-        cells[name] = cell | {"seeds": {number: values[name] for number, values in seeds.items()}}
+        cells[name] = cell | {"seeds": {number: found[name] for number, found in seeds.items()}}
     if arm == reference:
         return cells
     common = [number for number in parts if number in theirs]
     found = difference([parts[number] for number in common], [theirs[number] for number in common], seed)
     for name, cell in cells.items():
-        signs = {float(np.sign(seeds[number][name] - _values(theirs[number])[name])) for number in common}
+        signs = {float(np.sign(seeds[number][name] - values[reference][number][name])) for number in common}
         unknown = dict.fromkeys(("difference", "difference_low", "difference_high", "p"), np.nan)
         cell |= found.get(name, unknown) | {"p_holm": np.nan, "common_seeds": common, "same_sign": len(common) > 1 and signs in ({1.0}, {-1.0})}
     return cells

@@ -220,14 +220,6 @@ def _checked(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-_HELPERS = {Entry.adapter: "au_embeds", Entry.token: "pipeline_arguments", Entry.text: "pipeline_arguments"}
-_CALLS = {
-    Entry.adapter: '"a person", ip_adapter_image_embeds=au_embeds(aus, guidance=True)',
-    Entry.token: '**pipeline_arguments(pipe, config.conditioning, ["a person"], aus)',
-    Entry.text: '**pipeline_arguments(pipe, config.conditioning, ["a person"], aus)',
-}
-
-
 def _entry_in_words(config: BundleConfig) -> str:
     scale = f"scale {config.finetune.adapter_scale:g}"
     return {
@@ -247,6 +239,9 @@ def _training_in_words(finetune: FinetuneConfig) -> str:
 
 def model_card(config: BundleConfig) -> str:
     """The bundle's README.md."""
+    helper, call = "pipeline_arguments", '**pipeline_arguments(pipe, config.conditioning, ["a person"], aus)'
+    if config.conditioning.enters is Entry.adapter:
+        helper, call = "au_embeds", '"a person", ip_adapter_image_embeds=au_embeds(aus, guidance=True)'
     facts = "\n".join(f"- {key}: {value}" for key, value in config.training.items())
     return f"""---
 library_name: diffusers
@@ -261,11 +256,11 @@ Written by fineface-train {config.code_version}.
 ```python
 import torch
 from diffusers import StableDiffusionPipeline
-from fineface_train import {_HELPERS[config.conditioning.enters]}, load_adapter, parse_aus
+from fineface_train import {helper}, load_adapter, parse_aus
 pipe = StableDiffusionPipeline.from_pretrained("path/to/{config.base_name}")
 config = load_adapter(pipe, "path/to/this/folder")
 aus = torch.tensor([parse_aus("AU12=5,AU6=2.5")])
-image = pipe({_CALLS[config.conditioning.enters]}).images[0]
+image = pipe({call}).images[0]
 ```
 
 ## Training

@@ -4,6 +4,7 @@ An intensity of NaN is an AU that nothing is said about (`NO_CONTROL`). The pape
 token for it, so that AUs at 0 ask for a neutral face and AUs left open for the base's own.
 """
 
+import abc
 import dataclasses
 import enum
 from collections.abc import Callable
@@ -54,7 +55,7 @@ def _pad(vector: Tensor, width: int) -> Tensor:
     return nn.functional.pad(vector, (0, width - vector.shape[1]))[:, None]
 
 
-class AUEncoder(nn.Module):
+class AUEncoder(nn.Module, abc.ABC):
     """From intensities to tokens; what nothing is said about counts as 0."""
 
     tokens = 1
@@ -63,8 +64,9 @@ class AUEncoder(nn.Module):
         """(B, 12), on the 0-5 scale, to (B, tokens, d)."""
         return self.encode(aus.nan_to_num(0.0))
 
+    @abc.abstractmethod
     def encode(self, aus: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The same, of AUs that are all said."""
 
 
 class NoEncoding(AUEncoder):

@@ -1,0 +1,112 @@
+"""A comparison of a sweep's arms as Markdown tables: report.md."""
+
+from typing import Any
+
+import numpy as np
+
+from fineface_train.evaluation.compare import is_significant
+from fineface_train.evaluation.protocol import Kind
+from fineface_train.report import METRICS, interval, markdown_table, number
+
+SHOWN = ("au_mse_active", "au_mse_mean", "clip_i", "slope", "rank_correlation", "leakage", "attributes", "identity")
+"""Of `METRICS`, those of the tables, in their order."""
+SUBSET_METRIC = {"individual": "au_mse_active", "combination": "au_mse_mean"}
+KINDS = {Kind.individual: "One AU at a time", Kind.combination: "Combinations of AUs"}
+
+
+def short_name(arm: str) -> str:
+    """An arm without the keys, where they are plain: "res_mlp64" for "encoder=res_mlp64"."""
+    return " ".join(part.partition("=")[2] or part for part in arm.split()) or "arm"
+
+
+def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]]) -> str:
+    """What a comparison found, as report.md; `missing`: the arms that are not in it, and why."""
+    who = "held-out identities (combinations: held-out sets too)" if found["subset"] == "held_out" else "all prompts"
+    all_seeds = {arm: ", ".join(map(str, seeds)) for arm, seeds in found["seeds"].items()}
+    seeds = next(iter(all_seeds.values())) if len(set(all_seeds.values())) == 1 else "; ".join(f"{arm} {text}" for arm, text in all_seeds.items())
+    parts = [
+        f"# {name}\n",
+        f"Judge {found['judges'][0]}, protocol {found['protocol']}, {who}, seeds {seeds}.",
+        "In brackets 95% intervals over prompts, each averaged over seeds.",
+        f"Differences are to `{found['reference']}`, paired; p from exchanging the arms within prompts, Holm-corrected over arms;",
+        "**bold** where p < 0.05 and the sign is the same in every one of two or more seeds, n.s. where not.",
+        f"With {found['prompts']} prompts no p can be below {found['smallest_p']:.3g}, before the correction.\n",
+    ]
+    for kind, title in KINDS.items():
+        parts += [f"## {title}\n", markdown_table(_value_rows(found, kind)), markdown_table(_difference_rows(found, kind))]
+    parts += ["## Seen against held out\n", markdown_table(_subset_rows(found))]
+    if found["claims"]:
+        rows = [["claim of the paper", "paper's difference", "ours", "p", "here"]]
+        for claim in found["claims"]:
+            order = "above" if claim["paper"] > 0 else "below"
+            numbers = [number(claim["paper"]), number(claim["difference"], 3), number(claim["p_holm"], 3)]
+            rows.append([f"{kind_name(claim)}: {short_name(claim['arm'])} {order} {short_name(found['reference'])}", *numbers, claim["outcome"]])
+        parts += ["## The paper's orderings\n", markdown_table(rows)]
+    rows = [["arm", "seeds", "steps", "trainable", "PFLOP", "training s", "evaluation s", "again"]]
+    for arm, taken in found["compute"].items():
+        cells = [
+            len(found["seeds"][arm]),
+            taken["steps"],
+            f"{taken['trainable']:,}",
+            number(taken["petaflop"]),
+            round(taken["training_seconds"]),
+            round(taken["evaluation_seconds"]),
+        ]
+        again = f"`{taken['again']} seed={','.join(map(str, found['seeds'][arm]))}`"
+        rows.append([f"`{arm}`", *map(str, cells), again])
+    parts += ["## Compute\n", markdown_table(rows)]
+    parts += [f"- {arm}: {why}\n" for arm, why in missing]
+    return "\n".join(parts)
+
+
+def kind_name(claim: dict[str, Any]) -> str:
+    """What a claim is about, in words."""
+    return f"{METRICS[claim['metric']][0]}, {'single AUs' if claim['kind'] == 'individual' else 'combinations'}"
+
+
+def _value_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
+    second = found["judges"][1] if len(found["judges"]) > 1 else None
+    paper = found["paper"]
+    rows = [
+        ["arm", *(METRICS[name][0] for name in SHOWN), *([f"AU error, {second}"] if second else []), *(["paper: AU error", "paper: CLIP-I"] if paper else [])]
+    ]
+    for arm, cells in found["numbers"][kind].items():
+        row = [f"`{arm}`", *(f"{number(cells[name]['value'])} ({interval(cells[name])})" for name in SHOWN)]
+        row += [number(found["second_judge"][arm][kind]["au_mse_active"])] if second else []
+        theirs = (
+            [paper[arm][column] for column in (("au_error", "clip_i") if kind == "individual" else ("combination_au_error", "combination_clip_i"))]
+            if arm in paper
+            else [None] * 2
+        )
+        rows.append(row + ([number(value) for value in theirs] if paper else []))
+    empty = [""] * (len(rows[0]) - 1 - len(SHOWN))
+    rows.append(["always-zero judge", *(number(found["always_zero"][kind][name]) for name in SHOWN), *empty])
+    if found["ceiling"][kind]["clip_i"] is not None:
+        rows.append(["true drawings", *(number(found["ceiling"][kind][name]) for name in SHOWN), *empty])
+    return rows
+
+
+def _subset_rows(found: dict[str, Any]) -> list[list[str]]:
+    """The AU error of every subset: of the commanded AU for single AUs, of all 12 for combinations."""
+    arms = list(found["seeds"])
+    rows = [["AU error", *(f"`{arm}`" for arm in arms)]]
+    for kind, subsets in found["subsets"].items():
+        for name, cells in subsets.items():
+            chosen = [cells[arm][SUBSET_METRIC[kind]] for arm in arms]
+            rows.append([f"{kind}: {name.replace('_', ' ')}", *(f"{number(cell['value'])} ({interval(cell)})" for cell in chosen)])
+    return rows
+
+
+def _difference_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
+    rows = [[f"less `{found['reference']}`", *(METRICS[name][0] for name in SHOWN)]]
+    for arm, cells in found["numbers"][kind].items():
+        if arm != found["reference"]:
+            rows.append([f"`{arm}`", *(_difference_cell(cells[name]) for name in SHOWN)])
+    return rows
+
+
+def _difference_cell(cell: dict[str, Any]) -> str:
+    if not np.isfinite(cell.get("p_holm", np.nan)):
+        return "–"
+    text = f"{number(cell['difference'], 3)} ({number(cell['difference_low'], 3)} to {number(cell['difference_high'], 3)}), p {cell['p_holm']:.3f}"
+    return f"**{text}**" if is_significant(cell) else f"{text}, n.s."

@@ -1,0 +1,34 @@
+"""What a sweep writes down of its arms, read back: <run.root>/sweeps/<name>/arm_*.json."""
+
+from pathlib import Path
+from typing import Any
+
+from fineface_train.files import read_json
+
+RECORDS = "arm_*.json"
+RECORD = ("arm", "seed", "place", "overrides")
+"""What every record holds; that of a finished arm also its "folder" and "evaluation", another's an "error"."""
+
+
+def named_folder(root: str, name: str | None) -> Path:
+    """Where the records of the sweep of this name lie."""
+    return Path(root) / "sweeps" / str(name)
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether records of a sweep lie there."""
+    return next(folder.glob(RECORDS), None) is not None
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The records in `folder`, in the order in which the sweep names its arms, then by seed. Raises ValueError that names a damaged one."""
+    return sorted((read_json(path, *RECORD) for path in folder.glob(RECORDS)), key=lambda record: (record["place"], record["seed"]))
+
+
+def first_runs(folder: Path) -> dict[str, Path]:
+    """The run folder of the first seed of every arm that came to its end."""
+    runs: dict[str, Path] = {}
+    for record in read_records(folder):
+        if "error" not in record:
+            runs.setdefault(record["arm"], Path(record["folder"]))
+    return runs
