@@ -32,6 +32,7 @@ from fineface_train.methods.au_diffusion.base import BaseConfig, load_base
 from fineface_train.methods.au_diffusion.bundle import load_adapter
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
 from fineface_train.methods.protocol import Request
+from fineface_train.pictures import to_picture
 
 SIDE, SCALE, SEED = 64, 2, 1000
 
@@ -111,8 +112,7 @@ def _sheet(faces: list[Tensor], maps: list[Tensor], moved: list[Tensor]) -> Imag
         red = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1)
         shown = [face, grey * (1 - 0.8 * heat) + red * 0.8 * heat, torch.where(region, red, grey)]
         for place, picture in enumerate(shown):
-            pixels = (picture.clamp(0, 1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-            sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS), (left + place * (side + 3), top + label))
+            sheet.paste(to_picture(picture).resize((side, side), Image.Resampling.LANCZOS), (left + place * (side + 3), top + label))
     return sheet
 
 

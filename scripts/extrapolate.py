@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES
 from fineface_train.config import Config, load_config
@@ -27,10 +27,10 @@ from fineface_train.evaluation.protocol import AuSet, Kind, PlannedImage
 from fineface_train.measure import evaluation_prompts, load_generator
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
+from fineface_train.pictures import face_sheet, to_picture
 from fineface_train.report import markdown_table, number
 from fineface_train.sweep_records import first_runs, named_folder
 from fineface_train.toyfacs.faces import ATTRIBUTES
-from fineface_train.toyfacs.render import to_uint8
 
 LEVELS = (-10.0, -5.0, 5.0, 7.5, 10.0)
 PROMPTS = 4
@@ -75,18 +75,11 @@ def sheet(generator: PipelineGenerator, images: list[PlannedImage]) -> Image.Ima
     """The first prompt: a row for each AU, from -10 to 10 with the neutral between."""
     first = [image for image in images if image.prompt_index == images[0].prompt_index]
     neutral, others = first[0], {(image.commanded, max(image.request.aus, key=abs)): image for image in first[1:]}
-    ordered = [[others[key, level] if level else neutral for level in (-10.0, -5.0, 0.0, 5.0, 7.5, 10.0)] for key in AU_KEYS]
-    pixels = [to_uint8(generator.generate([image.request for image in row])) for row in ordered]
-    side = pixels[0].shape[1]
-    picture = Image.new("RGB", (170 + 6 * (side + 3), 20 + AU_COUNT * (side + 3)), "white")
-    pen = ImageDraw.Draw(picture)
-    for column, level in enumerate((-10, -5, 0, 5, 7.5, 10)):
-        pen.text((170 + column * (side + 3) + side // 2 - 8, 3), f"{level:g}", fill="black", font_size=13)
-    for row, (key, name) in enumerate(zip(AU_KEYS, AU_NAMES, strict=True)):
-        pen.text((4, 20 + row * (side + 3) + side // 2 - 8), f"{key} {name}", fill="black", font_size=12)
-        for column in range(6):
-            picture.paste(Image.fromarray(pixels[row][column]), (170 + column * (side + 3), 20 + row * (side + 3)))
-    return picture
+    columns = sorted({0.0, *LEVELS})
+    ordered = [[others[key, level] if level else neutral for level in columns] for key in AU_KEYS]
+    faces = [[to_picture(face) for face in generator.generate([image.request for image in row])] for row in ordered]
+    names = [f"{key} {name}" for key, name in zip(AU_KEYS, AU_NAMES, strict=True)]
+    return face_sheet(list(zip(names, faces, strict=True)), [f"{level:g}" for level in columns], side=64)
 
 
 def bundles(config: Config) -> dict[str, Path]:

@@ -1,10 +1,13 @@
 """A sweep's folder becomes a page, a Markdown table and a file of numbers."""
 
 import json
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
@@ -78,6 +81,20 @@ def test_page_numbers_and_table_agree(sweep: Path) -> None:
     assert "| `labels=none` " in text
     assert "labels=published seed=0: failed: FloatingPointError: step 3" in text
     assert "labels=published seed=1: trained, not evaluated" in text
+
+
+def test_the_figures_of_the_markdown_are_there_and_can_be_read(sweep: Path) -> None:
+    write_comparison(sweep)
+    linked = re.findall(r"!\[.*?\]\((.+?)\)", (sweep / "report.md").read_text())
+    assert set(linked) == {str(path.relative_to(sweep)) for path in (sweep / "figures").iterdir()}
+    with Image.open(sweep / "figures" / "faces.png") as faces:
+        assert faces.height > 2 * 64  # a row for each arm
+    for name, charts in (("values", 16), ("responses", 12), ("leakage", 2), ("trade_off", 1)):
+        tree = ElementTree.parse(sweep / "figures" / f"{name}.svg").getroot()
+        assert len(tree.findall("{*}svg")) == charts
+        assert all(float(chart.get("x")) + float(chart.get("width")) <= float(tree.get("width")) for chart in tree.findall("{*}svg"))
+    matrix = ElementTree.parse(sweep / "figures" / "leakage.svg").getroot().findall("{*}svg")[0]
+    assert len(matrix.findall("{*}rect")) == 144
 
 
 def test_the_papers_orderings_are_told_as_they_are(sweep: Path) -> None:

@@ -2,15 +2,20 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from markupsafe import Markup
 
 from fineface_train.aus import AU_KEYS, AU_NAMES, MAX_INTENSITY
 from fineface_train.files import flat
 from fineface_train.tracking import GLANCE, read_metrics
+
+SERIES = 8
+"""Colours of the style sheet."""
 
 
 @dataclasses.dataclass
@@ -172,10 +177,6 @@ def interval_chart(rows: Sequence[tuple[str, float | None, float | None, float |
     return Markup("").join([*parts, Markup("</svg>")])
 
 
-SERIES = 8
-"""Colours of the page's style sheet."""
-
-
 def scatter_chart(
     series: Sequence[tuple[str, Sequence[tuple[float, float, str]]]], *, title: str, labels: tuple[str, str], size: tuple[int, int] = (620, 380)
 ) -> Markup:
@@ -212,3 +213,53 @@ def scatter_chart(
             parts.append(Markup('<circle class="series" cx="{}" cy="{}" r="3.6"><title>{} {}</title></circle>').format(x, y, name, what))
         parts.append(Markup("</g>"))
     return Markup("").join([*parts, Markup("</svg>")])
+
+
+def heat_chart(matrix: Sequence[Sequence[float | None]], names: Sequence[str], *, title: str) -> Markup:
+    """An SVG of a square matrix, its numbers on cells whose colour is full at 1 and -1; `names` of rows and columns."""
+    left, top, side = 36, 16, 24
+    width, height = left + side * len(names), top + side * len(names)
+    parts = [Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(width, height, title)]
+    for place, name in enumerate(names):
+        middle = side * (place + 0.5)
+        parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(left + middle, top - 5, name.removeprefix("AU")))
+        parts.append(Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(left - 6, top + middle + 3, name))
+    for row, values in enumerate(matrix):
+        for column, value in enumerate(values):
+            x, y, shade = left + side * column, top + side * row, round(min(abs(value or 0), 1) * 0.8, 3)
+            below = " below" if (value or 0) < 0 else ""
+            parts.append(Markup('<rect class="cell{}" x="{}" y="{}" width="{}" height="{}" opacity="{}"/>').format(below, x, y, side - 1, side - 1, shade))
+            text = "–" if value is None else f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−")
+            parts.append(Markup('<text class="value" x="{}" y="{}" text-anchor="middle">{}</text>').format(x + side / 2, y + side / 2 + 3, text))
+    return Markup("").join([*parts, Markup("</svg>")])
+
+
+def responses_chart(curves: Sequence[dict[str, Any]], *, title: str) -> Markup:
+    """An SVG of measured over requested intensity, a line in its own colour for each of `curves` (one AU of `metrics.response_curve`)."""
+    lines = [Line([(0, 0), (MAX_INTENSITY, MAX_INTENSITY)], "ideal")]
+    lines += [Line(_pairs(curve["requested"], curve["measured_mean"]), f"series s{place % SERIES}", dots=True) for place, curve in enumerate(curves)]
+    highest = max(y for line in lines for _, y in line.points)
+    return line_chart(lines, title=title, x=(0, MAX_INTENSITY), y=(0, highest), size=(220, 160))
+
+
+def chart_sheet(charts: Sequence[tuple[str, Markup]], *, columns: int, legend: Sequence[str] = ()) -> str:
+    """Titled charts as one SVG file with its own style; `legend`: names in the order of the colours."""
+    gap, title, foot = 24, 20, 26 if legend else 0
+    sizes = [tuple(map(int, re.findall(r'viewBox="0 0 (\d+) (\d+)"', chart)[0])) for _, chart in charts]
+    width, height = max(size[0] for size in sizes), max(size[1] for size in sizes)
+    rows = math.ceil(len(charts) / columns)
+    full = (gap + columns * (width + gap), foot + gap + rows * (height + title + gap))
+    style = jinja2.PackageLoader("fineface_train").get_source(jinja2.Environment(), "charts.css")[0]
+    parts = [Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {0} {1}" width="{0}" height="{1}" font-family="sans-serif">').format(*full)]
+    parts += [Markup("<style>{}</style>").format(Markup(style)), Markup('<rect class="paper" width="{}" height="{}"/>').format(*full)]
+    across = gap
+    for place, name in enumerate(legend):
+        parts.append(Markup('<g class="s{0}"><circle class="series" cx="{1}" cy="18" r="4"/></g>').format(place % SERIES, across))
+        parts.append(Markup('<text class="title" x="{}" y="22">{}</text>').format(across + 9, name))
+        across += 28 + 7 * len(name)
+    for place, ((name, chart), size) in enumerate(zip(charts, sizes, strict=True)):
+        left, top = gap + place % columns * (width + gap), foot + gap + place // columns * (height + title + gap)
+        parts.append(Markup('<text class="title" x="{}" y="{}">{}</text>').format(left, top, name))
+        placed = str(chart).replace("<svg ", f'<svg x="{left}" y="{top + title // 2}" width="{size[0]}" height="{size[1]}" ', 1)
+        parts.append(Markup(placed))
+    return str(Markup("").join([*parts, Markup("</svg>\n")]))

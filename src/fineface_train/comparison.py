@@ -1,4 +1,4 @@
-"""A sweep's arms beside each other: comparison.json, report.md, report.html and rows.parquet (every image of every arm) in the sweep's folder.
+"""A sweep's arms beside each other: comparison.json, report.md with its figures, report.html and rows.parquet (every image of every arm) in the sweep's folder.
 
 Reads files only: the records of the sweep, and the evaluations that they name.
 """
@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 from PIL import Image
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
-from fineface_train.charts import interval_chart, scatter_chart
-from fineface_train.comparison_markdown import KINDS, SHOWN, SUBSET_METRIC, comparison_markdown, kind_name, short_name
+from fineface_train.comparison_figures import leakage_charts, response_charts, trade_off, value_charts, write_figures
+from fineface_train.comparison_markdown import FIGURES, KINDS, SHOWN, SUBSET_METRIC, comparison_markdown, kind_name, short_name
 from fineface_train.evaluation.compare import by_subset, compare, is_significant, pool, read_kind, smallest_p
-from fineface_train.evaluation.metrics import nulled, per_au, response_matrix
+from fineface_train.evaluation.metrics import nulled, per_au, response_curve, response_matrix
 from fineface_train.evaluation.protocol import Kind
 from fineface_train.files import read_json, read_parquet, replacing, write_json, write_text
 from fineface_train.paper import PAPER
+from fineface_train.pictures import face_sheet
 from fineface_train.report import LABEL_TOOLS, METRICS, grid_row, render
-from fineface_train.sweep_records import read_records
+from fineface_train.sweep_records import UNFINISHED, read_records
 
 TEMPLATE = "comparison.html"
 LOWER_IS_BETTER = ("au_mse_active", "au_mse_mean", "leakage")
@@ -43,7 +43,7 @@ class Run:
 
 
 def write_comparison(folder: Path, reference: str | None = None) -> Path:
-    """Compare the arms of the sweep in `folder` and write comparison.json, rows.parquet, report.md and report.html there; returns the page's path.
+    """Compare the arms of the sweep in `folder` and write comparison.json, rows.parquet, report.md, figures/ and report.html there; returns the page's path.
 
     Raises ValueError where no arm is evaluated, where `reference` (default: the sweep's own, else its first arm) is none of them, and where
     arms were not evaluated alike.
@@ -63,6 +63,8 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
     rows = [run.frame.assign(arm=arm, seed_of_training=seed) for arm, runs in arms.items() for seed, run in runs.items()]
     with replacing(folder / "rows.parquet") as partial:
         pd.concat(rows).to_parquet(partial, index=False, compression="zstd")
+    write_figures(folder / FIGURES, found)
+    _face_sheet(arms).save(folder / FIGURES / "faces.png", optimize=True)
     write_text(folder / "report.md", comparison_markdown(folder.name, found, missing))
     page = render(
         TEMPLATE,
@@ -76,8 +78,10 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
         verdict=verdict,
         significant=is_significant,
         kind_name=kind_name,
-        dots={kind.value: _dots(found, kind.value) for kind in KINDS},
-        trade_off=_trade_off(found),
+        dots={kind.value: value_charts(found, kind.value) for kind in KINDS},
+        trade_off=trade_off(found),
+        responses=response_charts(found),
+        leakage=leakage_charts(found),
         faces=_faces(arms, found["judges"][0]),
         label_tool=any(tool in found["judges"][0].lower() for tool in LABEL_TOOLS),
     )
@@ -93,15 +97,24 @@ def comparison_tables(folder: Path) -> dict[str, pd.DataFrame]:
         for arm, cells in arms.items()
         for name, cell in cells.items()
     ]
-    faces = []
     arms, _ = _runs(read_records(folder))
-    for arm, runs in arms.items():
-        run = next(iter(runs.values()))
-        shown = run.frame[run.frame["prompt_index"] == _shown_prompt(run.frame)["prompt_index"]]
-        strongest = shown[(shown["kind"] == Kind.individual.value) & (shown[list(AU_KEYS)].max(axis=1) == shown[list(AU_KEYS)].to_numpy().max())]
-        row: dict[str, Any] = {"arm": arm, "neutral": Image.open(run.evaluation / shown[shown["kind"] == Kind.neutral.value]["path"].iloc[0])}
-        faces.append(row | {one["commanded"]: Image.open(run.evaluation / one["path"]) for one in strongest.to_dict("records")})
+    faces = [{"arm": arm} | _strongest(next(iter(runs.values()))) for arm, runs in arms.items()]
     return {"comparison": pd.DataFrame(rows), "faces": pd.DataFrame(faces)}
+
+
+def _strongest(run: Run) -> dict[str, Image.Image]:
+    """One prompt's neutral, and each AU at its strongest."""
+    shown = run.frame[run.frame["prompt_index"] == _shown_prompt(run.frame)["prompt_index"]]
+    strongest = shown[(shown["kind"] == Kind.individual.value) & (shown[list(AU_KEYS)].max(axis=1) == shown[list(AU_KEYS)].to_numpy().max())]
+    faces = {"neutral": Image.open(run.evaluation / shown[shown["kind"] == Kind.neutral.value]["path"].iloc[0])}
+    return faces | {one["commanded"]: Image.open(run.evaluation / one["path"]) for one in strongest.to_dict("records")}
+
+
+def _face_sheet(arms: dict[str, dict[int, Run]]) -> Image.Image:
+    """A row for each arm: the same prompt and noise, neutral and each AU at its strongest."""
+    columns = ["neutral", *AU_KEYS]
+    faces = {arm: _strongest(next(iter(runs.values()))) for arm, runs in arms.items()}
+    return face_sheet([(short_name(arm), [found.get(name) for name in columns]) for arm, found in faces.items()], columns, side=64)
 
 
 def _shown_prompt(frame: pd.DataFrame) -> dict[str, Any]:
@@ -119,7 +132,8 @@ def _runs(records: list[dict[str, Any]]) -> tuple[dict[str, dict[int, Run]], lis
     for record in records:
         name, seed = record["arm"], record["seed"]
         if "error" in record:
-            missing.append((f"{name} seed={seed}", f"failed: {record['error'].splitlines()[0]}"))
+            why = record["error"].splitlines()[0]
+            missing.append((f"{name} seed={seed}", why if why == UNFINISHED else f"failed: {why}"))
             continue
         run, evaluation = Path(record["folder"]), Path(record["evaluation"])
         if not (evaluation / "metrics.json").is_file() or not (evaluation / "images.parquet").is_file():
@@ -167,6 +181,7 @@ def _compared(arms: dict[str, dict[int, Run]], reference: str, table: str | None
         "paper": {arm: dataclasses.asdict(row) for arm, row in PAPER.get(table or "", {}).items()},
         "subsets": by_subset(frames, judges[0]),
         "per_au": {arm: per_au(r, 0) for arm, r in singles.items()},
+        "response_curve": {arm: response_curve(r, 0) for arm, r in singles.items()},
         "leakage_matrix": {arm: response_matrix(r, np.ones((1, r.prompts)))[0].tolist() for arm, r in singles.items()},
         "compute": {arm: _compute(runs) for arm, runs in arms.items()},
         "folders": {arm: {seed: str(run.folder) for seed, run in runs.items()} for arm, runs in arms.items()},
@@ -240,47 +255,6 @@ def verdict(name: str, cell: dict[str, Any]) -> str:
             return ""
         return "better" if abs(cell["value"] - 1) < abs(cell["value"] - cell["difference"] - 1) else "worse"
     return "better" if down == (name in LOWER_IS_BETTER) else "worse"
-
-
-# ---- pictures -------------------------------------------------------------------------------------------------------
-
-
-def _dots(found: dict[str, Any], kind: str) -> list[tuple[str, str, Any]]:
-    """(label, meaning, chart) of each metric: every arm's value and interval; dashed: true drawings."""
-    charts = []
-    for name in SHOWN:
-        of_arm = [(short_name(arm), cells[name]) for arm, cells in found["numbers"][kind].items()]
-        rows = [(arm, _finite(cell["value"]), _finite(cell["low"]), _finite(cell["high"])) for arm, cell in of_arm]
-        drawn = found["ceiling"][kind][name]
-        chart = interval_chart(rows, title=METRICS[name][0], marks=[("true drawings", drawn)] if drawn is not None else [])
-        charts.append((*METRICS[name], chart))
-    return charts
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and np.isfinite(value) else None
-
-
-def _trade_off(found: dict[str, Any]) -> dict[str, Any]:
-    """AU error against CLIP-I: of every arm as it was evaluated, and where other adapter scales or guidances were tried, over each of these."""
-    arms = found["trade_off"]
-    own = {arm: found["numbers"]["individual"][arm] for arm in arms}
-    drawn = found["ceiling"]["individual"]
-    charts = [("as evaluated", _trade_off_chart({arm: [(cells["clip_i"]["value"], cells["au_mse_active"]["value"], "")] for arm, cells in own.items()}, drawn))]
-    for what in ("scale", "guidance"):
-        tried = {arm: [point for point in points if (point["scale"] is None) == (what == "guidance")] for arm, points in arms.items()}
-        if any(tried.values()):
-            quick = next(point["drawn"] for points in tried.values() for point in points)
-            lines = {arm: [(point["clip_i"], point["au_mse_active"], f"{what} {point[what]:g}") for point in points] for arm, points in tried.items()}
-            charts.append((f"over {what} (quick protocol, first seed)", _trade_off_chart(lines, quick)))
-    return {"charts": charts, "names": [*map(short_name, arms), *(["true drawings"] if drawn["clip_i"] is not None else [])]}
-
-
-def _trade_off_chart(lines: dict[str, list[tuple[float, float, str]]], drawn: dict[str, Any]) -> Markup:
-    series = [(short_name(arm), sorted(points)) for arm, points in lines.items()]
-    if drawn["clip_i"] is not None:
-        series.append(("true drawings", [(drawn["clip_i"], drawn["au_mse_active"], "")]))
-    return scatter_chart(series, title="AU error against CLIP-I", labels=("CLIP-I to neutral", "AU error, commanded AUs"))
 
 
 def _faces(arms: dict[str, dict[int, Run]], judge: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from fineface_train.aus import AU_KEYS
 from fineface_train.evaluation.compare import is_significant
 from fineface_train.evaluation.protocol import Kind
 from fineface_train.report import METRICS, interval, markdown_table, number
@@ -12,6 +13,9 @@ SHOWN = ("au_mse_active", "au_mse_mean", "clip_i", "slope", "rank_correlation", 
 """Of `METRICS`, those of the tables, in their order."""
 SUBSET_METRIC = {"individual": "au_mse_active", "combination": "au_mse_mean"}
 KINDS = {Kind.individual: "One AU at a time", Kind.combination: "Combinations of AUs"}
+
+FIGURES = "figures"
+"""The folder of the pictures, beside report.md."""
 
 
 def short_name(arm: str) -> str:
@@ -34,6 +38,18 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
     ]
     for kind, title in KINDS.items():
         parts += [f"## {title}\n", markdown_table(_value_rows(found, kind)), markdown_table(_difference_rows(found, kind))]
+    parts += [
+        "## Pictures\n",
+        "Every arm's numbers with their intervals; dashed: true drawings.\n\n![values](figures/values.svg)\n",
+        "One prompt, one starting noise, the first seed of every arm: neutral, and each AU at its strongest.\n\n![faces](figures/faces.png)\n",
+        "What was measured over what was asked for, of each AU alone; dashed: as asked.\n\n![responses](figures/responses.svg)\n",
+        "Leakage: slope of each measured AU (column) over each requested AU (row).\n\n![leakage](figures/leakage.svg)\n",
+        "AU error against CLIP-I: down is better control, at an equal CLIP-I.\n\n![AU error against CLIP-I](figures/trade_off.svg)\n",
+        "## AU by AU\n",
+        "Slope of the AU alone, then its rank correlation, each with its 95% interval.\n",
+        markdown_table(_au_rows(found, "slope")),
+        markdown_table(_au_rows(found, "rank_correlation")),
+    ]
     parts += ["## Seen against held out\n", markdown_table(_subset_rows(found))]
     if found["claims"]:
         rows = [["claim of the paper", "paper's difference", "ours", "p", "here"]]
@@ -83,6 +99,14 @@ def _value_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
     rows.append(["always-zero judge", *(number(found["always_zero"][kind][name]) for name in SHOWN), *empty])
     if found["ceiling"][kind]["clip_i"] is not None:
         rows.append(["true drawings", *(number(found["ceiling"][kind][name]) for name in SHOWN), *empty])
+    return rows
+
+
+def _au_rows(found: dict[str, Any], metric: str) -> list[list[str]]:
+    rows = [[METRICS[metric][0], *AU_KEYS]]
+    for arm, values in found["per_au"].items():
+        cells = [values[key] for key in AU_KEYS]
+        rows.append([f"`{arm}`", *(f"{number(cell[metric])} ({number(cell[f'{metric}_low'])} to {number(cell[f'{metric}_high'])})" for cell in cells)])
     return rows
 
 

@@ -20,15 +20,13 @@ from fineface_train.config import Config, combinations, key_of, load_config, mul
 from fineface_train.files import read_json, write_json
 from fineface_train.measure import evaluation_folder
 from fineface_train.runs import is_main_process
-from fineface_train.sweep_records import named_folder
+from fineface_train.sweep_records import UNFINISHED, named_folder
 from fineface_train.training import train
 
 COLUMNS = ("slope", "rank_correlation", "au_mse_active", "au_mse_mean", "leakage", "clip_i")
 """Of metrics.json, under "individual": what the table of arms shows."""
 UNNAMED = ("sweep", "seed", "run", "tracking", "comparison")
 """Parts of the config that do not make a sweep another one."""
-UNFINISHED = "not finished"
-"""Why an arm has no result before it ended: of one that is running, or was killed."""
 
 
 def sweep(overrides: list[str]) -> int:

@@ -7,6 +7,8 @@ from fineface_train.files import read_json
 
 RECORDS = "arm_*.json"
 RECORD = ("arm", "seed", "place", "overrides")
+UNFINISHED = "not finished"
+"""Why an arm has no result before it ended: of one that is running, or was killed."""
 """What every record holds; that of a finished arm also its "folder" and "evaluation", another's an "error"."""
 
 

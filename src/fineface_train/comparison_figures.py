@@ -1,0 +1,79 @@
+"""The charts of a comparison: on its page, and as files beside its report.md."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from fineface_train.aus import AU_KEYS, AU_NAMES
+from fineface_train.charts import chart_sheet, heat_chart, interval_chart, responses_chart, scatter_chart
+from fineface_train.comparison_markdown import KINDS, SHOWN, short_name
+from fineface_train.files import write_text
+from fineface_train.report import METRICS
+
+
+def write_figures(folder: Path, found: dict[str, Any]) -> None:
+    """The charts of what was `found` as folder/<name>.svg, of `comparison_markdown.FIGURES`."""
+    arms = [short_name(arm) for arm in found["numbers"]["individual"]]
+    folder.mkdir(exist_ok=True)
+    values = [(f"{title}: {label}", chart) for kind, title in KINDS.items() for label, _, chart in value_charts(found, kind.value)]
+    write_text(folder / "values.svg", chart_sheet(values, columns=2))
+    tried = trade_off(found)
+    write_text(folder / "trade_off.svg", chart_sheet(tried["charts"], columns=1, legend=tried["names"]))
+    responses = [(f"{key} {name}", chart) for key, name, chart in response_charts(found)]
+    write_text(folder / "responses.svg", chart_sheet(responses, columns=4, legend=arms))
+    write_text(folder / "leakage.svg", chart_sheet([(short_name(arm), chart) for arm, chart in leakage_charts(found)], columns=3))
+
+
+def response_charts(found: dict[str, Any]) -> list[tuple[str, str, Markup]]:
+    """(AU, its name, chart) of each AU: what was measured over what was asked for, a line for each arm."""
+    charts = []
+    for key, name in zip(AU_KEYS, AU_NAMES, strict=True):
+        curves = [curve[key] for curve in found["response_curve"].values() if key in curve]
+        if curves:
+            charts.append((key, name, responses_chart(curves, title=f"{key}: measured over requested, by arm")))
+    return charts
+
+
+def leakage_charts(found: dict[str, Any]) -> list[tuple[str, Markup]]:
+    """(arm, chart) of each arm's leakage matrix."""
+    return [(arm, heat_chart(matrix, AU_KEYS, title=f"{arm}: measured AU (column) over requested AU (row)")) for arm, matrix in found["leakage_matrix"].items()]
+
+
+def value_charts(found: dict[str, Any], kind: str) -> list[tuple[str, str, Any]]:
+    """(label, meaning, chart) of each metric: every arm's value and interval; dashed: true drawings."""
+    charts = []
+    for name in SHOWN:
+        of_arm = [(short_name(arm), cells[name]) for arm, cells in found["numbers"][kind].items()]
+        rows = [(arm, _finite(cell["value"]), _finite(cell["low"]), _finite(cell["high"])) for arm, cell in of_arm]
+        drawn = found["ceiling"][kind][name]
+        chart = interval_chart(rows, title=METRICS[name][0], marks=[("true drawings", drawn)] if drawn is not None else [])
+        charts.append((*METRICS[name], chart))
+    return charts
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
+
+
+def trade_off(found: dict[str, Any]) -> dict[str, Any]:
+    """AU error against CLIP-I: of every arm as it was evaluated, and where other adapter scales or guidances were tried, over each of these."""
+    arms = found["trade_off"]
+    own = {arm: found["numbers"]["individual"][arm] for arm in arms}
+    drawn = found["ceiling"]["individual"]
+    charts = [("as evaluated", _trade_off_chart({arm: [(cells["clip_i"]["value"], cells["au_mse_active"]["value"], "")] for arm, cells in own.items()}, drawn))]
+    for what in ("scale", "guidance"):
+        tried = {arm: [point for point in points if (point["scale"] is None) == (what == "guidance")] for arm, points in arms.items()}
+        if any(tried.values()):
+            quick = next(point["drawn"] for points in tried.values() for point in points)
+            lines = {arm: [(point["clip_i"], point["au_mse_active"], f"{what} {point[what]:g}") for point in points] for arm, points in tried.items()}
+            charts.append((f"over {what} (quick protocol, first seed)", _trade_off_chart(lines, quick)))
+    return {"charts": charts, "names": [*map(short_name, arms), *(["true drawings"] if drawn["clip_i"] is not None else [])]}
+
+
+def _trade_off_chart(lines: dict[str, list[tuple[float, float, str]]], drawn: dict[str, Any]) -> Markup:
+    series = [(short_name(arm), sorted(points)) for arm, points in lines.items()]
+    if drawn["clip_i"] is not None:
+        series.append(("true drawings", [(drawn["clip_i"], drawn["au_mse_active"], "")]))
+    return scatter_chart(series, title="AU error against CLIP-I", labels=("CLIP-I to neutral", "AU error, commanded AUs"))

@@ -1,0 +1,32 @@
+"""Faces in named rows and columns, as one picture."""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from fineface_train.toyfacs.render import to_uint8
+
+GAP, HEAD, TEXT = 4, 20, 14
+
+
+def to_picture(image: Tensor) -> Image.Image:
+    """A (3, H, W) tensor of floats, clamped to [0, 1], as a picture."""
+    return Image.fromarray(to_uint8(image[None])[0])
+
+
+def face_sheet(rows: Sequence[tuple[str, Sequence[Image.Image | None]]], columns: Sequence[str], *, side: int) -> Image.Image:
+    """A row of `side` pixels high faces for each (name, faces), its name at the left (line breaks are kept) and those of the columns above."""
+    pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    margin = 12 + max(round(pen.textbbox((0, 0), name, font_size=TEXT)[2]) for name, _ in rows)
+    sheet = Image.new("RGB", (margin + len(columns) * (side + GAP), HEAD + len(rows) * (side + GAP)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for column, name in enumerate(columns):
+        pen.text((margin + column * (side + GAP) + side // 2, HEAD // 2), name, fill="black", font_size=TEXT, anchor="mm")
+    for row, (name, faces) in enumerate(rows):
+        top = HEAD + row * (side + GAP)
+        pen.text((6, top + side // 2), name, fill="black", font_size=TEXT, anchor="lm")
+        for column, face in enumerate(faces):
+            if face is not None:
+                sheet.paste(face.convert("RGB").resize((side, side), Image.Resampling.LANCZOS), (margin + column * (side + GAP), top))
+    return sheet
