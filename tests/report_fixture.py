@@ -33,7 +33,14 @@ def build_run(folder: Path, prompts: int = 2, intensities: tuple[int, ...] = (1,
     parts = [("AU encoder", 21_000, 0, 0), ("adapter", 230_000, 0, 0), ("LoRA", 310_000, 0, 0), ("UNet", 0, 5_300_000, 0), ("VAE", 0, 600_000, 0)]
     _write_json(folder / "audit.json", {"parts": [dict(zip(("part", "trainable", "frozen", "dead"), part, strict=True)) for part in parts]})
     _write_json(
-        folder / "provenance.json", {"versions": {"torch": "2.13.0", "python": "3.11.7"}, "machine": {"cpu_count": 2}, "git": "0123abc", "seconds": 420.0}
+        folder / "provenance.json",
+        {
+            "versions": {"torch": "2.13.0", "diffusers": "0.42.1", "python": "3.11.7"},
+            "machine": {"processor": "x86_64", "cores": 2},
+            "git": "0123abc",
+            "processes": 1,
+            "device": "cpu",
+        },
     )
     return folder
 

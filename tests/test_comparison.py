@@ -81,6 +81,7 @@ def test_page_numbers_and_table_agree(sweep: Path) -> None:
     assert "| `labels=none` " in text
     assert "labels=published seed=0: failed: FloatingPointError: step 3" in text
     assert "labels=published seed=1: trained, not evaluated" in text
+    assert "Trained on 1 x cpu, x86_64 with 2 cores; torch 2.13.0, diffusers 0.42.1; code 0123abc." in text
 
 
 def test_the_figures_of_the_markdown_are_there_and_can_be_read(sweep: Path) -> None:

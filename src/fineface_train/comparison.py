@@ -35,6 +35,7 @@ class Run:
     evaluation: Path
     metrics: dict[str, Any]
     frame: pd.DataFrame
+    provenance: dict[str, Any]
     took: dict[str, Any]
     """Of finished.json: steps, training_seconds, training_petaflop."""
     trainable: int
@@ -142,8 +143,9 @@ def _runs(records: list[dict[str, Any]]) -> tuple[dict[str, dict[int, Run]], lis
         audit = read_json(run / "audit.json")["parts"] if (run / "audit.json").is_file() else []
         trainable = sum(part["trainable"] for part in audit)
         rows, metrics = read_parquet(evaluation / "images.parquet"), read_json(evaluation / "metrics.json", "individual", "combination")
+        provenance = read_json(run / "provenance.json") if (run / "provenance.json").is_file() else {}
         again = f"fineface train -m {' '.join(record['overrides'])}"
-        arms.setdefault(name, {})[seed] = Run(run, evaluation, metrics, rows, read_json(run / "finished.json"), trainable, again)
+        arms.setdefault(name, {})[seed] = Run(run, evaluation, metrics, rows, provenance, read_json(run / "finished.json"), trainable, again)
     return arms, missing
 
 
@@ -184,6 +186,7 @@ def _compared(arms: dict[str, dict[int, Run]], reference: str, table: str | None
         "response_curve": {arm: response_curve(r, 0) for arm, r in singles.items()},
         "leakage_matrix": {arm: response_matrix(r, np.ones((1, r.prompts)))[0].tolist() for arm, r in singles.items()},
         "compute": {arm: _compute(runs) for arm, runs in arms.items()},
+        "made_with": _made_with([run for runs in arms.values() for run in runs.values()]),
         "folders": {arm: {seed: str(run.folder) for seed, run in runs.items()} for arm, runs in arms.items()},
         "trade_off": {arm: _scales(next(iter(runs.values()))) for arm, runs in arms.items()},
     }
@@ -206,6 +209,14 @@ def _compute(runs: dict[int, Run]) -> dict[str, Any]:
     taken = {"steps": some.took.get("steps"), "trainable": some.trainable, "petaflop": some.took.get("training_petaflop"), "again": some.again}
     taken |= {"trainings": len({run.folder for run in runs.values()})}
     return taken | {"training_seconds": float(np.mean(seconds)), "evaluation_seconds": float(np.mean(evaluation))}
+
+
+def _made_with(runs: list[Run]) -> str:
+    """Where runs were trained, in words: machines, versions, code."""
+    known = [run.provenance for run in runs if run.provenance]
+    where = {f"{one['processes']} x {one['device']}, {one['machine']['processor']} with {one['machine']['cores']} cores" for one in known}
+    versions = {f"torch {one['versions']['torch']}, diffusers {one['versions']['diffusers']}" for one in known}
+    return "; ".join([*sorted(where), *sorted(versions), "code " + ", ".join(sorted({str(one["git"]) for one in known}))]) if known else ""
 
 
 def _scales(run: Run) -> list[dict[str, Any]]:

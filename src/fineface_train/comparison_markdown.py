@@ -71,6 +71,7 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
         again = f"`{taken['again']} seed={','.join(map(str, found['seeds'][arm]))}`"
         rows.append([f"`{arm}`", *map(str, cells), again])
     parts += ["## Compute\n", markdown_table(rows)]
+    parts += [f"Trained on {found['made_with']}.\n"] if found["made_with"] else []
     parts += [f"- {arm}: {why}\n" for arm, why in missing]
     return "\n".join(parts)
 

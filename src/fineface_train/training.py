@@ -186,7 +186,8 @@ def _fit(config: Config, accelerator: Accelerator, given: Given, folder: Path) -
     if accelerator.is_main_process:
         save_bundle(given.pipe.unet, bundle_config, folder / "bundle")
         took = {"training_seconds": round(seconds, 1), "training_petaflop": round(compute / 1e15, 3)}
-        made_by = {"processes": accelerator.num_processes, "device": str(accelerator.device)}
+        device = accelerator.device
+        made_by = {"processes": accelerator.num_processes, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
         made_from = {"base": {"name": config.base.name} | given.hashes, "table": given.table.fingerprint()}
         write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
         steps = config.trainer.steps if trains(config) else 0
