@@ -40,8 +40,9 @@ from tqdm import tqdm
 from fineface_train.checkpoint import TrainingState
 from fineface_train.cli import quieten_libraries
 from fineface_train.config import Config, load_config
-from fineface_train.data.cache import Crew, load_image
+from fineface_train.data.cache import load_image
 from fineface_train.data.contents import INDEX, image_contents
+from fineface_train.data.crew import Crew
 from fineface_train.data.examples import Batch, ShareOfBatches, example_batches
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable

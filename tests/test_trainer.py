@@ -15,9 +15,10 @@ from diffusers import StableDiffusionPipeline
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from fineface_train.checkpoint import TrainingState, latest_state
-from fineface_train.data.cache import Crew, ImageTransform, LatentCache, TextCache, latent_cache, load_image, text_cache
+from fineface_train.data.cache import ImageTransform, LatentCache, TextCache, latent_cache, load_image, text_cache
 from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.data.contents import image_contents
+from fineface_train.data.crew import Crew
 from fineface_train.data.examples import ExampleDataset, ShareOfBatches, collate, example_batches
 from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture

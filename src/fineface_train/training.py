@@ -18,9 +18,10 @@ from PIL import Image
 from fineface_train.aus import AU_COUNT, MAX_INTENSITY
 from fineface_train.checkpoint import latest_state
 from fineface_train.config import Config, to_yaml
-from fineface_train.data.cache import Crew, LatentCache, TextCache, latent_cache, text_cache
+from fineface_train.data.cache import LatentCache, TextCache, latent_cache, text_cache
 from fineface_train.data.conditioning import Entry, with_au_text
 from fineface_train.data.contents import INDEX, image_contents
+from fineface_train.data.crew import Crew
 from fineface_train.data.examples import ExampleDataset, Prior, check_batch_size, collate
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare

@@ -125,8 +125,8 @@ def test_a_value_that_is_not_used_makes_no_other_run(tmp_path: Path, saved_base:
 def test_text_says_the_labels_as_they_are(tmp_path: Path, saved_base: Path) -> None:
     """Not smoothed, and rounded; hidden ones are not said."""
     from fineface_train.config import load_config
-    from fineface_train.data.cache import Crew
     from fineface_train.data.contents import image_contents
+    from fineface_train.data.crew import Crew
     from fineface_train.data.prepare import prepare
     from fineface_train.trainer import make_accelerator
     from fineface_train.training import Given, build_dataset, build_model, open_caches

@@ -6,7 +6,6 @@ with checksums and then renamed; the first process checks them before it trusts 
 """
 
 import contextlib
-import dataclasses
 import enum
 import hashlib
 import logging
@@ -23,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.images import read_image
 from fineface_train.data.table import SampleTable
 from fineface_train.files import damage, locked, seal
@@ -86,19 +86,6 @@ class TextCache:
         return np.array(self.embeddings[0])
 
 
-@dataclasses.dataclass(frozen=True)
-class Crew:
-    """The processes that build a cache together: each encodes its share of the batches."""
-
-    index: int = 0
-    count: int = 1
-    wait: Callable[[], None] = lambda: None
-    """Returns when all of them have called it."""
-    agree: Callable[[bool], bool] = lambda value: value
-    """What the first process says, for all of them."""
-    quiet: bool = False
-
-
 def latent_cache(
     table: SampleTable,
     contents: list[str],
@@ -108,7 +95,7 @@ def latent_cache(
     resolution: int,
     transform: ImageTransform,
     *,
-    crew: Crew = Crew(),
+    crew: Crew = ALONE,
 ) -> LatentCache:
     """Find or build under `root` the posteriors of all images of `table`, whose `contents` are known by their hashes."""
     paths = table.frame["image"].tolist()
@@ -140,7 +127,7 @@ def text_cache(
     root: Path,
     *,
     batch_size: int = 128,
-    crew: Crew = Crew(),
+    crew: Crew = ALONE,
 ) -> TextCache:
     """Find or build the embeddings of a table's `captions` under `root`; entry 0 is the empty caption."""
     unique = ["", *sorted(set(captions) - {""})]
@@ -170,7 +157,7 @@ def text_cache(
 
 
 def generated_cache(
-    count: int, shape: tuple[int, ...], made_by: str, make: Callable[[slice], Tensor], root: Path, *, batch_size: int = 32, crew: Crew = Crew()
+    count: int, shape: tuple[int, ...], made_by: str, make: Callable[[slice], Tensor], root: Path, *, batch_size: int = 32, crew: Crew = ALONE
 ) -> LatentCache:
     """Find or build under `root` the latents of `count` images that `make` generates, known by what they are `made_by`; they have no spread."""
 

@@ -7,7 +7,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import Tensor
 
-from fineface_train.data.cache import Crew, generated_cache
+from fineface_train.data.cache import generated_cache
+from fineface_train.data.crew import Crew
 from fineface_train.data.examples import Prior
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
 from fineface_train.methods.au_diffusion.generate import SamplingConfig
