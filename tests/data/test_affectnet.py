@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.affectnet import AffectNetConfig, TotalFilter, Transform, read_affectnet, transform
+from fineface_train.data.affectnet import AffectNetConfig, TotalFilter, read_affectnet
 from fineface_train.toyfacs.combinations import holds_held_out
 from fineface_train.toyfacs.corpus import sample_expressions
 from tests.conftest import SMALL
@@ -87,36 +87,6 @@ def test_both_sides_are_measured(own_corpus: Path) -> None:
     good.iloc[2:, good.columns.get_loc("ImageResolutionY")] = 513
     _rewrite(own_corpus, good)
     assert dropped(min_side=512, min_height=513) == 2
-
-
-def test_paper_transform() -> None:
-    raw = {key: np.array([0.0, 0.1, 0.4, 0.5]) for key in AU_KEYS}
-    aus = dict(zip(AU_KEYS, transform(raw, AffectNetConfig(low_cut=0)).T, strict=True))
-    assert np.allclose(aus["AU2"], [0, 0.5, 2, 2.5])
-    assert np.allclose(aus["AU1"], 5 * np.array([0, 0.2, 0.8, 1]) ** 1.8)
-    assert np.allclose(aus["AU4"], aus["AU1"])
-    for key in ("AU15", "AU17", "AU20"):
-        assert np.allclose(aus[key], 5 * np.array([0, 0.2, 0.8, 1]) ** 0.8)
-    shifted = transform({key: np.array([0.2, 0.6]) for key in AU_KEYS}, AffectNetConfig(low_cut=0))
-    assert shifted[:, AU_KEYS.index("AU1")].tolist() == [0, 5]
-
-
-def test_published_transform() -> None:
-    raw = {key: np.array([0.0, 0.1, 0.2]) for key in AU_KEYS} | {"AU17": np.array([0.0, 0.1, 0.5])}
-    config = AffectNetConfig(low_cut=0, transform=Transform.published)
-    aus = dict(zip(AU_KEYS, transform(raw, config).T, strict=True))
-    assert np.allclose(aus["AU1"], 5 * 0.2 * np.array([0, 0.5, 1]) ** 1.8)
-    assert np.allclose(aus["AU20"], 5 * 0.2 * 1.8 * np.array([0, 0.5, 1]) ** 0.8)
-    assert np.allclose(aus["AU15"], 5 * 0.5 * 1.8 * np.array([0, 0.5, 1]) ** 0.8)
-    assert np.allclose(aus["AU17"], 5 * 0.5 * 1.8 * np.array([0, 0.2, 1]) ** 0.8)
-    loud = transform({key: np.array([0.0, 1.0]) for key in AU_KEYS}, config)
-    assert loud.max() == 5
-
-
-@pytest.mark.parametrize(("low_cut", "expected"), [(0.0, [0.9, 1.0, 1.05, 1.2]), (1.0, [0, 1.0, 1.05, 1.2]), (1.1, [0, 0, 0, 1.2])])
-def test_low_cut(low_cut: float, expected: list[float]) -> None:
-    raw = {key: np.array([0.18, 0.2, 0.21, 0.24]) for key in AU_KEYS}
-    assert np.allclose(transform(raw, AffectNetConfig(low_cut=low_cut))[:, AU_KEYS.index("AU12")], expected)
 
 
 def test_a_root_may_be_told_by_way_of_another_folder(corpus: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
+from fineface_train.data.intensities import Correction, Transform, fit_correction
 from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
 from fineface_train.files import read_csv
 
@@ -20,10 +21,6 @@ HOW_TO_GET = (
     "AffectNet is licensed: request it at http://mohammadmahoor.com/affectnet/, extract the manually annotated images, and put "
     "FineFace's affecnet_metadata.csv beside them. Without it, data=toyfacs draws data in the same layout"
 )
-RAISED: tuple[str, ...] = ("AU1", "AU4")
-"""AUs that the annotator overrates: to the power 1.8."""
-LOWERED: tuple[str, ...] = ("AU15", "AU17", "AU20")
-"""AUs that it underrates: to the power 0.8."""
 FLAGS: tuple[str, ...] = ("HasFace", "IsPhoto", "IsReal")
 TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 
@@ -33,13 +30,6 @@ class TotalFilter(enum.Enum):
 
     sum = "sum"
     max = "max"
-
-
-class Transform(enum.Enum):
-    """How the annotator's AUs are corrected: as the paper says, or as its published code does."""
-
-    paper = "paper"
-    published = "published"
 
 
 @dataclasses.dataclass
@@ -59,6 +49,8 @@ class AffectNetConfig:
     transform: Transform = Transform.paper
     low_cut: float = 1.0
     """Intensities below this become 0, on the 0-5 scale, after the transform."""
+    correction: str | None = None
+    """A correction.json of another `fineface prepare`: its curves and low cut, instead of `transform` and `low_cut` fitted to these images."""
     weight: float | None = None
     """Share of training examples, relative to the other sources; null: the number of its training rows."""
 
@@ -100,42 +92,18 @@ def read_affectnet(config: AffectNetConfig, seed: int) -> SampleTable:
         raise ValueError(f"{metadata_path}: no row passes the filters ({counts}); check {KEY}.min_side={config.min_side} and {KEY}.total_threshold")
 
     images = _existing_images(images_root, rows["ImageName"].tolist(), metadata_path)
-    raw = {key: rows[f"{key}_rec"].to_numpy(dtype=float) for key in AU_KEYS}
+    raw = rows[[f"{key}_rec" for key in AU_KEYS]].to_numpy(dtype=float)
+    correct = Correction.read(Path(config.correction)) if config.correction else fit_correction(raw, config.transform, config.low_cut)
     table = SampleTable.build(
         SOURCE,
         ids=[f"{SOURCE}/{name}" for name in rows["ImageName"]],
         images=images,
         captions=rows["TextDescription"].tolist(),
-        aus=transform(raw, config),
+        aus=correct(raw),
         subjects=[f"{SOURCE}/{name}" for name in rows["ImageName"]],
         splits=["validation" if hash_fraction(seed, SOURCE, name) < VALIDATION_SHARE else "train" for name in rows["ImageName"]],
     )
     return dataclasses.replace(table, counts={SOURCE: counts})
-
-
-def transform(raw: dict[str, np.ndarray], config: AffectNetConfig) -> np.ndarray:
-    """Columns (N,) on the 0-1 scale to intensities (N, 12) in [0, 5] (SPEC section 2).
-
-    `published`: min-max to the column's own maximum instead of 5, which is AU17's for AU15, and 1.8 times as much for the lowered
-    AUs; what lies beyond 5 then is clipped, as training would do after its noise.
-    """
-    corrected = []
-    for key in AU_KEYS:
-        if key not in RAISED + LOWERED:
-            corrected.append(raw[key])
-            continue
-        column = _min_max(raw[key] ** (1.8 if key in RAISED else 0.8))
-        if config.transform is Transform.published:
-            column = column * raw["AU17" if key == "AU15" else key].max() * (1.8 if key in LOWERED else 1.0)
-        corrected.append(column)
-    aus = np.clip(np.stack(corrected, axis=1) * MAX_INTENSITY, 0, MAX_INTENSITY)
-    return np.where(aus < config.low_cut, 0, aus)
-
-
-def _min_max(column: np.ndarray) -> np.ndarray:
-    """Stretched to [0, 1]; a constant column becomes 0."""
-    low, high = column.min(), column.max()
-    return (column - low) / (high - low) if high > low else np.zeros_like(column)
 
 
 def _passes_total(raw: np.ndarray, config: AffectNetConfig) -> np.ndarray:
