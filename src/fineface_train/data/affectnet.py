@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
+from fineface_train.data.csv_rows import numbers, read_rows, refuse, unique
 from fineface_train.data.intensities import Correction, Transform, fit_correction
 from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
-from fineface_train.files import read_csv
 
 logger = logging.getLogger(__name__)
 SOURCE = "affectnet"
@@ -130,34 +130,19 @@ def _paths(config: AffectNetConfig) -> tuple[Path, Path]:
 
 
 def _read_metadata(path: Path) -> pd.DataFrame:
-    """The columns we use, with flags as booleans and numbers checked."""
+    """The columns we use, with flags as booleans and numbers checked; the index is the line of the file."""
     sizes, levels = ["ImageResolutionX", "ImageResolutionY"], [f"{key}_rec" for key in AU_KEYS]
-    needed = ["ImageName", *FLAGS, *sizes, *levels, "TextDescription"]
-    rows = read_csv(path, str)
-    missing = [column for column in needed if column not in rows.columns]
-    if missing:
-        raise ValueError(f"{path}: columns missing: {', '.join(missing)}; it needs {', '.join(needed)}")
-    rows = rows[needed].copy()
-    twice = rows["ImageName"].duplicated().to_numpy()
-    _refuse(path, "ImageName", rows["ImageName"], ~twice, "the image occurs twice")
+    rows = read_rows(path, ["ImageName", *FLAGS, *sizes, *levels, "TextDescription"])
+    unique(path, rows["ImageName"])
     for flag in FLAGS:
-        truth = rows[flag].str.strip().str.lower().map(TRUTH)
-        _refuse(path, flag, rows[flag], truth.notna().to_numpy(), "must be True or False")
+        truth = rows[flag].str.lower().map(TRUTH)
+        refuse(path, rows[flag], truth.notna().to_numpy(), "must be True or False")
         rows[flag] = truth.astype(bool)
     # An annotator that found no face has no numbers to tell: those of rows that are dropped anyway may be empty.
-    dropped = ~rows[list(FLAGS)].all(axis=1)
+    used = rows[list(FLAGS)].all(axis=1)
     for column in sizes + levels:
-        numbers = pd.to_numeric(rows[column], errors="coerce").mask(dropped, 0)
-        high = 1 if column in levels else np.inf
-        _refuse(path, column, rows[column], ((numbers >= 0) & (numbers <= high)).to_numpy(), f"must be a number in 0..{high}")
-        rows[column] = numbers
+        rows[column] = numbers(path, rows.loc[used, column], 0, 1 if column in levels else np.inf).reindex(rows.index, fill_value=0.0)
     return rows
-
-
-def _refuse(path: Path, column: str, values: pd.Series, good: np.ndarray, rule: str) -> None:
-    if not good.all():
-        index = int(np.argmin(good))
-        raise ValueError(f"{path}, line {index + 2}: {column}={values.iloc[index]!r}: {rule}")
 
 
 def _existing_images(root: Path, names: list[str], metadata: Path) -> list[str]:

@@ -1,0 +1,78 @@
+"""CSV files that people send, read strictly: what is not as it should be is told with the file and the line."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SEPARATORS = ",;\t|"
+
+
+def read_rows(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """The `needed` columns, and those of `optional` that are there, as text without spaces around; the index is the line that a row ends on.
+
+    A byte order mark, either line ending and any of the separators , ; tab | are read; blank lines are skipped, other columns left out.
+    Raises ValueError that names file and line: missing or repeated columns, rows with more or fewer cells than the header, text that is not
+    UTF-8, quotes that do not close, no rows.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            separator = max(SEPARATORS, key=first.count)
+            file.seek(0)
+            return _read(path, csv.reader(file, delimiter=separator, strict=True), needed, optional)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8") from error
+
+
+def _read(path: Path, reader: Any, needed: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        missing = [name for name in needed if name not in header]
+        if missing:
+            raise ValueError(f"{path}: columns missing: {', '.join(missing)}; it has {', '.join(header) or 'nothing'}")
+        chosen = [name for name in (*needed, *optional) if name in header]
+        twice = [name for name in chosen if header.count(name) > 1]
+        if twice:
+            raise ValueError(f"{path}, line 1: column {twice[0]} occurs twice")
+        places = [header.index(name) for name in chosen]
+        lines, rows = [], []
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise ValueError(f"{path}, line {reader.line_num}: {len(row)} cells, but the header has {len(header)}; put text with commas in quotes")
+            lines.append(reader.line_num)
+            rows.append([row[place].strip() for place in places])
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: cannot be read as CSV ({error})") from error
+    if not rows:
+        raise ValueError(f"{path}: holds no rows")
+    return pd.DataFrame(rows, columns=chosen, index=lines, dtype=str)
+
+
+def refuse(path: Path, values: pd.Series, good: np.ndarray, rule: str) -> None:
+    """Raises ValueError that names file, line, column and value of the first that is not `good`, and how many there are."""
+    if not good.all():
+        bad = values[~good]
+        more = f" ({len(bad)} such rows)" if len(bad) > 1 else ""
+        raise ValueError(f"{path}, line {bad.index[0]}: {values.name}={bad.iloc[0]!r}: {rule}{more}")
+
+
+def numbers(path: Path, values: pd.Series, low: float, high: float) -> pd.Series:
+    """A column of text as numbers in [low, high]. Raises ValueError as `refuse` does."""
+    found = pd.to_numeric(values, errors="coerce")
+    upper = "" if high == np.inf else f"{high:g}"
+    refuse(path, values, (np.isfinite(found) & (found >= low) & (found <= high)).to_numpy(), f"must be a number in {low:g}..{upper}")
+    return found
+
+
+def unique(path: Path, values: pd.Series) -> None:
+    """Raises ValueError that names both lines of the first value that occurs twice."""
+    twice = values[values.duplicated()]
+    if len(twice):
+        before = values.index[values == twice.iloc[0]][0]
+        raise ValueError(f"{path}, line {twice.index[0]}: {values.name}={twice.iloc[0]!r} occurs twice, first in line {before}")
