@@ -38,7 +38,7 @@ STEPS = 6
 def table(corpus: Path) -> SampleTable:
     from fineface_train.data.affectnet import read_affectnet
 
-    return read_affectnet(affectnet_config(corpus), seed=0)
+    return read_affectnet(affectnet_config(corpus), seed=0).table
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -29,8 +29,10 @@ __all__ = ["calibrate", "doctor", "evaluate", "generate", "prepare", "report", "
 
 
 def prepare(config: Config) -> SampleTable:
-    """`fineface prepare`: from the files of a dataset to one table."""
-    return prepare_data(config.data, DATA_SEED)
+    """`fineface prepare`: from the files of a dataset to one table, on all processes of a launch."""
+    table = prepare_data(config.data, DATA_SEED, crew=training.make_crew(Accelerator()))
+    PartialState().destroy_process_group()
+    return table
 
 
 def train(config: Config) -> Path:

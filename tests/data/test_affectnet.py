@@ -31,7 +31,7 @@ def _rewrite(corpus: Path, rows: pd.DataFrame) -> None:
 
 
 def test_corrections_bring_the_truth_back_within_the_annotators_noise(corpus: Path) -> None:
-    table = read_affectnet(affectnet_config(corpus), seed=0)
+    table = read_affectnet(affectnet_config(corpus), seed=0).table
     truth = sample_expressions(np.random.default_rng((SMALL.seed, 2)), SMALL.affectnet_images, integers=False)
     names = ["affectnet/" + name for name in _metadata(corpus)["ImageName"]]
     expected = truth[[names.index(row) for row in table.frame["id"]]]
@@ -47,7 +47,7 @@ def test_corrections_bring_the_truth_back_within_the_annotators_noise(corpus: Pa
 
 def test_every_filter_drops_what_it_should_and_counts_it(corpus: Path) -> None:
     rows, good = _metadata(corpus), _good(corpus)
-    table = read_affectnet(affectnet_config(corpus), seed=0)
+    table = read_affectnet(affectnet_config(corpus), seed=0).table
     counts = table.counts["affectnet"]
     assert counts["read"] == 60
     assert [counts[f"dropped: {name}"] for name in ("HasFace is false", "IsPhoto is false", "IsReal is false", "under min_side")] == [1, 1, 1, 1]
@@ -64,8 +64,8 @@ def test_the_low_total_filter_takes_sum_or_max(own_corpus: Path) -> None:
     good.iloc[1, good.columns.get_indexer(LEVELS)] = [0.2, *[0.0] * 11]
     _rewrite(own_corpus, good)
     ids = [f"affectnet/{name}" for name in good["ImageName"]]
-    by_sum = set(read_affectnet(affectnet_config(own_corpus), seed=0).frame["id"])
-    by_max = set(read_affectnet(affectnet_config(own_corpus, total_filter=TotalFilter.max), seed=0).frame["id"])
+    by_sum = set(read_affectnet(affectnet_config(own_corpus), seed=0).table.frame["id"])
+    by_max = set(read_affectnet(affectnet_config(own_corpus, total_filter=TotalFilter.max), seed=0).table.frame["id"])
     assert {ids[0], ids[1]} <= by_sum
     assert not {ids[0], ids[1]} & by_max
     assert by_max < by_sum
@@ -79,7 +79,7 @@ def test_both_sides_are_measured(own_corpus: Path) -> None:
     _rewrite(own_corpus, good)
 
     def dropped(**changes: int) -> int:
-        return read_affectnet(affectnet_config(own_corpus, **changes), seed=0).counts["affectnet"]["dropped: under min_side"]
+        return read_affectnet(affectnet_config(own_corpus, **changes), seed=0).table.counts["affectnet"]["dropped: under min_side"]
 
     assert dropped(min_side=512) == 2
     assert dropped(min_side=511) == 0
@@ -91,18 +91,18 @@ def test_both_sides_are_measured(own_corpus: Path) -> None:
 
 def test_a_root_may_be_told_by_way_of_another_folder(corpus: Path) -> None:
     detour = corpus / "disfa" / ".." / "affectnet"
-    assert len(read_affectnet(AffectNetConfig(root=str(detour), min_side=64), seed=0)) > 0
+    assert len(read_affectnet(AffectNetConfig(root=str(detour), min_side=64), seed=0).table) > 0
 
 
 def test_a_tenth_is_validation_whatever_the_other_rows(own_corpus: Path) -> None:
-    table = read_affectnet(affectnet_config(own_corpus), seed=0).frame.set_index("id")["split"]
+    table = read_affectnet(affectnet_config(own_corpus), seed=0).table.frame.set_index("id")["split"]
     assert set(table) == {"train", "validation"}
     assert 0.02 < (table == "validation").mean() < 0.25
     _rewrite(own_corpus, _metadata(own_corpus).iloc[::-2])
-    fewer = read_affectnet(affectnet_config(own_corpus), seed=0).frame.set_index("id")["split"]
+    fewer = read_affectnet(affectnet_config(own_corpus), seed=0).table.frame.set_index("id")["split"]
     assert 0 < len(fewer) < len(table)
     assert (table[fewer.index] == fewer).all()
-    assert (read_affectnet(affectnet_config(own_corpus), seed=1).frame.set_index("id")["split"] != fewer).any()
+    assert (read_affectnet(affectnet_config(own_corpus), seed=1).table.frame.set_index("id")["split"] != fewer).any()
 
 
 def test_faults_are_named(own_corpus: Path) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
-from fineface_train.data.csv_rows import numbers, read_rows, refuse, unique
+from fineface_train.data.affectnet_metadata import FLAGS, read_metadata
 from fineface_train.data.intensities import Correction, Transform, fit_correction
-from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
+from fineface_train.data.table import VALIDATION_SHARE, Reading, SampleTable, Sieve, hash_fraction
 
 logger = logging.getLogger(__name__)
 SOURCE = "affectnet"
@@ -21,8 +21,6 @@ HOW_TO_GET = (
     "AffectNet is licensed: request it at http://mohammadmahoor.com/affectnet/, extract the manually annotated images, and put "
     "FineFace's affecnet_metadata.csv beside them. Without it, data=toyfacs draws data in the same layout"
 )
-FLAGS: tuple[str, ...] = ("HasFace", "IsPhoto", "IsReal")
-TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 
 
 class TotalFilter(enum.Enum):
@@ -67,43 +65,40 @@ class AffectNetConfig:
             raise ValueError(f"{key}.weight={self.weight}: must not be negative, or null")
 
 
-def read_affectnet(config: AffectNetConfig, seed: int) -> SampleTable:
+def read_affectnet(config: AffectNetConfig, seed: int) -> Reading:
     """The images that pass all filters, with corrected AUs; a tenth, chosen by `seed` and the image's name, is validation.
 
-    Filters, in this order: flags, size, low total. Minima and maxima of the transform are taken over the rows that pass.
+    Filters, in this order: flags, size, low total. Minima and maxima of the correction are taken over the rows that pass.
     Raises ValueError that names what is missing or cannot be read.
     """
     metadata_path, images_root = _paths(config)
-    rows = _read_metadata(metadata_path)
-    counts = {"read": len(rows)}
-    width, height = (rows[f"ImageResolution{axis}"].to_numpy() for axis in "XY")
+    sieve = Sieve(read_metadata(metadata_path))
+    for flag in FLAGS:
+        sieve.keep(sieve.rows[flag].to_numpy(dtype=bool), f"{flag} is false")
     min_height = config.min_side if config.min_height is None else config.min_height
-    filters = {f"{flag} is false": rows[flag].to_numpy(dtype=bool) for flag in FLAGS}
-    filters["under min_side"] = (width >= config.min_side) & (height >= min_height)
-    filters["low total"] = _passes_total(rows[[f"{key}_rec" for key in AU_KEYS]].to_numpy(dtype=float), config)
-    kept = np.ones(len(rows), dtype=bool)
-    for name, passes in filters.items():
-        counts[f"dropped: {name}"] = int((kept & ~passes).sum())
-        kept &= passes
-    rows = rows[kept]
-    counts["kept"] = len(rows)
+    sieve.keep((sieve.rows["width"] >= config.min_side).to_numpy() & (sieve.rows["height"] >= min_height).to_numpy(), "under min_side")
+    sieve.keep(_passes_total(sieve.rows[list(AU_KEYS)].to_numpy(dtype=float), config), "low total")
+    rows, counts = sieve.rows, sieve.done()
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
     if rows.empty:
         raise ValueError(f"{metadata_path}: no row passes the filters ({counts}); check {KEY}.min_side={config.min_side} and {KEY}.total_threshold")
 
-    images = _existing_images(images_root, rows["ImageName"].tolist(), metadata_path)
-    raw = rows[[f"{key}_rec" for key in AU_KEYS]].to_numpy(dtype=float)
-    correct = Correction.read(Path(config.correction)) if config.correction else fit_correction(raw, config.transform, config.low_cut)
+    raw = rows[list(AU_KEYS)].to_numpy(dtype=float)
+    correction = Correction.read(Path(config.correction)) if config.correction else fit_correction(raw, config.transform, config.low_cut)
+    names = rows["name"].tolist()
     table = SampleTable.build(
         SOURCE,
-        ids=[f"{SOURCE}/{name}" for name in rows["ImageName"]],
-        images=images,
-        captions=rows["TextDescription"].tolist(),
-        aus=correct(raw),
-        subjects=[f"{SOURCE}/{name}" for name in rows["ImageName"]],
-        splits=["validation" if hash_fraction(seed, SOURCE, name) < VALIDATION_SHARE else "train" for name in rows["ImageName"]],
+        ids=[f"{SOURCE}/{name}" for name in names],
+        images=_existing_images(images_root, names, metadata_path),
+        captions=rows["caption"].tolist(),
+        aus=correction(raw),
+        subjects=[f"{SOURCE}/{name}" for name in names],
+        splits=["validation" if hash_fraction(seed, SOURCE, name) < VALIDATION_SHARE else "train" for name in names],
+        aus_from=f"{metadata_path.name}, corrected ({config.correction or config.transform.value})",
+        caption_from=metadata_path.name,
     )
-    return dataclasses.replace(table, counts={SOURCE: counts})
+    before = pd.DataFrame(raw * MAX_INTENSITY, columns=list(AU_KEYS)).assign(id=table.frame["id"])
+    return Reading(dataclasses.replace(table, counts={SOURCE: counts}), before, correction)
 
 
 def _passes_total(raw: np.ndarray, config: AffectNetConfig) -> np.ndarray:
@@ -127,22 +122,6 @@ def _paths(config: AffectNetConfig) -> tuple[Path, Path]:
             where = f"{KEY}.{name}={getattr(config, name)}"
             raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {HOW_TO_GET}")
     return root / config.metadata, root / config.images
-
-
-def _read_metadata(path: Path) -> pd.DataFrame:
-    """The columns we use, with flags as booleans and numbers checked; the index is the line of the file."""
-    sizes, levels = ["ImageResolutionX", "ImageResolutionY"], [f"{key}_rec" for key in AU_KEYS]
-    rows = read_rows(path, ["ImageName", *FLAGS, *sizes, *levels, "TextDescription"])
-    unique(path, rows["ImageName"])
-    for flag in FLAGS:
-        truth = rows[flag].str.lower().map(TRUTH)
-        refuse(path, rows[flag], truth.notna().to_numpy(), "must be True or False")
-        rows[flag] = truth.astype(bool)
-    # An annotator that found no face has no numbers to tell: those of rows that are dropped anyway may be empty.
-    used = rows[list(FLAGS)].all(axis=1)
-    for column in sizes + levels:
-        rows[column] = numbers(path, rows.loc[used, column], 0, 1 if column in levels else np.inf).reindex(rows.index, fill_value=0.0)
-    return rows
 
 
 def _existing_images(root: Path, names: list[str], metadata: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """CSV files that people send, read strictly: what is not as it should be is told with the file and the line."""
 
+import contextlib
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,12 @@ import pandas as pd
 SEPARATORS = ",;\t|"
 
 
+def header(path: Path) -> list[str]:
+    """The names in the first line. Raises ValueError that names the file."""
+    with _opened(path) as reader:
+        return [name.strip() for name in next(reader, [])]
+
+
 def read_rows(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
     """The `needed` columns, and those of `optional` that are there, as text without spaces around; the index is the line that a row ends on.
 
@@ -18,37 +25,42 @@ def read_rows(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -
     Raises ValueError that names file and line: missing or repeated columns, rows with more or fewer cells than the header, text that is not
     UTF-8, quotes that do not close, no rows.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+    with _opened(path) as reader:
+        return _read(path, reader, needed, optional)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A csv.reader with the separator that the first line has most of."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = None
+        try:
             first = file.readline()
-            separator = max(SEPARATORS, key=first.count)
             file.seek(0)
-            return _read(path, csv.reader(file, delimiter=separator, strict=True), needed, optional)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8") from error
+            reader = csv.reader(file, delimiter=max(SEPARATORS, key=first.count), strict=True)
+            yield reader
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8") from error
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num if reader else 1}: cannot be read as CSV ({error})") from error
 
 
 def _read(path: Path, reader: Any, needed: Sequence[str], optional: Sequence[str]) -> pd.DataFrame:
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        missing = [name for name in needed if name not in header]
-        if missing:
-            raise ValueError(f"{path}: columns missing: {', '.join(missing)}; it has {', '.join(header) or 'nothing'}")
-        chosen = [name for name in (*needed, *optional) if name in header]
-        twice = [name for name in chosen if header.count(name) > 1]
-        if twice:
-            raise ValueError(f"{path}, line 1: column {twice[0]} occurs twice")
-        places = [header.index(name) for name in chosen]
-        lines, rows = [], []
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise ValueError(f"{path}, line {reader.line_num}: {len(row)} cells, but the header has {len(header)}; put text with commas in quotes")
-            lines.append(reader.line_num)
-            rows.append([row[place].strip() for place in places])
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: cannot be read as CSV ({error})") from error
+    names = [name.strip() for name in next(reader, [])]
+    missing = [name for name in needed if name not in names]
+    if missing:
+        raise ValueError(f"{path}: columns missing: {', '.join(missing)}; it has {', '.join(names) or 'nothing'}")
+    chosen = [name for name in (*needed, *optional) if name in names]
+    twice = [name for name in chosen if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path}, line 1: column {twice[0]} occurs twice")
+    places = [names.index(name) for name in chosen]
+    lines, rows = [], []
+    for row in filter(None, reader):
+        if len(row) != len(names):
+            raise ValueError(f"{path}, line {reader.line_num}: {len(row)} cells, but the header has {len(names)}; put text with commas in quotes")
+        lines.append(reader.line_num)
+        rows.append([row[place].strip() for place in places])
     if not rows:
         raise ValueError(f"{path}: holds no rows")
     return pd.DataFrame(rows, columns=chosen, index=lines, dtype=str)

@@ -89,6 +89,8 @@ def read_disfa(config: DisfaConfig, seed: int) -> SampleTable:
         aus=frames[list(AUS)].to_numpy(),
         subjects=[f"{SOURCE}/{subject}" for subject in frames["subject"]],
         splits=["validation" if subject in validation else "train" for subject in frames["subject"]],
+        aus_from=config.labels,
+        caption_from=captions_path.name,
     )
     return dataclasses.replace(table, counts={SOURCE: counts})
 
