@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fineface_train.aus import AU_COUNT, AU_KEYS, format_aus, parse_aus
 from fineface_train.cli import main
 from fineface_train.config import load_config
-from fineface_train.data.affectnet import _read_metadata
+from fineface_train.data.affectnet_metadata import read_metadata
 from fineface_train.data.disfa import _read_labels
 
 SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
@@ -291,7 +291,7 @@ def test_any_cell_of_the_metadata_reads_or_is_named(data: st.DataObject, corpus:
         changed = Path(folder) / "metadata.csv"
         rows.to_csv(changed, index=False)
         try:
-            read = _read_metadata(changed)
+            read = read_metadata(changed)
         except ValueError as error:
             assert str(changed) in str(error)
         else:
