@@ -6,13 +6,27 @@ from pathlib import Path
 import pytest
 
 from fineface_train.data.affectnet import AffectNetConfig
+from fineface_train.data.annotate import AnnotateConfig
+from fineface_train.data.blip2 import Blip2Config
+from fineface_train.data.crew import Crew
 from fineface_train.data.disfa import DisfaConfig
+from fineface_train.data.stages import Stages
 
 
 @pytest.fixture
 def own_corpus(corpus: Path, tmp_path: Path) -> Path:
     """A copy that the test may change."""
     return Path(shutil.copytree(corpus, tmp_path / "corpus"))
+
+
+def no_models(root: Path) -> Stages:
+    """The stages of a preparation without models."""
+    return Stages(root, Blip2Config(), AnnotateConfig(), Crew(quiet=True))
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Stages:
+    return no_models(tmp_path / "prepared")
 
 
 def disfa_config(corpus: Path, **changes: object) -> DisfaConfig:

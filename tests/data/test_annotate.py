@@ -161,7 +161,7 @@ def test_uv_is_found_and_asked_for_the_environment(tmp_path: Path, monkeypatch: 
     assert "--offline" in asked
     assert "--check" in asked
     (tmp_path / "status").write_text("1")
-    with pytest.raises(ValueError, match="environment is not there.*uv sync --locked --script"):
+    with pytest.raises(ValueError, match=r"environment is not there.*uv sync --locked --script"):
         check_environment(LibreFaceConfig(), KEY)
 
 

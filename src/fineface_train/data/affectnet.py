@@ -12,6 +12,7 @@ import pandas as pd
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
 from fineface_train.data.affectnet_metadata import FLAGS, read_metadata
 from fineface_train.data.intensities import Correction, Transform, fit_correction
+from fineface_train.data.stages import Stages
 from fineface_train.data.table import VALIDATION_SHARE, Reading, SampleTable, Sieve, hash_fraction
 
 logger = logging.getLogger(__name__)
@@ -30,15 +31,41 @@ class TotalFilter(enum.Enum):
     max = "max"
 
 
+class PhotoFilter(enum.Enum):
+    """Who says what is a photograph: the columns `IsPhoto` and `IsReal` of the `metadata`, `blip2`'s answers (data.blip2), or nobody (`none`)."""
+
+    metadata = "metadata"
+    blip2 = "blip2"
+    none = "none"
+
+
+class AusFrom(enum.Enum):
+    """Who says the AUs: the metadata's columns, or data.annotator."""
+
+    metadata = "metadata"
+    annotator = "annotator"
+
+
+class CaptionsFrom(enum.Enum):
+    """Who says the captions: the metadata's column, or data.blip2."""
+
+    metadata = "metadata"
+    blip2 = "blip2"
+
+
 @dataclasses.dataclass
 class AffectNetConfig:
     """Where AffectNet lies and which of its images are used. Paths are relative to `root` unless absolute."""
 
     root: str | None = None
     metadata: str = "affecnet_metadata.csv"
+    """FineFace's CSV, or AffectNet's own (training.csv): which it is, its header tells."""
     images: str = "images"
+    photo_filter: PhotoFilter = PhotoFilter.metadata
+    aus: AusFrom = AusFrom.metadata
+    captions: CaptionsFrom = CaptionsFrom.metadata
     min_side: int = 512
-    """Least width and height in pixels, by the metadata."""
+    """Least width and height in pixels, by the metadata or, where it does not tell, the images."""
     min_height: int | None = None
     """Another least height; null: `min_side`. The published code asks for 513."""
     total_filter: TotalFilter = TotalFilter.sum
@@ -65,19 +92,18 @@ class AffectNetConfig:
             raise ValueError(f"{key}.weight={self.weight}: must not be negative, or null")
 
 
-def read_affectnet(config: AffectNetConfig, seed: int) -> Reading:
+def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages) -> Reading:
     """The images that pass all filters, with corrected AUs; a tenth, chosen by `seed` and the image's name, is validation.
 
-    Filters, in this order: flags, size, low total. Minima and maxima of the correction are taken over the rows that pass.
-    Raises ValueError that names what is missing or cannot be read.
+    What the metadata tells is filtered by first, then what the images tell, the models last. Minima and maxima of the correction are taken over
+    the rows that pass. Raises ValueError that names what is missing or cannot be read.
     """
     metadata_path, images_root = _paths(config)
     sieve = Sieve(read_metadata(metadata_path))
-    for flag in FLAGS:
-        sieve.keep(sieve.rows[flag].to_numpy(dtype=bool), f"{flag} is false")
-    min_height = config.min_side if config.min_height is None else config.min_height
-    sieve.keep((sieve.rows["width"] >= config.min_side).to_numpy() & (sieve.rows["height"] >= min_height).to_numpy(), "under min_side")
-    sieve.keep(_passes_total(sieve.rows[list(AU_KEYS)].to_numpy(dtype=float), config), "low total")
+    _check_columns(config, metadata_path, sieve.rows)
+    _by_metadata(sieve, config)
+    sieve.rows = sieve.rows.assign(path=_existing_images(images_root, sieve.rows["name"].tolist(), metadata_path))
+    _by_images(sieve, config, stages)
     rows, counts = sieve.rows, sieve.done()
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
     if rows.empty:
@@ -89,16 +115,70 @@ def read_affectnet(config: AffectNetConfig, seed: int) -> Reading:
     table = SampleTable.build(
         SOURCE,
         ids=[f"{SOURCE}/{name}" for name in names],
-        images=_existing_images(images_root, names, metadata_path),
+        images=rows["path"].tolist(),
         captions=rows["caption"].tolist(),
         aus=correction(raw),
         subjects=[f"{SOURCE}/{name}" for name in names],
         splits=["validation" if hash_fraction(seed, SOURCE, name) < VALIDATION_SHARE else "train" for name in names],
-        aus_from=f"{metadata_path.name}, corrected ({config.correction or config.transform.value})",
-        caption_from=metadata_path.name,
+        aus_from=f"{metadata_path.name if config.aus is AusFrom.metadata else stages.annotator}, corrected ({config.correction or config.transform.value})",
+        caption_from=metadata_path.name if config.captions is CaptionsFrom.metadata else rows["caption_from"].iloc[0],
     )
     before = pd.DataFrame(raw * MAX_INTENSITY, columns=list(AU_KEYS)).assign(id=table.frame["id"])
     return Reading(dataclasses.replace(table, counts={SOURCE: counts}), before, correction)
+
+
+def _check_columns(config: AffectNetConfig, path: Path, rows: pd.DataFrame) -> None:
+    """Raises ValueError, with the remedy, where the metadata does not hold what the config takes from it."""
+    for key, chosen, column, other in (
+        ("photo_filter", config.photo_filter is PhotoFilter.metadata, "IsPhoto", "blip2 (or none)"),
+        ("aus", config.aus is AusFrom.metadata, AU_KEYS[0], "annotator"),
+        ("captions", config.captions is CaptionsFrom.metadata, "caption", "blip2"),
+    ):
+        if chosen and column not in rows:
+            raise ValueError(
+                f"{KEY}.{key}=metadata: {path} is AffectNet's own file, which does not tell; set {KEY}.{key}={other}, as data=affectnet_official does"
+            )
+
+
+def _by_metadata(sieve: Sieve, config: AffectNetConfig) -> None:
+    """Filter by what the metadata tells."""
+    for flag in FLAGS if config.photo_filter is PhotoFilter.metadata else FLAGS[:1]:
+        sieve.keep(sieve.rows[flag].to_numpy(dtype=bool), f"{flag} is false")
+    if "width" in sieve.rows:
+        _by_size(sieve, config)
+    if config.aus is AusFrom.metadata:
+        _by_total(sieve, config)
+
+
+def _by_images(sieve: Sieve, config: AffectNetConfig, stages: Stages) -> None:
+    """Filter by what the images and the models tell, the cheapest first."""
+    if "width" not in sieve.rows:
+        sizes = stages.sizes(sieve.rows["path"].tolist())
+        sieve.rows = sieve.rows.assign(width=sizes["width"].to_numpy(), height=sizes["height"].to_numpy())
+        sieve.keep(sizes["fault"].isna().to_numpy(), "image cannot be read")
+        _by_size(sieve, config)
+    if config.photo_filter is PhotoFilter.blip2:
+        sieve.keep_counted(*stages.photo_filter(sieve.rows["path"].tolist()))
+    if config.aus is AusFrom.annotator:
+        found = stages.aus(sieve.rows["path"].tolist())
+        sieve.rows = sieve.rows.assign(**{key: found[key].to_numpy(dtype=float) / MAX_INTENSITY for key in AU_KEYS}, status=found["status"].to_numpy())
+        for status, words in (("unreadable", "image cannot be read"), ("no_face", "the annotator found no face")):
+            sieve.keep((sieve.rows["status"] != status).to_numpy(), words)
+        _by_total(sieve, config)
+    if config.captions is CaptionsFrom.blip2:
+        said = stages.captions(sieve.rows["path"].tolist())
+        sieve.rows = sieve.rows.assign(caption=said["caption"].to_numpy(), caption_status=said["status"].to_numpy(), caption_from=said["made_with"].to_numpy())
+        for status in sorted(set(sieve.rows["caption_status"]) - {"ok"}):
+            sieve.keep((sieve.rows["caption_status"] != status).to_numpy(), f"caption: {status}")
+
+
+def _by_size(sieve: Sieve, config: AffectNetConfig) -> None:
+    least = config.min_side, config.min_side if config.min_height is None else config.min_height
+    sieve.keep(((sieve.rows["width"] >= least[0]) & (sieve.rows["height"] >= least[1])).to_numpy(), "under min_side")
+
+
+def _by_total(sieve: Sieve, config: AffectNetConfig) -> None:
+    sieve.keep(_passes_total(sieve.rows[list(AU_KEYS)].to_numpy(dtype=float), config), "low total")
 
 
 def _passes_total(raw: np.ndarray, config: AffectNetConfig) -> np.ndarray:

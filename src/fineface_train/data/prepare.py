@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
 import time
 from pathlib import Path
@@ -16,11 +15,14 @@ from tqdm import tqdm
 from fineface_train.aus import AU_KEYS
 from fineface_train.data import affectnet, disfa
 from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
+from fineface_train.data.annotate import AnnotateConfig
+from fineface_train.data.blip2 import Blip2Config
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.data.images import read_image
+from fineface_train.data.stages import Stages
 from fineface_train.data.table import Reading, SampleTable
-from fineface_train.files import check_name, locked, plain, read_json, replacing, write_json
+from fineface_train.files import check_name, hash_of, locked, plain, read_json, replacing, write_json
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
@@ -41,6 +43,10 @@ class DataConfig:
     """Set: draw a corpus into `root`/corpus; the sources' roots point there."""
     disfa: DisfaConfig | None = None
     affectnet: AffectNetConfig | None = None
+    blip2: Blip2Config = dataclasses.field(default_factory=Blip2Config)
+    """Who captions images and tells photographs from drawings, for sources that ask for it."""
+    annotate: AnnotateConfig = dataclasses.field(default_factory=AnnotateConfig)
+    """Who reads AUs, for sources that ask for it."""
     rarity_weighting: float = 0.0
     """Power of the mean inverse frequency of a row's active AUs in its chance to be drawn; 0 draws uniformly."""
     skip_broken: bool = False
@@ -52,6 +58,8 @@ class DataConfig:
             raise ValueError(f"{key}: has no source; set {key}.disfa or {key}.affectnet, or choose one of the presets in configs/data")
         if not 0 <= self.rarity_weighting <= 2:
             raise ValueError(f"{key}.rarity_weighting={self.rarity_weighting}: must lie in 0..2 (0 draws uniformly)")
+        self.blip2.validate(f"{key}.blip2")
+        self.annotate.validate(f"{key}.annotate")
         for name in ("toyfacs", "disfa", "affectnet"):
             if getattr(self, name) is not None:
                 getattr(self, name).validate(f"{key}.{name}")
@@ -77,10 +85,10 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
         if crew.index == 0:
             corpus = _ensure_corpus(config.toyfacs, root / CORPUS, not crew.quiet)
             identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
-            unchanged = _is_prepared(config, root, _key(identity))
+            unchanged = _is_prepared(config, root, hash_of(identity))
         if not crew.agree(unchanged):
             start = time.monotonic()
-            readings = _read_sources(config, seed, crew)
+            readings = _read_sources(config, seed, Stages(root, config.blip2, config.annotate, crew))
             if crew.index == 0:
                 _write(root, config, readings, identity)
                 logger.info("data %s: prepared in %.1f s", config.name, time.monotonic() - start)
@@ -89,10 +97,6 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
     if crew.index == 0:
         logger.info("data %s: %s%d samples in %s", config.name, "nothing changed, " if unchanged else "", len(table), root / TABLE)
     return table
-
-
-def _key(identity: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _is_prepared(config: DataConfig, root: Path, key: str) -> bool:
@@ -121,7 +125,7 @@ def _write(root: Path, config: DataConfig, readings: list[Reading], identity: di
     for reading in readings:
         if reading.correction is not None:
             reading.correction.write(root / CORRECTION)
-    write_json(root / MANIFEST, {"name": config.name, "config_hash": _key(identity), **identity, "sources": table.counts, "table": _summary(table)})
+    write_json(root / MANIFEST, {"name": config.name, "config_hash": hash_of(identity), **identity, "sources": table.counts, "table": _summary(table)})
 
 
 def read_manifest(root: Path | str) -> dict[str, Any]:
@@ -145,13 +149,13 @@ def _ensure_corpus(config: CorpusConfig | None, folder: Path, progress: bool) ->
     return stamp
 
 
-def _read_sources(config: DataConfig, seed: int, crew: Crew) -> list[Reading]:
+def _read_sources(config: DataConfig, seed: int, stages: Stages) -> list[Reading]:
     readings = []
     if config.disfa is not None:
         readings.append(Reading(read_disfa(config.disfa, seed)))
     if config.affectnet is not None:
-        readings.append(read_affectnet(config.affectnet, seed))
-    return [_without_broken_images(reading, not crew.quiet) for reading in readings] if config.skip_broken else readings
+        readings.append(read_affectnet(config.affectnet, seed, stages))
+    return [_without_broken_images(reading, not stages.crew.quiet) for reading in readings] if config.skip_broken else readings
 
 
 def _without_broken_images(reading: Reading, progress: bool) -> Reading:

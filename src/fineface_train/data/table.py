@@ -113,7 +113,12 @@ class Sieve:
 
     def keep(self, passes: np.ndarray, otherwise: str) -> None:
         """Keep the rows that pass; the others are counted as dropped: `otherwise`."""
-        self.counts[f"dropped: {otherwise}"] = int((~passes).sum())
+        self.keep_counted(passes, {f"dropped: {otherwise}": int((~passes).sum())})
+
+    def keep_counted(self, passes: np.ndarray, counts: dict[str, int]) -> None:
+        """Keep the rows that pass; `counts` tell what dropped the others."""
+        for name, count in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
         self.rows = self.rows[passes]
 
     def done(self) -> dict[str, int]:
