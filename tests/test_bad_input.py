@@ -15,7 +15,7 @@ from fineface_train.aus import AU_COUNT, AU_KEYS, format_aus, parse_aus
 from fineface_train.cli import main
 from fineface_train.config import load_config
 from fineface_train.data.affectnet import _read_metadata
-from fineface_train.data.disfa import _read_labels
+from fineface_train.data.disfa_labels import read_labels
 
 SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
 

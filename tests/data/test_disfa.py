@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from fineface_train.aus import AUS
-from fineface_train.data.disfa import DisfaConfig, read_disfa
+from fineface_train.data.disfa import read_disfa
+from fineface_train.data.disfa_layout import DisfaConfig
 from fineface_train.toyfacs.combinations import holds_held_out
 from fineface_train.toyfacs.corpus import sample_expressions
 from tests.conftest import SMALL

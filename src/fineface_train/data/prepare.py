@@ -13,14 +13,15 @@ from tqdm import tqdm
 
 from fineface_train.data import affectnet, disfa
 from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
-from fineface_train.data.disfa import DisfaConfig, read_disfa
+from fineface_train.data.disfa import read_disfa
+from fineface_train.data.disfa_layout import DisfaConfig
 from fineface_train.data.images import read_image
 from fineface_train.data.table import SampleTable
 from fineface_train.files import check_name, locked, plain, read_json, write_json
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
-CORPUS, TABLE, MANIFEST = "corpus", "table.parquet", "manifest.json"
+CORPUS, FRAMES, TABLE, MANIFEST = "corpus", "frames", "table.parquet", "manifest.json"
 LAYOUT_VERSION = 1
 """Raised when readers change what they make of the same files and config."""
 
@@ -31,7 +32,7 @@ class DataConfig:
 
     name: str = "toyfacs"
     root: str = "outputs/data/toyfacs"
-    """Folder of the prepared table, its manifest and, if ToyFACS is drawn, `corpus/`."""
+    """Folder of the prepared table, its manifest and, if ToyFACS is drawn, `corpus/`; of DISFA's frames, if it lies as videos, `frames/`."""
     toyfacs: CorpusConfig | None = None
     """Set: draw a corpus into `root`/corpus; the sources' roots point there."""
     disfa: DisfaConfig | None = None
@@ -72,6 +73,8 @@ def prepare(config: DataConfig, seed: int, *, progress: bool = True) -> SampleTa
 def _prepare(config: DataConfig, seed: int, progress: bool) -> SampleTable:
     root = Path(config.root).absolute()
     corpus = _ensure_corpus(config.toyfacs, root / CORPUS, progress)
+    if config.disfa is not None:
+        disfa.ensure_frames(config.disfa, root / FRAMES, progress=progress)
     identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     if (root / MANIFEST).is_file() and (root / TABLE).is_file():
@@ -118,7 +121,7 @@ def _ensure_corpus(config: CorpusConfig | None, folder: Path, progress: bool) ->
 def _read_sources(config: DataConfig, seed: int, progress: bool) -> SampleTable:
     tables = []
     if config.disfa is not None:
-        tables.append(read_disfa(config.disfa, seed))
+        tables.append(read_disfa(config.disfa, seed, Path(config.root).absolute() / FRAMES))
     if config.affectnet is not None:
         tables.append(read_affectnet(config.affectnet, seed))
     table = SampleTable.concatenate(tables)
