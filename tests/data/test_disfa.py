@@ -9,16 +9,12 @@ import pytest
 from PIL import Image
 
 from fineface_train.aus import AUS
-from fineface_train.data.disfa import read_disfa
-from fineface_train.data.disfa_layout import DisfaConfig
+from fineface_train.data.disfa import disfa_table, read_disfa, read_frames, splits
+from fineface_train.data.disfa_layout import FOLDS, SUBJECTS, DisfaConfig
 from fineface_train.toyfacs.combinations import holds_held_out
 from fineface_train.toyfacs.corpus import sample_expressions
 from tests.conftest import SMALL
 from tests.data.conftest import disfa_config
-
-
-def _labels(corpus: Path, subject: str, au: int) -> Path:
-    return corpus / "disfa" / "ActionUnit_Labels" / subject / f"{subject}_au{au}.txt"
 
 
 def test_truth_comes_back_exactly(corpus: Path) -> None:
@@ -50,6 +46,33 @@ def test_a_subject_is_in_one_split_only(corpus: Path) -> None:
     assert table.frame.groupby("split")["subject"].nunique().to_dict() == {"train": 2, "validation": 1}
 
 
+@pytest.mark.parametrize("fold", range(3))
+def test_a_fold_tests_its_subjects_and_trains_on_the_others(fold: int) -> None:
+    split = splits(SUBJECTS, DisfaConfig(fold=fold), seed=0)
+    assert sorted(subject for subject, name in split.items() if name == "test") == list(FOLDS[fold])
+    assert pd.Series(split).value_counts().to_dict() == {"train": 16, "test": 9, "validation": 2}
+    assert splits(SUBJECTS, DisfaConfig(fold=fold), seed=1) != split
+    with pytest.raises(ValueError, match=r"fold=\d: SN014 are in no fold"):
+        splits([*SUBJECTS, "SN014"], DisfaConfig(fold=fold), seed=0)
+
+
+def test_a_share_of_the_subjects_can_be_kept_for_the_test() -> None:
+    without, split = splits(SUBJECTS, DisfaConfig(), seed=0), splits(SUBJECTS, DisfaConfig(test_share=0.2), seed=0)
+    assert pd.Series(without).value_counts().to_dict() == {"train": 24, "validation": 3}
+    assert pd.Series(split).value_counts().to_dict() == {"train": 18, "test": 6, "validation": 3}
+    assert {subject for subject, name in without.items() if name == "validation"} == {subject for subject, name in split.items() if name == "validation"}
+
+
+def test_captions_can_be_made_of_the_frames_that_are_used(corpus: Path) -> None:
+    config = disfa_config(corpus, captions=None, neutral_share=0.0)
+    with pytest.raises(ValueError, match=r"data\.disfa\.captions=null: the frames have no captions; set it to a CSV"):
+        read_disfa(config, seed=0)
+    frames = read_frames(config, seed=0)
+    table = disfa_table(frames, [f"a picture called {Path(path).stem}" for path in frames.frame["image"]])
+    assert table.frame["caption"].tolist() == [f"a picture called {int(name[-5:]) - 1:05d}" for name in table.frame["id"]]
+    assert table.fingerprint() != read_disfa(disfa_config(corpus, neutral_share=0.0), seed=0).fingerprint()
+
+
 def test_captions_are_joined_by_subject_and_frame(own_corpus: Path) -> None:
     path = own_corpus / "disfa" / "disfa_captions.csv"
     captions = pd.read_csv(path)
@@ -62,10 +85,18 @@ def test_captions_are_joined_by_subject_and_frame(own_corpus: Path) -> None:
     with pytest.raises(ValueError, match=r"34 captions in row order, but the labels have 35 frames"):
         read_disfa(disfa_config(own_corpus), seed=0)
     captions.iloc[1:].to_csv(path, index=False)
-    with pytest.raises(ValueError, match=r"1 of 35 labelled frames have no caption, the first is SN001, frame 1"):
+    with pytest.raises(ValueError, match=r"1 of 35 frames have no caption, the first is SN001, frame 1"):
         read_disfa(disfa_config(own_corpus), seed=0)
+    captions.assign(caption=captions["caption"].where(captions.index != 20, " ")).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"1 of 35 frames have no caption, the first is SN002, frame 9"):
+        read_disfa(disfa_config(own_corpus), seed=0)
+    captions.astype({"frame": object}).assign(frame=captions["frame"].where(captions.index != 20, "nine")).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"line 22: subject 'SN002', frame 'nine': must read like SN001 and 1"):
+        read_disfa(disfa_config(own_corpus), seed=0)
+    captions.assign(subject=captions["subject"].str.replace("SN00", "sn")).to_csv(path, index=False, encoding="utf-8-sig", lineterminator="\r\n")
+    assert read_disfa(disfa_config(own_corpus), seed=0).frame["caption"].tolist() == before
     pd.concat([captions, captions.iloc[:1]]).to_csv(path, index=False)
-    with pytest.raises(ValueError, match=r"subject SN001, frame 1 occurs twice"):
+    with pytest.raises(ValueError, match=r"line 37: subject SN001, frame 1 occurs twice"):
         read_disfa(disfa_config(own_corpus), seed=0)
     captions.drop(columns="caption").to_csv(path, index=False)
     with pytest.raises(ValueError, match=r"no column 'caption'"):
@@ -119,47 +150,6 @@ def test_a_missing_folder_says_which_key_to_set_and_where_to_get_disfa(own_corpu
         read_disfa(disfa_config(own_corpus), seed=0)
 
 
-@pytest.mark.parametrize(
-    ("line", "text", "rule"),
-    [
-        (3, "3,6", r"line 3: '3,6': the intensity must lie in 0\.\.5"),
-        (3, "3,-1", r"line 3: '3,-1': the intensity must lie in 0\.\.5"),
-        (3, "3,nan", r"line 3: '3,nan': the intensity must lie in 0\.\.5"),
-        (4, "4", r"line 4: '4': must read frame,intensity"),
-        (4, "4,1,1", r"line 4: '4,1,1': must read frame,intensity"),
-        (1, "0,1", r"line 1: '0,1': frames must count 1, 2, 3"),
-    ],
-)
-def test_a_bad_label_is_named_by_file_and_line(own_corpus: Path, line: int, text: str, rule: str) -> None:
-    path = _labels(own_corpus, "SN002", 12)
-    lines = path.read_text().splitlines()
-    lines[line - 1] = text
-    path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(ValueError, match=r"SN002_au12\.txt, " + rule):
-        read_disfa(disfa_config(own_corpus), seed=0)
-
-
-def test_counts_that_disagree_are_named(own_corpus: Path) -> None:
-    path = _labels(own_corpus, "SN003", 26)
-    text = path.read_text()
-    path.write_text("".join(text.splitlines(keepends=True)[:-1]))
-    with pytest.raises(ValueError, match=r"SN003: the label files disagree.*SN003_au1\.txt 12.*SN003_au26\.txt 11"):
-        read_disfa(disfa_config(own_corpus), seed=0)
-    path.write_text("")
-    with pytest.raises(ValueError, match=r"SN003_au26\.txt: holds no frames"):
-        read_disfa(disfa_config(own_corpus), seed=0)
-    path.unlink()
-    with pytest.raises(ValueError, match=r"SN003_au26\.txt: missing; a subject needs the labels of AUs 1, 2, 4"):
-        read_disfa(disfa_config(own_corpus), seed=0)
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"SN001: 12 images, but the labels of SN001 have 12 frames \(SN001/00012\.png is missing\).*first_index=1"):
-        read_disfa(disfa_config(own_corpus, first_index=1), seed=0)
-    frames = own_corpus / "disfa" / "frames" / "SN001"
-    shutil.copy(frames / "00000.png", frames / "00012.png")
-    with pytest.raises(ValueError, match=r"SN001: 13 images, but the labels of SN001 have 12 frames"):
-        read_disfa(disfa_config(own_corpus), seed=0)
-
-
 def test_images_may_be_numbered_from_one(own_corpus: Path) -> None:
     before = read_disfa(disfa_config(own_corpus), seed=0).frame
     for subject in (own_corpus / "disfa" / "frames").iterdir():
@@ -176,6 +166,14 @@ def test_images_may_be_numbered_from_one(own_corpus: Path) -> None:
         ({"image_pattern": "{subject}/frame.jpg"}, r"data\.disfa\.image_pattern='\{subject\}/frame\.jpg': must contain"),
         ({"first_index": -1}, r"first_index=-1"),
         ({"neutral_share": 1.5}, r"neutral_share=1\.5"),
+        ({"image_pattern": "{subject}/{index}_{index}.jpg"}, r"once \{index\}"),
+        ({"video_pattern": "*"}, r"video_pattern='\*': must contain \{subject\}"),
+        ({"frame_quality": 0}, r"frame_quality=0: must lie in 1\.\.100"),
+        ({"first_label": -1}, r"first_label=-1"),
+        ({"subjects": ["SN001", "SN2"]}, r"data\.disfa\.subjects: 'SN2' is no subject"),
+        ({"test_share": 1.1}, r"test_share=1\.1"),
+        ({"fold": 3}, r"fold=3: must be 0, 1 or 2"),
+        ({"fold": 0, "test_share": 0.1}, r"fold=0: .*with data\.disfa\.test_share=0"),
         ({"min_side": -1}, r"min_side=-1"),
         ({"weight": -1.0}, r"weight=-1\.0"),
     ],

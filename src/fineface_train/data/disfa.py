@@ -15,15 +15,14 @@ import pandas as pd
 
 from fineface_train.aus import AUS
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.data.disfa_labels import Findings, SubjectLabels, read_subject
+from fineface_train.data.disfa_images import images_of_frames
+from fineface_train.data.disfa_labels import SubjectLabels, read_subject
 from fineface_train.data.disfa_layout import (
     FOLDS,
     KEY,
     SUBJECTS,
     DisfaConfig,
-    Mismatch,
     captions_file,
-    image_files,
     images_root,
     label_folders,
     subject_of,
@@ -31,13 +30,11 @@ from fineface_train.data.disfa_layout import (
 )
 from fineface_train.data.images import image_size
 from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
-from fineface_train.data.video import Extracted, extract_videos, read_extracted
+from fineface_train.data.video import extract_videos
 from fineface_train.files import read_csv
 
 logger = logging.getLogger(__name__)
 SOURCE = "disfa"
-SHOWN = 5
-"""Faults that an error names; if there are more, the log has all."""
 T = TypeVar("T")
 
 
@@ -75,7 +72,7 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
             are left out, counted and logged instead.
     """
     labels = _read_labels(config)
-    images = _images(config, labels, extracted)
+    images = images_of_frames(config, labels, extracted)
     counts = {"read": sum(len(each.frames) + each.lost for each in labels.values())}
     counts |= {f"dropped: not in all label files, {subject}": each.lost for subject, each in labels.items() if each.lost}
     parts = []
@@ -193,93 +190,6 @@ def _chosen(config: DisfaConfig, of_subject: dict[str, T]) -> dict[str, T]:
     if missing:
         raise ValueError(f"{KEY}.subjects: {', '.join(missing)} named, but not there; there are {', '.join(of_subject) or 'none'}")
     return {subject: of_subject[subject] for subject in sorted(config.subjects)}
-
-
-def _images(config: DisfaConfig, labels: dict[str, SubjectLabels], extracted: Path | None) -> dict[str, dict[int, str]]:
-    """Image of each frame (from 1) of each subject; raises every fault of labels and images."""
-    videos = video_files(config)
-    findings = {subject: each.findings for subject, each in labels.items()}
-    images: dict[str, dict[int, str]] = {subject: {} for subject in labels}
-    if videos is None:
-        files, unfit = image_files(config)
-        others, hint = set(files), ""
-        if not files:
-            hint = f"; {config.image_pattern!r} ({KEY}.image_pattern) fits none of them, such as {unfit}" if unfit else "; the folder holds no files"
-        if files and min(min(numbers) for numbers in files.values()) > config.first_index:
-            lowest = min(min(numbers) for numbers in files.values())
-            hint = f"; no subject has an image {config.first_index}, the lowest is {lowest}: {KEY}.first_index={lowest} would fit"
-        for subject, each in labels.items():
-            images[subject] = _numbered(config, each, files.get(subject, {}), findings[subject])
-    else:
-        assert extracted is not None, "videos are extracted before they are read"
-        others, hint = set(videos), ""
-        for subject, each in labels.items():
-            if subject in videos:
-                images[subject] = _from_video(each, videos[subject], read_extracted(extracted / subject), findings[subject])
-    for subject, each in labels.items():
-        _compare(subject, each, images[subject], findings[subject])
-    if config.subjects is None:
-        for subject in sorted(others - set(labels)):
-            findings[subject] = Findings(unequal=[f"{subject}: has images, but no labels"])
-    _refuse(findings, config.mismatch, hint)
-    return images
-
-
-def _numbered(config: DisfaConfig, labels: SubjectLabels, files: dict[int, list[Path]], findings: Findings) -> dict[int, str]:
-    """Frame to image, by the number in its name; a base that cannot be right is a fault."""
-    for number, paths in files.items():
-        if len(paths) > 1:
-            findings.wrong.append(f"{paths[0]} and {paths[1].name}: both are image {number}")
-    if files and not labels.frames.empty:
-        low, high, last = min(files), max(files), int(labels.frames["frame"].max())
-        if low < config.first_index or (low > config.first_index and high > config.first_index + last - 1):
-            findings.wrong.append(
-                f"{files[low][0].parent}: images are numbered {low} to {high}, but {last} labelled frames with {KEY}.first_index={config.first_index} "
-                f"are {config.first_index} to {config.first_index + last - 1}"
-            )
-    return {number - config.first_index + 1: str(paths[0]) for number, paths in files.items()}
-
-
-def _from_video(labels: SubjectLabels, video: Path, extracted: Extracted, findings: Findings) -> dict[int, str]:
-    count = 0 if labels.frames.empty else int(labels.frames["frame"].max())
-    if remarks := extracted.remarks():
-        said = f"{video}: {'; '.join(remarks)}"
-        if extracted.fault:
-            findings.wrong.append(said)
-        elif extracted.uneven and extracted.decoded != count:
-            findings.wrong.append(f"{said}; which of its {extracted.decoded} frames belongs to which of {count} labels is not sure")
-        elif extracted.decoded == count and not extracted.damaged:
-            logger.warning("%s: %s; its %d frames are as many as the labels, and are counted in their order", SOURCE, said, count)
-        else:
-            findings.unequal.append(said)
-    return {place + 1: str(path) for place, path in extracted.places(count).items()}
-
-
-def _compare(subject: str, labels: SubjectLabels, images: dict[int, str], findings: Findings) -> None:
-    labelled = set(labels.frames["frame"])
-    missing, surplus = sorted(labelled - set(images)), sorted(set(images) - labelled)
-    if findings.wrong or not (missing or surplus):
-        return
-    details = [f"without an image: {len(missing)}, from frame {missing[0]}"] if missing else []
-    details += [f"without a label: {len(surplus)}, from {images[surplus[0]]}"] if surplus else []
-    findings.unequal.append(f"{subject}: {len(images)} images, but the labels have {len(labelled)} frames ({', '.join(details)})")
-
-
-def _refuse(findings: dict[str, Findings], mismatch: Mismatch, hint: str) -> None:
-    """Raise ValueError if there are faults that may not pass, with those of all subjects; else tell them in the log."""
-    wrong = any(found.wrong for found in findings.values())
-    faulty = [found for _, found in sorted(findings.items()) if found.wrong or found.unequal]
-    faults = [fault for found in faulty for fault in (*found.wrong, *found.unequal)]
-    refused = wrong or (faults and (mismatch is Mismatch.error or hint))
-    if not refused or len(faults) > SHOWN:
-        for fault in faults:
-            logger.warning("%s: %s", SOURCE, fault)
-    if not refused:
-        return
-    common = f"; mend the copy, check {KEY}.first_index and {KEY}.image_pattern, or use what labels and images have in common: {KEY}.mismatch=common"
-    remedy = hint or ("" if wrong else common)
-    shown = "; ".join(faults[:SHOWN]) + (f"; and {len(faults) - SHOWN} more, told above" if len(faults) > SHOWN else "")
-    raise ValueError(f"{KEY}: {len(faulty)} of {len(findings)} subjects are not as they should be: {shown}{remedy}")
 
 
 def _filled(path: Path, captions: pd.Series, frames: DisfaFrames) -> list[str]:
