@@ -197,7 +197,7 @@ def test_faults_of_all_subjects_are_told_at_once(corpus: Path, tmp_path: Path, c
     told = [
         "SN001_au12.txt, line 2: '2,7': the intensity must lie in 0..5",
         "SN001_au12.txt, line 3: '3,x': must read frame,intensity",
-        "SN002: SN002_au1.txt missing; a subject needs the labels of AUs 1, 2, 4",
+        "SN002: SN002_au1.txt: missing; a subject needs the labels of AUs 1, 2, 4",
         "SN003: the label files disagree on the number of frames: 11 have 12, SN003_au26.txt 11",
         "SN003: 11 images, but the labels have 11 frames (without an image: 1, from frame 5, without a label: 1, from ",
     ]

@@ -46,7 +46,7 @@ def read_subject(folder: Path, subject: str, first_label: int) -> SubjectLabels:
     missing = [au for au in AUS if au not in paths]
     if missing:
         names = ", ".join(f"{subject}_au{au}.txt" for au in missing)
-        findings.wrong.append(f"{folder}: {names} missing; a subject needs the labels of AUs {', '.join(map(str, AUS))}")
+        findings.wrong.append(f"{folder}: {names}: missing; a subject needs the labels of AUs {', '.join(map(str, AUS))}")
     if findings.wrong:
         return SubjectLabels(pd.DataFrame({"frame": []}), 0, findings)
     lengths = {paths[au].name: len(column) for au, column in columns.items()}
