@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fineface_train.data.affectnet import AffectNetConfig
-from fineface_train.data.disfa_layout import DisfaConfig
+from fineface_train.data.disfa import DisfaConfig
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fineface_train.data.crew import Crew
 from fineface_train.data.disfa import ensure_frames, input_files, read_disfa
 from fineface_train.data.disfa_layout import FOLDS, SUBJECTS, Camera, DisfaConfig, Mismatch, subject_of
 from fineface_train.data.prepare import DataConfig, prepare
@@ -26,7 +27,7 @@ MINE = {"image_pattern": "{subject}/{index:05d}.png", "neutral_share": 1.0}
 def read(root: Path, **config: object) -> SampleTable:
     values = DisfaConfig(root=str(root), **(MINE | config))  # type: ignore[arg-type]
     values.validate("data.disfa")
-    ensure_frames(values, root.with_name("extracted"), progress=False)
+    ensure_frames(values, root.with_name("extracted"), Crew(quiet=True))
     return read_disfa(values, 0, root.with_name("extracted"))
 
 
@@ -284,18 +285,18 @@ def test_prepare_extracts_once_and_notices_a_new_video(corpus: Path, tmp_path: P
     root = videos().write(corpus, tmp_path / "disfa")
     config = DataConfig(name="disfa", root=str(tmp_path / "prepared"), disfa=DisfaConfig(root=str(root), neutral_share=1.0))
     caplog.set_level(logging.INFO)
-    table = prepare(config, 0, progress=False)
+    table = prepare(config, 0)
     assert table.frame["image"].iloc[0] == str(tmp_path / "prepared" / "frames" / "SN001" / "00000.jpg")
-    assert prepare(config, 0, progress=False).fingerprint() == table.fingerprint() == read_disfa(disfa_config(corpus), 0).fingerprint()
+    assert prepare(config, 0).fingerprint() == table.fingerprint() == read_disfa(disfa_config(corpus), 0).fingerprint()
     assert "nothing changed" in caplog.text
     (tmp_path / "prepared" / "frames" / "SN002" / "00003.jpg").unlink()
-    prepare(config, 0, progress=False)
+    prepare(config, 0)
     assert all(Path(path).is_file() for path in table.frame["image"])
     other = videos(more_images={"SN001": 1}).write(corpus, tmp_path / "other")
     name = "Videos_LeftCamera/LeftVideoSN001_comp.avi"
     shutil.copy(other / name, root / name)
     with pytest.raises(ValueError, match=r"SN001: 13 images, but the labels have 12"):
-        prepare(config, 0, progress=False)
+        prepare(config, 0)
 
 
 def test_input_files_are_those_that_are_read(corpus: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fineface_train.config import choices, load_config
-from fineface_train.data.disfa_layout import DisfaConfig
+from fineface_train.data.disfa import DisfaConfig
 from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import DataConfig, prepare, read_manifest

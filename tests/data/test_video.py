@@ -18,7 +18,7 @@ from tests.data.videos import cut, number_in, numbered_video, spoil_packet
 
 
 def extract(path: Path, root: Path, frame_format: FrameFormat = FrameFormat.jpg, quality: int = 90) -> Extracted:
-    return extract_videos({"SN001": path}, root, frame_format, quality, progress=False)["SN001"]
+    return extract_videos({"SN001": path}, root, frame_format, quality, Crew(quiet=True))["SN001"]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_killed_extraction_goes_on_with_whole_frames(tmp_path: Path) -> None:
     path, root = numbered_video(tmp_path / "a.avi", 500), tmp_path / "frames"
     code = (
         "import sys; from pathlib import Path; from fineface_train.data.video import extract_videos, FrameFormat;"
-        "extract_videos({'SN001': Path(sys.argv[1])}, Path(sys.argv[2]), FrameFormat.jpg, 90, progress=False)"
+        "extract_videos({'SN001': Path(sys.argv[1])}, Path(sys.argv[2]), FrameFormat.jpg, 90)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(path), str(root)], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     deadline = time.monotonic() + 60

@@ -49,11 +49,11 @@ class DisfaFrames:
     counts: dict[str, int]
 
 
-def ensure_frames(config: DisfaConfig, folder: Path, crew: Crew = ALONE, *, progress: bool = True) -> None:
+def ensure_frames(config: DisfaConfig, folder: Path, crew: Crew = ALONE) -> None:
     """Extract the videos' frames into `folder`/SN001 and so on, as far as they are not there; nothing where DISFA lies as frames."""
     videos = video_files(config)
     if videos is not None:
-        extract_videos(_chosen(config, videos), folder, config.frame_format, config.frame_quality, crew, progress=progress)
+        extract_videos(_chosen(config, videos), folder, config.frame_format, config.frame_quality, crew)
 
 
 def read_disfa(config: DisfaConfig, seed: int, extracted: Path | None = None) -> SampleTable:

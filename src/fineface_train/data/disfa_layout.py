@@ -172,7 +172,10 @@ def captions_file(config: DisfaConfig) -> Path | None:
 def _root(config: DisfaConfig) -> Path:
     if config.root is None:
         raise ValueError(f"{KEY}.root=null: set it, or the environment variable DISFA_ROOT, to the folder that holds {config.labels}. {HOW_TO_GET}")
-    return Path(config.root).absolute()
+    root = Path(config.root).absolute()
+    if not root.is_dir():
+        raise ValueError(f"{KEY}.root={config.root}: {root} does not exist; set {KEY}.root (or DISFA_ROOT) to what holds {config.labels}. {HOW_TO_GET}")
+    return root
 
 
 def _missing(config: DisfaConfig, name: str, root: Path) -> ValueError:
@@ -180,8 +183,7 @@ def _missing(config: DisfaConfig, name: str, root: Path) -> ValueError:
     what = f"{KEY}.{name}={value}: {root / value} does not exist"
     if name == "images" and config.videos == AUTO:
         what += ", nor does a folder of videos such as Videos_LeftCamera"
-    held = f" {root} holds {_listing(root)}." if root.is_dir() else ""
-    return ValueError(f"{what}; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}.{held} {HOW_TO_GET}")
+    return ValueError(f"{what}; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}. {root} holds {_listing(root)}. {HOW_TO_GET}")
 
 
 def _listing(folder: Path, shown: int = 8) -> str:

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from fineface_train.data import affectnet, disfa
 from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
-from fineface_train.data.disfa import read_disfa
-from fineface_train.data.disfa_layout import DisfaConfig
+from fineface_train.data.crew import Crew
+from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.data.images import read_image
 from fineface_train.data.table import SampleTable
 from fineface_train.files import check_name, locked, plain, read_json, write_json
@@ -74,7 +74,7 @@ def _prepare(config: DataConfig, seed: int, progress: bool) -> SampleTable:
     root = Path(config.root).absolute()
     corpus = _ensure_corpus(config.toyfacs, root / CORPUS, progress)
     if config.disfa is not None:
-        disfa.ensure_frames(config.disfa, root / FRAMES, progress=progress)
+        disfa.ensure_frames(config.disfa, root / FRAMES, Crew(quiet=not progress))
     identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     if (root / MANIFEST).is_file() and (root / TABLE).is_file():

@@ -75,9 +75,7 @@ class Extracted:
         return words
 
 
-def extract_videos(
-    videos: Mapping[str, Path], root: Path, frame_format: FrameFormat, quality: int, crew: Crew = ALONE, *, progress: bool = True
-) -> dict[str, Extracted]:
+def extract_videos(videos: Mapping[str, Path], root: Path, frame_format: FrameFormat, quality: int, crew: Crew = ALONE) -> dict[str, Extracted]:
     """The frames of each video in `root`/<its key>; only what is not there yet is decoded.
 
     The crew's processes take turns at the videos, and each works at as many as it has processors. A frame is written whole or not at
@@ -94,7 +92,7 @@ def extract_videos(
         crew.wait()  # nobody writes before all have seen what there was
         stop = threading.Event()
         total = sum(_promised(videos[name]) for name in pending) or None
-        quiet = not progress or not pending or crew.index > 0 or crew.quiet
+        quiet = crew.quiet or crew.index > 0 or not pending
         with tqdm(total=total, desc=f"frames of {len(pending)} videos", unit="frame", mininterval=1, disable=quiet) as bar:
 
             def tick() -> None:
