@@ -9,8 +9,9 @@ from fineface_train.data.affectnet import AffectNetConfig
 from fineface_train.data.annotate import AnnotateConfig
 from fineface_train.data.blip2 import Blip2Config
 from fineface_train.data.crew import Crew
-from fineface_train.data.disfa import DisfaConfig
+from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.data.stages import Stages
+from fineface_train.data.table import SampleTable
 
 
 @pytest.fixture
@@ -32,6 +33,11 @@ def stages(tmp_path: Path) -> Stages:
 def disfa_config(corpus: Path, **changes: object) -> DisfaConfig:
     values: dict = {"image_pattern": "{subject}/{index:05d}.png", "neutral_share": 1.0, "min_side": 64}
     return DisfaConfig(root=str(corpus / "disfa"), **(values | changes))
+
+
+def disfa_samples(config: DisfaConfig, seed: int = 0, extracted: Path | None = None) -> SampleTable:
+    """What the reader makes of DISFA with captions of its own."""
+    return read_disfa(config, seed, no_models(Path("nowhere")), extracted).table
 
 
 def affectnet_config(corpus: Path, **changes: object) -> AffectNetConfig:

@@ -26,7 +26,7 @@ from fineface_train.files import check_name, hash_of, locked, plain, read_json, 
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
-CORPUS, TABLE, MANIFEST = "corpus", "table.parquet", "manifest.json"
+CORPUS, FRAMES, TABLE, MANIFEST = "corpus", "frames", "table.parquet", "manifest.json"
 RAW, CORRECTION = "raw.parquet", "correction.json"
 LAYOUT_VERSION = 2
 """Raised when readers change what they make of the same files and config."""
@@ -81,9 +81,12 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
     """
     root = Path(config.root).absolute()
     with locked(root, wait=True) if crew.index == 0 else contextlib.nullcontext():
+        corpus = _ensure_corpus(config.toyfacs, root / CORPUS, not crew.quiet) if crew.index == 0 else None
+        crew.wait()
+        if config.disfa is not None:
+            disfa.ensure_frames(config.disfa, root / FRAMES, crew)
         identity, unchanged = {}, False
         if crew.index == 0:
-            corpus = _ensure_corpus(config.toyfacs, root / CORPUS, not crew.quiet)
             identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
             unchanged = _is_prepared(config, root, hash_of(identity))
         if not crew.agree(unchanged):
@@ -152,7 +155,7 @@ def _ensure_corpus(config: CorpusConfig | None, folder: Path, progress: bool) ->
 def _read_sources(config: DataConfig, seed: int, stages: Stages) -> list[Reading]:
     readings = []
     if config.disfa is not None:
-        readings.append(Reading(read_disfa(config.disfa, seed)))
+        readings.append(read_disfa(config.disfa, seed, stages, stages.root / FRAMES))
     if config.affectnet is not None:
         readings.append(read_affectnet(config.affectnet, seed, stages))
     return [_without_broken_images(reading, not stages.crew.quiet) for reading in readings] if config.skip_broken else readings
