@@ -96,7 +96,8 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
         try:
             action()
         except (ValueError, OSError) as error:
-            faults.append(str(error))
+            if str(error) not in faults:
+                faults.append(str(error))
 
     trainer = config.trainer
     check(lambda: check_batch_size(trainer.batch_size, trainer.accumulation, accelerator.num_processes))
