@@ -76,12 +76,16 @@ def test_the_presets_of_photographs_take_it() -> None:
 
 
 def test_doctor_tells_what_libreface_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """For the judge and for the labels."""
     folders = [f"data.root={tmp_path}", f"run.root={tmp_path}", "base.path=nowhere"]
-    missing = ["judge.libreface.weights=nowhere", "judge.libreface.uv=no-such-uv"]
-    assert main(["doctor", "base=sd21", "judge=libreface", *folders, *missing]) == 2
+    missing = ["judge.libreface.weights=nowhere", "judge.libreface.uv=no-such-uv", "data.annotate.libreface.weights=null"]
+    assert main(["doctor", "base=sd21", "judge=libreface", "data.annotate.kind=libreface", *folders, *missing]) == 2
     told = capsys.readouterr().err
     assert "  - judge.libreface.weights=nowhere: " in told
     assert "  - judge.libreface.uv=no-such-uv: no such program" in told
+    assert "  - data.annotate.libreface.weights=null: " in told
+    assert main(["doctor", "base=sd21", "judge=none", "data.annotate.kind=openface", *folders]) == 2
+    assert "  - data.annotate.openface.folder=None: is no folder" in capsys.readouterr().err
 
 
 def test_doctor_says_which_weights_there_are(config: JudgeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
