@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import logging
 import math
 import os
 import queue
@@ -17,6 +18,7 @@ from typing import IO, Self
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
 from fineface_train.data.per_image import Row
 
+logger = logging.getLogger(__name__)
 START_SECONDS, IMAGE_SECONDS = 3600.0, 60.0
 """How long a program may take to start (uv may have 4.5 GB to fetch) and for each image of a list, before it counts as hanging."""
 WITH_FACE, WITHOUT_FACE = ("ok", "several_faces"), ("no_face", "unreadable")
@@ -44,6 +46,7 @@ class Annotator:
         Raises ChildProcessError, with the program's last words, where it ends, hangs or answers anything else, and ValueError for a path with a line break.
         """
         if self._running is None:
+            logger.info("starting %s; where its environment is not there yet, it is made first", self.name)
             self._running = _Running(self.command)
             self._answer("ready", self.name, self.start_seconds)
         broken = [path for path in paths if len(path.splitlines()) != 1]
