@@ -14,17 +14,17 @@ logger = logging.getLogger(__name__)
 INDEX = "contents.parquet"
 
 
-def image_contents(paths: Sequence[str], index: Path, *, progress: bool = True) -> list[str]:
+def image_contents(paths: Sequence[str], index: Path, *, title: str = "hashing images", progress: bool = True) -> list[str]:
     """SHA-256 of each file, in hex.
 
     `index` keeps them with each file's size, times and inode; only files that it does not know so are read. The time of the last
     change of the inode is among them, which copying a file with its dates cannot keep.
     """
     with locked(index.parent, wait=True):
-        return _image_contents(paths, index, progress)
+        return _image_contents(paths, index, title, progress)
 
 
-def _image_contents(paths: Sequence[str], index: Path, progress: bool) -> list[str]:
+def _image_contents(paths: Sequence[str], index: Path, title: str, progress: bool) -> list[str]:
     stamps = {path: _stamp(path) for path in paths}
     known: dict[tuple[str, str], str] = {}
     if index.is_file():
@@ -36,7 +36,7 @@ def _image_contents(paths: Sequence[str], index: Path, progress: bool) -> list[s
     unread = [path for path, stamp in stamps.items() if (path, stamp) not in known]
     if unread:
         with ThreadPoolExecutor(8) as pool:
-            bar = tqdm(pool.map(sha256, map(Path, unread)), total=len(unread), desc="hashing images", unit="image", mininterval=1, disable=not progress)
+            bar = tqdm(pool.map(sha256, map(Path, unread)), total=len(unread), desc=title, unit="file", mininterval=1, disable=not progress)
             known |= {(path, stamps[path]): digest for path, digest in zip(unread, bar, strict=True)}
         frame = pd.DataFrame([(*key, known[key]) for key in stamps.items()], columns=["path", "stamp", "sha256"])
         with replacing(index) as partial:

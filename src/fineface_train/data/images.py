@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from fineface_train.files import sha256
+
 
 def read_image(path: str | Path, contents: str | None = None) -> Image.Image:
     """The whole image, decoded, as RGB. Raises ValueError that names the file, also if it does not hold `contents` (SHA-256 in hex)."""
@@ -31,3 +33,16 @@ def _named_faults(path: str | Path) -> Iterator[None]:
         yield
     except (OSError, SyntaxError, ValueError) as error:  # pillow's PNG reader raises any of the three
         raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+
+
+def image_or_fault(path: str | Path, contents: str) -> Image.Image | str:
+    """`read_image`, or in words why these `contents` are no image.
+
+    Raises ValueError or OSError that names the file where it does not hold `contents`: that is no fault of the image.
+    """
+    try:
+        return read_image(path, contents)
+    except ValueError as fault:
+        if sha256(Path(path)) != contents:
+            raise
+        return str(fault)
