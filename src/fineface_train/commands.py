@@ -13,6 +13,7 @@ from fineface_train.comparison import comparison_tables, write_comparison
 from fineface_train.config import Config
 from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
+from fineface_train.data_report import write_data_report
 from fineface_train.doctor import doctor
 from fineface_train.evaluation.judges import find_judges
 from fineface_train.files import locked, replacing
@@ -20,6 +21,7 @@ from fineface_train.measure import calibrate_bundle, evaluation_folder, load_gen
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
 from fineface_train.methods.protocol import Request
+from fineface_train.runs import is_main_process
 from fineface_train.sweep_records import is_sweep, named_folder
 from fineface_train.toyfacs.render import to_uint8
 from fineface_train.tracking import log_tables
@@ -29,8 +31,12 @@ __all__ = ["calibrate", "doctor", "evaluate", "generate", "prepare", "report", "
 
 
 def prepare(config: Config) -> SampleTable:
-    """`fineface prepare`: from the files of a dataset to one table."""
-    return prepare_data(config.data, DATA_SEED)
+    """`fineface prepare`: from the files of a dataset to one table, and a page about it."""
+    table = prepare_data(config.data, DATA_SEED)
+    if is_main_process():
+        page = write_data_report(Path(config.data.root), table, config.data.weights(table), config.data.rarity_weighting)
+        print(f"report: {page}")
+    return table
 
 
 def train(config: Config) -> Path:

@@ -1,0 +1,181 @@
+"""A prepared data set as one self-contained page, data.root/report.html: what was dropped, how AUs are spread, samples, and what looks suspicious."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from PIL import Image
+
+from fineface_train.aus import AU_KEYS, AU_NAMES, MAX_INTENSITY, format_aus
+from fineface_train.charts import Line, line_chart
+from fineface_train.data.contents import INDEX, image_contents
+from fineface_train.data.crew import ALONE, Crew
+from fineface_train.data.images import image_or_fault
+from fineface_train.data.looks import image_looks
+from fineface_train.data.mixture import Mixture
+from fineface_train.data.prepare import MANIFEST, read_manifest
+from fineface_train.data.statistics import AuStatistics, au_statistics, caption_statistics, subject_statistics
+from fineface_train.data.suspicions import suspicions
+from fineface_train.data.table import COLUMNS, SampleTable
+from fineface_train.files import flat, write_text
+from fineface_train.report import Shown, jpeg_uri, render
+
+logger = logging.getLogger(__name__)
+PAGE, TEMPLATE, LOOKS = "report.html", "data.html", "looks"
+VERSION = 1
+"""Raised when the same table gets another page."""
+SAMPLES = 24
+"""Faces of each source."""
+SIDE = 112
+"""Pixels: what faces are shrunk to; a page of some 250 then takes about 1 MB, however many rows the table has."""
+MIXTURE = "the mixture"
+
+
+def write_data_report(
+    root: Path,
+    table: SampleTable,
+    weights: dict[str, float],
+    rarity_weighting: float = 0.0,
+    *,
+    raw: dict[str, pd.DataFrame] | None = None,
+    seed: int = 0,
+    crew: Crew = ALONE,
+) -> Path:
+    """Write root/report.html of `table`; returns its path. Does nothing where the page that lies there is of the same table, images and weights.
+
+    All processes of the crew look at the images (`image_looks`, kept in root/looks); the first one writes.
+
+    Args:
+        weights, rarity_weighting: of the mixture that training draws from (`Mixture`).
+        raw: of a source, its AUs before the transforms on the 0-5 scale: columns `AU1`..`AU26`, indexed by the table's ids.
+        seed: chooses the samples that are shown.
+    Raises:
+        ValueError: an image file is gone, `raw` lacks an id of its source, or the weights are not the table's.
+    """
+    paths = table.frame["image"].tolist()
+    quiet = crew.quiet or crew.index > 0
+    contents = image_contents(paths, root / INDEX, progress=not quiet)
+    before = _raw_aus(table, raw or {})
+    key = _key(table, contents, weights, rarity_weighting, before, seed)
+    page = root / PAGE
+    if page.is_file() and f'content="{key}"' in page.read_text(encoding="utf-8")[:1000]:
+        return page
+    looks = image_looks(paths, contents, root / LOOKS, crew)
+    if crew.index == 0:
+        found = gather(table, weights, rarity_weighting, before)
+        faces = _faces(table, contents, looks, seed)
+        manifest = read_manifest(root) if (root / MANIFEST).is_file() else {}
+        provenance = flat({name: manifest[name] for name in ("name", "config_hash", "seed", "config") if name in manifest})
+        aus = list(zip(AU_KEYS, AU_NAMES, strict=True))
+        write_text(page, render(TEMPLATE, key=key, name=root.resolve().name, found=found, faces=faces, provenance=provenance, aus=aus, mixture=MIXTURE))
+    return page
+
+
+def gather(table: SampleTable, weights: dict[str, float], rarity_weighting: float, before: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The numbers of the page, of each source and of the mixture; `before` are AUs (n, 12) before the transforms, of sources."""
+    frame, aus = table.frame, table.aus()
+    sources = list(dict.fromkeys(frame["source"]))
+    rows = {source: np.flatnonzero((frame["source"] == source).to_numpy()) for source in sources}
+    statistics = {source: au_statistics(aus[those]) for source, those in rows.items()}
+    training = (frame["split"] == "train").to_numpy()
+    shares = {}
+    if any(weights.values()):
+        chances = Mixture(table, weights, rarity_weighting, seed=0).probabilities()
+        statistics = {MIXTURE: au_statistics(aus, chances)} | statistics
+        shares = {source: float(chances[those].sum()) for source, those in rows.items()}
+    raw = {source: au_statistics(values) for source, values in before.items()}
+    return {
+        "rows": len(frame),
+        "counts": table.counts,
+        "steps": {source: _steps(counts) for source, counts in table.counts.items()},
+        "statistics": statistics,
+        "training": au_statistics(aus[training]),
+        "shares": shares,
+        "histograms": {name: _histograms(name, of, raw.get(name)) for name, of in statistics.items()},
+        "raw": list(raw),
+        "captions": {source: caption_statistics(frame["caption"].astype(str).iloc[those].tolist()) for source, those in rows.items()},
+        "subjects": {source: subject_statistics(frame.iloc[those]) for source, those in rows.items()},
+        "origins": {column: frame[column].astype(str).value_counts().head(8).to_dict() for column in frame.columns if column not in COLUMNS},
+    }
+
+
+def _steps(counts: dict[str, int]) -> list[tuple[str, int, float]]:
+    """(name, number, share of what was read that is left after it) of each count of a reader."""
+    left = read = counts.get("read", 0)
+    steps = []
+    for name, number in counts.items():
+        left -= number if name.startswith("dropped") else 0
+        steps.append((name, number, left / read if read else 0.0))
+    return steps
+
+
+def _histograms(name: str, after: AuStatistics, before: AuStatistics | None) -> list[tuple[str, str, float, Markup]]:
+    """(AU, its name, share of rows that show it, chart) of each AU; dashed: before the transforms."""
+    charts = []
+    for place, (key, words) in enumerate(zip(AU_KEYS, AU_NAMES, strict=True)):
+        bars = _outline(after.histograms[place])
+        lines = [Line(bars, "measured")] + ([Line(_outline(before.histograms[place]), "ideal")] if before else [])
+        top = max(height for line in lines for _, height in line.points)
+        band = [*bars, (MAX_INTENSITY, 0.0), (0.0, 0.0)]
+        chart = line_chart(lines, title=f"{key}: intensities in {name}", x=(0, MAX_INTENSITY), y=(0, top or 1), band=band, size=(220, 120))
+        charts.append((key, words, after.active[place], chart))
+    return charts
+
+
+def _outline(shares: list[float]) -> list[tuple[float, float]]:
+    """The upper edge of bars over [0, 5], in percent."""
+    width = MAX_INTENSITY / len(shares)
+    return [point for place, share in enumerate(shares) for point in ((place * width, 100 * share), ((place + 1) * width, 100 * share))]
+
+
+def _faces(table: SampleTable, contents: list[str], looks: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """`samples` of each source, and what is `suspicious` with its examples."""
+    rng = np.random.default_rng(seed)
+    frame = table.frame
+    samples = {}
+    for source in dict.fromkeys(frame["source"]):
+        rows = np.flatnonzero((frame["source"] == source).to_numpy())
+        chosen = rng.choice(rows, min(SAMPLES, len(rows)), replace=False)
+        samples[source] = [(_shown(table, contents, int(row)), _aus(table, int(row)), str(frame["caption"].iloc[row])) for row in chosen]
+    found = suspicions(table, looks)
+    suspicious = [(one, [([_shown(table, contents, row) for row in rows], why) for rows, why in one.examples]) for one in found]
+    readable = looks[looks["fault"] == ""]
+    return {"samples": samples, "suspicious": suspicious, "sizes": readable.groupby(["width", "height"]).size().nlargest(5).to_dict()}
+
+
+def _shown(table: SampleTable, contents: list[str], row: int) -> Shown | None:
+    """None for an image that cannot be read."""
+    sample = table.frame.iloc[row]
+    image = image_or_fault(sample["image"], contents[row])
+    title = f"{sample['id']} | {sample['split']} | {_aus(table, row)} | {sample['caption']}"
+    return Shown(jpeg_uri(image, SIDE), title, []) if isinstance(image, Image.Image) else None
+
+
+def _aus(table: SampleTable, row: int) -> str:
+    return format_aus(table.aus()[row].round(1).astype(float).tolist()).replace(",", " ")
+
+
+def _raw_aus(table: SampleTable, raw: dict[str, pd.DataFrame]) -> dict[str, np.ndarray]:
+    """Of each source, the AUs (n, 12) before the transforms of its rows in the table."""
+    before = {}
+    for source, frame in raw.items():
+        ids = table.frame.loc[table.frame["source"] == source, "id"]
+        lacking = ids[~ids.isin(frame.index)]
+        if len(lacking):
+            raise ValueError(f"raw AUs of {source}: {len(lacking)} of {len(ids)} rows are missing, the first is {lacking.iloc[0]}")
+        before[source] = frame.loc[ids, list(AU_KEYS)].to_numpy(dtype=np.float32)
+    return before
+
+
+def _key(table: SampleTable, contents: list[str], weights: dict[str, float], rarity_weighting: float, before: dict[str, np.ndarray], seed: int) -> str:
+    """Known again by this: all that decides the page."""
+    told = {"version": VERSION, "table": table.fingerprint(), "counts": table.counts, "weights": weights, "rarity": rarity_weighting, "seed": seed}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode() + "".join(contents).encode())
+    for source, values in before.items():
+        digest.update(source.encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
