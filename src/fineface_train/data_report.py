@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 PAGE, TEMPLATE, LOOKS = "report.html", "data.html", "looks"
 VERSION = 1
 """Raised when the same table gets another page."""
-SAMPLES = 24
+SAMPLES = 30
 """Faces of each source."""
 SIDE = 112
 """Pixels: what faces are shrunk to; a page of some 250 then takes about 1 MB, however many rows the table has."""
@@ -67,7 +67,7 @@ def write_data_report(
         return page
     looks = image_looks(paths, contents, root / LOOKS, crew)
     if crew.index == 0:
-        found = gather(table, weights, rarity_weighting, before)
+        found = gather(table, weights, rarity_weighting, before) | {"copies": len(contents) - len(set(contents))}
         faces = _faces(table, contents, looks, seed)
         manifest = read_manifest(root) if (root / MANIFEST).is_file() else {}
         provenance = flat({name: manifest[name] for name in ("name", "config_hash", "seed", "config") if name in manifest})
@@ -115,22 +115,24 @@ def _steps(counts: dict[str, int]) -> list[tuple[str, int, float]]:
 
 
 def _histograms(name: str, after: AuStatistics, before: AuStatistics | None) -> list[tuple[str, str, float, Markup]]:
-    """(AU, its name, share of rows that show it, chart) of each AU; dashed: before the transforms."""
+    """(AU, its name, share of rows that show it, chart) of each AU; dashed: before the transforms, cut off where an annotator's near-zeros tower."""
     charts = []
     for place, (key, words) in enumerate(zip(AU_KEYS, AU_NAMES, strict=True)):
-        bars = _outline(after.histograms[place])
-        lines = [Line(bars, "measured")] + ([Line(_outline(before.histograms[place]), "ideal")] if before else [])
-        top = max(height for line in lines for _, height in line.points)
+        shares, raw = after.histograms[place], before.histograms[place] if before else []
+        top = 105 * max(*shares, *raw[1:]) or 1.0
+        bars = _outline(shares, top)
+        lines = [Line(bars, "measured")] + ([Line(_outline(raw, top), "ideal")] if raw else [])
         band = [*bars, (MAX_INTENSITY, 0.0), (0.0, 0.0)]
-        chart = line_chart(lines, title=f"{key}: intensities in {name}", x=(0, MAX_INTENSITY), y=(0, top or 1), band=band, size=(220, 120))
+        chart = line_chart(lines, title=f"{key}: intensities in {name}", x=(0, MAX_INTENSITY), y=(0, top), band=band, size=(220, 120))
         charts.append((key, words, after.active[place], chart))
     return charts
 
 
-def _outline(shares: list[float]) -> list[tuple[float, float]]:
-    """The upper edge of bars over [0, 5], in percent."""
+def _outline(shares: list[float], top: float) -> list[tuple[float, float]]:
+    """The upper edge of bars over [0, 5], in percent, up to `top`."""
     width = MAX_INTENSITY / len(shares)
-    return [point for place, share in enumerate(shares) for point in ((place * width, 100 * share), ((place + 1) * width, 100 * share))]
+    heights = [min(top, 100 * share) for share in shares]
+    return [point for place, height in enumerate(heights) for point in ((place * width, height), ((place + 1) * width, height))]
 
 
 def _faces(table: SampleTable, contents: list[str], looks: pd.DataFrame, seed: int) -> dict[str, Any]:
@@ -141,23 +143,22 @@ def _faces(table: SampleTable, contents: list[str], looks: pd.DataFrame, seed: i
     for source in dict.fromkeys(frame["source"]):
         rows = np.flatnonzero((frame["source"] == source).to_numpy())
         chosen = rng.choice(rows, min(SAMPLES, len(rows)), replace=False)
-        samples[source] = [(_shown(table, contents, int(row)), _aus(table, int(row)), str(frame["caption"].iloc[row])) for row in chosen]
+        samples[source] = [(_shown(frame.iloc[row], contents[row]), _aus(frame.iloc[row])) for row in chosen]
     found = suspicions(table, looks)
-    suspicious = [(one, [([_shown(table, contents, row) for row in rows], why) for rows, why in one.examples]) for one in found]
+    suspicious = [(one, [([_shown(frame.iloc[row], contents[row]) for row in rows], why) for rows, why in one.examples]) for one in found]
     readable = looks[looks["fault"] == ""]
     return {"samples": samples, "suspicious": suspicious, "sizes": readable.groupby(["width", "height"]).size().nlargest(5).to_dict()}
 
 
-def _shown(table: SampleTable, contents: list[str], row: int) -> Shown | None:
-    """None for an image that cannot be read."""
-    sample = table.frame.iloc[row]
-    image = image_or_fault(sample["image"], contents[row])
-    title = f"{sample['id']} | {sample['split']} | {_aus(table, row)} | {sample['caption']}"
+def _shown(sample: pd.Series, contents: str) -> Shown | None:
+    """A row's image; None where it cannot be read."""
+    image = image_or_fault(sample["image"], contents)
+    title = f"{sample['id']} | {sample['split']} | {_aus(sample)} | {sample['caption']}"
     return Shown(jpeg_uri(image, SIDE), title, []) if isinstance(image, Image.Image) else None
 
 
-def _aus(table: SampleTable, row: int) -> str:
-    return format_aus(table.aus()[row].round(1).astype(float).tolist()).replace(",", " ")
+def _aus(sample: pd.Series) -> str:
+    return format_aus([round(float(sample[key]), 1) for key in AU_KEYS]).replace(",", " ")
 
 
 def _raw_aus(table: SampleTable, raw: dict[str, pd.DataFrame]) -> dict[str, np.ndarray]:

@@ -83,7 +83,7 @@ def caption_statistics(captions: Sequence[str]) -> dict[str, Any]:
         "empty": sum(not caption.strip() for caption in captions),
         "median_words": float(np.median(lengths)) if lengths else None,
         "most_words": max(lengths, default=0),
-        "words": words.most_common(COMMON),
+        "words": sorted(words.items(), key=lambda word: (-word[1], word[0]))[:COMMON],
         "repeated": [(caption, count) for caption, count in times.most_common(REPEATED) if count > 1],
     }
 
