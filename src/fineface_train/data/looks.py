@@ -71,9 +71,11 @@ def lookalikes(looks: pd.DataFrame, apart: Sequence[str], window: int = 16) -> n
     N log N. Where more images than that agree in a part, some pairs are missed.
     """
     places = np.flatnonzero((looks["fault"] == "").to_numpy())
+    if len(places) == 0:
+        return np.empty((0, 2), dtype=np.int64)
     colours, hashes = (np.frombuffer(bytes.fromhex("".join(looks[name])), dtype=np.uint8).reshape(len(places), -1) for name in ("colours", "hash"))
     bits = np.unpackbits(hashes, axis=1).reshape(len(places), -1, ALIKE + 1)
-    parts = np.packbits(bits.swapaxes(1, 2), axis=2).view(">u4")[:, :, 0]  # (N, 8)
+    parts = np.ascontiguousarray(np.packbits(bits.swapaxes(1, 2), axis=2)).view(">u4")[:, :, 0]  # (N, 8)
     _, group = np.unique(np.asarray(apart, dtype=str)[places], return_inverse=True)
     found = [np.empty((0, 2), dtype=np.int64)]
     for first in range(ALIKE + 1):
@@ -88,6 +90,6 @@ def lookalikes(looks: pd.DataFrame, apart: Sequence[str], window: int = 16) -> n
     distance, codes = np.concatenate(found).T
     codes, first_found = np.unique(codes, return_index=True)
     codes = codes[np.argsort(distance[first_found], kind="stable")]
-    pairs = np.column_stack(np.divmod(codes, max(1, len(places))))
+    pairs = np.column_stack(np.divmod(codes, len(places)))
     difference = np.abs(colours[pairs[:, 0]].astype(np.int16) - colours[pairs[:, 1]]).max(axis=1, initial=0)
     return places[pairs[difference <= SAME_COLOURS]]
