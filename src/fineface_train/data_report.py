@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from fineface_train.data.table import COLUMNS, SampleTable
 from fineface_train.files import flat, write_text
 from fineface_train.report import Shown, jpeg_uri, render
 
-logger = logging.getLogger(__name__)
 PAGE, TEMPLATE, LOOKS = "report.html", "data.html", "looks"
 VERSION = 1
 """Raised when the same table gets another page."""
@@ -46,7 +44,7 @@ def write_data_report(
     seed: int = 0,
     crew: Crew = ALONE,
 ) -> Path:
-    """Write root/report.html of `table`; returns its path. Does nothing where the page that lies there is of the same table, images and weights.
+    """Write root/report.html of `table`; returns its path. Does nothing where all that decides the page is as it was.
 
     All processes of the crew look at the images (`image_looks`, kept in root/looks); the first one writes.
 
@@ -61,7 +59,10 @@ def write_data_report(
     quiet = crew.quiet or crew.index > 0
     contents = image_contents(paths, root / INDEX, progress=not quiet)
     before = _raw_aus(table, raw or {})
-    key = _key(table, contents, weights, rarity_weighting, before, seed)
+    manifest = read_manifest(root) if (root / MANIFEST).is_file() else {}
+    provenance = flat({name: manifest[name] for name in ("name", "config_hash", "seed", "config") if name in manifest})
+    told = [VERSION, table.fingerprint(), table.counts, _origins(table.frame), weights, rarity_weighting, seed, provenance]
+    key = _key(told, contents, before)
     page = root / PAGE
     if page.is_file() and f'content="{key}"' in page.read_text(encoding="utf-8")[:1000]:
         return page
@@ -69,8 +70,6 @@ def write_data_report(
     if crew.index == 0:
         found = gather(table, weights, rarity_weighting, before) | {"copies": len(contents) - len(set(contents))}
         faces = _faces(table, contents, looks, seed)
-        manifest = read_manifest(root) if (root / MANIFEST).is_file() else {}
-        provenance = flat({name: manifest[name] for name in ("name", "config_hash", "seed", "config") if name in manifest})
         aus = list(zip(AU_KEYS, AU_NAMES, strict=True))
         write_text(page, render(TEMPLATE, key=key, name=root.resolve().name, found=found, faces=faces, provenance=provenance, aus=aus, mixture=MIXTURE))
     return page
@@ -91,7 +90,6 @@ def gather(table: SampleTable, weights: dict[str, float], rarity_weighting: floa
     raw = {source: au_statistics(values) for source, values in before.items()}
     return {
         "rows": len(frame),
-        "counts": table.counts,
         "steps": {source: _steps(counts) for source, counts in table.counts.items()},
         "statistics": statistics,
         "training": au_statistics(aus[training]),
@@ -100,8 +98,13 @@ def gather(table: SampleTable, weights: dict[str, float], rarity_weighting: floa
         "raw": list(raw),
         "captions": {source: caption_statistics(frame["caption"].astype(str).iloc[those].tolist()) for source, those in rows.items()},
         "subjects": {source: subject_statistics(frame.iloc[those]) for source, those in rows.items()},
-        "origins": {column: frame[column].astype(str).value_counts().head(8).to_dict() for column in frame.columns if column not in COLUMNS},
+        "origins": _origins(frame),
     }
+
+
+def _origins(frame: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Of the columns that a sample table need not have (where its values come from), how often each value occurs: the eight most frequent."""
+    return {str(column): frame[column].astype(str).value_counts().head(8).to_dict() for column in frame.columns if column not in COLUMNS}
 
 
 def _steps(counts: dict[str, int]) -> list[tuple[str, int, float]]:
@@ -173,10 +176,9 @@ def _raw_aus(table: SampleTable, raw: dict[str, pd.DataFrame]) -> dict[str, np.n
     return before
 
 
-def _key(table: SampleTable, contents: list[str], weights: dict[str, float], rarity_weighting: float, before: dict[str, np.ndarray], seed: int) -> str:
-    """Known again by this: all that decides the page."""
-    told = {"version": VERSION, "table": table.fingerprint(), "counts": table.counts, "weights": weights, "rarity": rarity_weighting, "seed": seed}
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode() + "".join(contents).encode())
+def _key(told: list[Any], contents: list[str], before: dict[str, np.ndarray]) -> str:
+    """A page is known again by this hash of all that decides it."""
+    digest = hashlib.sha256("".join([json.dumps(told), *contents]).encode())
     for source, values in before.items():
         digest.update(source.encode() + np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()

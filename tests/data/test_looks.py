@@ -84,8 +84,8 @@ def test_all_pairs_are_found_that_comparing_each_with_each_finds() -> None:
             row[bit // 8] ^= 1 << (bit % 8)
     order = rng.permutation(len(hashes))
     subjects = [f"s{number % 11}" for number in range(len(hashes))]
-    bits = np.unpackbits(hashes[order], axis=1).astype(int)
-    distance = np.abs(bits[:, None] - bits[None]).sum(axis=2)
+    bits = np.unpackbits(hashes[order], axis=1).astype(np.float32)
+    distance = bits @ (1 - bits).T + (1 - bits) @ bits.T
     expected = {(a, b) for a in range(300) for b in range(a + 1, 300) if distance[a, b] <= ALIKE and subjects[a] != subjects[b]}
     pairs = lookalikes(_hashed(hashes[order]), subjects)
     assert set(map(tuple, pairs.tolist())) == expected
