@@ -22,7 +22,7 @@ from fineface_train.data.table import SampleTable
 from fineface_train.data_report import MIXTURE, SIDE, gather, write_data_report
 from tests.test_report import Page
 
-SECTIONS = {"counts", "balance", "intensities", "together", "subjects", "captions", "samples", "suspicious"}
+SECTIONS = {"counts", "balance", "intensities", "together", "subjects", "captions", "samples", "suspicious", "provenance"}
 COUNTS = {"read": 50, "dropped: under min_side": 4, "dropped: low total": 6, "kept": 40}
 WEIGHTS = {"one": 3.0, "two": 1.0}
 
@@ -41,9 +41,9 @@ def table(tmp_path: Path) -> SampleTable:
         subjects = [f"{source}/{number // per_subject}" for number in range(count)]
         splits = ["validation" if number >= count - 8 else "train" for number in range(count)]
         ids = [f"{source}/{number}" for number in range(count)]
-        return SampleTable.build(
-            source, ids=ids, images=images, captions=[f"a man number {n}" for n in range(count)], aus=aus, subjects=subjects, splits=splits
-        )
+        captions = [f"a man number {number}" for number in range(count)]
+        told = {"aus_from": f"labels of {source}", "caption_from": "somebody"}
+        return SampleTable.build(source, ids=ids, images=images, captions=captions, aus=aus, subjects=subjects, splits=splits, **told)
 
     both = SampleTable.concatenate([part("one", 40, 4), part("two", 20, 1)])
     return SampleTable(both.frame, {"one": COUNTS, "two": {"read": 20, "kept": 20}})
@@ -125,7 +125,7 @@ def _unreadable(table: SampleTable) -> SampleTable:
         (_with(caption=""), WEIGHTS, "Different ones: 1 Said before: 97.5% Empty: 40 Words, median: 0"),
         (_unreadable, WEIGHTS, "Cannot be read the image file cannot be decoded 3"),
         (_with(split="test"), {"one": 0.0, "two": 0.0}, "There are no training rows, or all weights are 0"),
-        (_with(aus_from=["label"] * 40 + ["libreface 0.2.0"] * 20), WEIGHTS, "aus_from label: 40 libreface 0.2.0: 20"),
+        (_with(aus_from=["labels"] * 30 + ["libreface 0.2.0"] * 30), WEIGHTS, "AUs one labels 30 one libreface 0.2.0 10 two libreface 0.2.0 20"),
         (_one_row, {"one": 1.0}, "The table tells no counts"),
     ],
 )
@@ -140,14 +140,13 @@ def test_odd_tables_have_a_page_too(change: Callable[[SampleTable], SampleTable]
 
 def test_aus_before_the_transforms(table: SampleTable, tmp_path: Path) -> None:
     ids = table.frame.loc[table.frame["source"] == "two", "id"]
-    raw = pd.DataFrame(5.0, index=[*ids[::-1], "two/dropped"], columns=list(AU_KEYS))
-    raw.loc["two/3", "AU4"] = 0.5
-    page = write_data_report(tmp_path, table, WEIGHTS, raw={"two": raw})
+    raw = pd.DataFrame({"id": [*ids[::-1], "two/dropped"], **dict.fromkeys(AU_KEYS, 5.0)})
+    raw.loc[raw["id"] == "two/3", "AU4"] = 0.5
+    page = write_data_report(tmp_path, table, WEIGHTS, raw=raw)
     assert page.read_text().count('<path class="ideal"') == 12
     assert "Dashed: before the transforms (two)" in page.read_text()
-    frames = {"two": raw.drop(index="two/7")}
-    with pytest.raises(ValueError, match=r"raw AUs of two: 1 of 20 rows are missing, the first is two/7"):
-        write_data_report(tmp_path, table, WEIGHTS, raw=frames)
+    with pytest.raises(ValueError, match=r"AUs of two before their correction: 1 of 20 rows are missing, the first is two/7"):
+        write_data_report(tmp_path, table, WEIGHTS, raw=raw[raw["id"] != "two/7"])
 
 
 def test_the_page_is_made_again_only_where_something_changed(table: SampleTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_a_named_sweep_adds_up(tmp_path: Path, saved_base: Path, capsys: pytest.
     assert main([*small, "+sweep=table3", "seed=0", "objective=none"]) == 0
     assert len(list((tmp_path / "runs" / "sweeps").iterdir())) == 2
     assert main([*small, "+sweep=table9"]) == 2
-    assert "sweep=table9: no such choice; there are table1, table2, table3" in capsys.readouterr().err
+    assert "sweep=table9: no such choice; there are plus, table1, table2, table3" in capsys.readouterr().err
     assert main(["report", f"out={folder}", "tracking.wandb=false"]) == 2
     assert "no arm of this sweep is evaluated yet" in capsys.readouterr().err
 

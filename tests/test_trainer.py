@@ -29,16 +29,16 @@ from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.au_diffusion.objective import ObjectiveConfig
 from fineface_train.trainer import Precision, Schedule, TrainerConfig, averaged, fit, learning_rate
 from tests.conftest import tiny_pipeline
-from tests.data.conftest import affectnet_config
+from tests.data.conftest import affectnet_config, no_models
 
 STEPS = 6
 
 
 @pytest.fixture(scope="module")
-def table(corpus: Path) -> SampleTable:
+def table(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> SampleTable:
     from fineface_train.data.affectnet import read_affectnet
 
-    return read_affectnet(affectnet_config(corpus), seed=0)
+    return read_affectnet(affectnet_config(corpus), seed=0, stages=no_models(tmp_path_factory.mktemp("prepared"))).table
 
 
 @pytest.fixture(scope="module")

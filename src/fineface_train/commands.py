@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
+from accelerate import Accelerator, PartialState
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -11,17 +11,17 @@ from fineface_train import training
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY, format_aus, parse_aus
 from fineface_train.comparison import comparison_tables, write_comparison
 from fineface_train.config import Config
+from fineface_train.data.prepare import RAW
 from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
 from fineface_train.data_report import write_data_report
 from fineface_train.doctor import doctor
 from fineface_train.evaluation.judges import find_judges
-from fineface_train.files import locked, replacing
+from fineface_train.files import locked, read_parquet, replacing
 from fineface_train.measure import calibrate_bundle, evaluation_folder, load_generator, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
 from fineface_train.methods.protocol import Request
-from fineface_train.runs import is_main_process
 from fineface_train.sweep_records import is_sweep, named_folder
 from fineface_train.toyfacs.render import to_uint8
 from fineface_train.tracking import log_tables
@@ -31,11 +31,14 @@ __all__ = ["calibrate", "doctor", "evaluate", "generate", "prepare", "report", "
 
 
 def prepare(config: Config) -> SampleTable:
-    """`fineface prepare`: from the files of a dataset to one table, and a page about it."""
-    table = prepare_data(config.data, DATA_SEED)
-    if is_main_process():
-        page = write_data_report(Path(config.data.root), table, config.data.weights(table), config.data.rarity_weighting)
+    """`fineface prepare`: from the files of a dataset to one table and a page about it, on all processes of a launch."""
+    crew, root = training.make_crew(Accelerator()), Path(config.data.root)
+    table = prepare_data(config.data, DATA_SEED, crew=crew)
+    weights = config.data.weights(table)
+    page = write_data_report(root, table, weights, config.data.rarity_weighting, raw=read_parquet(root / RAW), crew=crew)
+    if crew.index == 0:
         print(f"report: {page}")
+    PartialState().destroy_process_group()
     return table
 
 

@@ -20,7 +20,7 @@ from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import MANIFEST, read_manifest
 from fineface_train.data.statistics import AuStatistics, au_statistics, caption_statistics, subject_statistics
 from fineface_train.data.suspicions import suspicions
-from fineface_train.data.table import COLUMNS, SampleTable
+from fineface_train.data.table import SampleTable
 from fineface_train.files import flat, write_text
 from fineface_train.report import Shown, jpeg_uri, render
 
@@ -40,7 +40,7 @@ def write_data_report(
     weights: dict[str, float],
     rarity_weighting: float = 0.0,
     *,
-    raw: dict[str, pd.DataFrame] | None = None,
+    raw: pd.DataFrame | None = None,
     seed: int = 0,
     crew: Crew = ALONE,
 ) -> Path:
@@ -50,15 +50,15 @@ def write_data_report(
 
     Args:
         weights, rarity_weighting: of the mixture that training draws from (`Mixture`).
-        raw: of a source, its AUs before the transforms on the 0-5 scale: columns `AU1`..`AU26`, indexed by the table's ids.
+        raw: `id` and AUs on the 0-5 scale before they were corrected, of all rows of the sources where they were (`Reading.raw`).
         seed: chooses the samples that are shown.
     Raises:
-        ValueError: an image file is gone, `raw` lacks an id of its source, or the weights are not the table's.
+        ValueError: an image file is gone, `raw` holds only a part of a source, or the weights are not the table's.
     """
     paths = table.frame["image"].tolist()
     quiet = crew.quiet or crew.index > 0
     contents = image_contents(paths, root / INDEX, progress=not quiet)
-    before = _raw_aus(table, raw or {})
+    before = {} if raw is None else _raw_aus(table, raw)
     manifest = read_manifest(root) if (root / MANIFEST).is_file() else {}
     provenance = flat({name: manifest[name] for name in ("name", "config_hash", "seed", "config") if name in manifest})
     told = [VERSION, table.fingerprint(), table.counts, _origins(table.frame), weights, rarity_weighting, seed, provenance]
@@ -102,9 +102,11 @@ def gather(table: SampleTable, weights: dict[str, float], rarity_weighting: floa
     }
 
 
-def _origins(frame: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Of the columns that a sample table need not have (where its values come from), how often each value occurs: the eight most frequent."""
-    return {str(column): frame[column].astype(str).value_counts().head(8).to_dict() for column in frame.columns if column not in COLUMNS}
+def _origins(frame: pd.DataFrame) -> dict[str, list[tuple[str, str, int]]]:
+    """Who told the AUs and the captions: (source, who, rows) of each."""
+    columns = {"AUs": "aus_from", "Captions": "caption_from"}
+    counted = {what: frame.groupby(["source", column], sort=False).size() for what, column in columns.items()}
+    return {what: [(str(source), str(who), int(rows)) for (source, who), rows in sizes.items()] for what, sizes in counted.items()}
 
 
 def _steps(counts: dict[str, int]) -> list[tuple[str, int, float]]:
@@ -164,15 +166,15 @@ def _aus(sample: pd.Series) -> str:
     return format_aus([round(float(sample[key]), 1) for key in AU_KEYS]).replace(",", " ")
 
 
-def _raw_aus(table: SampleTable, raw: dict[str, pd.DataFrame]) -> dict[str, np.ndarray]:
-    """Of each source, the AUs (n, 12) before the transforms of its rows in the table."""
-    before = {}
-    for source, frame in raw.items():
-        ids = table.frame.loc[table.frame["source"] == source, "id"]
-        lacking = ids[~ids.isin(frame.index)]
-        if len(lacking):
-            raise ValueError(f"raw AUs of {source}: {len(lacking)} of {len(ids)} rows are missing, the first is {lacking.iloc[0]}")
-        before[source] = frame.loc[ids, list(AU_KEYS)].to_numpy(dtype=np.float32)
+def _raw_aus(table: SampleTable, raw: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The AUs (n, 12) before they were corrected, of each source that `raw` knows."""
+    before, known = {}, raw.set_index("id")
+    for source, ids in table.frame.groupby("source", sort=False)["id"]:
+        lacking = ids[~ids.isin(known.index)]
+        if 0 < len(lacking) < len(ids):
+            raise ValueError(f"AUs of {source} before their correction: {len(lacking)} of {len(ids)} rows are missing, the first is {lacking.iloc[0]}")
+        if len(lacking) == 0:
+            before[str(source)] = known.loc[ids, list(AU_KEYS)].to_numpy(dtype=np.float32)
     return before
 
 

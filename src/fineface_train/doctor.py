@@ -20,10 +20,13 @@ from torch import Tensor
 from fineface_train.aus import AU_COUNT
 from fineface_train.config import Config
 from fineface_train.data import affectnet, disfa
+from fineface_train.data.annotate import AnnotatorKind, annotated_by
 from fineface_train.data.examples import Batch, check_batch_size
+from fineface_train.data.libreface import check_environment, find_weights
 from fineface_train.data.prepare import TABLE
+from fineface_train.data.stages import ANNOTATE_KEY
 from fineface_train.data.table import SampleTable
-from fineface_train.evaluation.judges import JudgeKind, find_judges
+from fineface_train.evaluation.judges import LIBREFACE_KEY, JudgeKind, find_judges
 from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
@@ -67,6 +70,11 @@ def _machine(config: Config, accelerator: Accelerator) -> None:
     print(f"  memory      {_memory(accelerator) / GB:.1f} GB")
     for key, folder in (("run.root", config.run.root), ("data.root", config.data.root)):
         print(f"  disk        {shutil.disk_usage(_existing(Path(folder))).free / GB:.1f} GB free for {key}={folder}")
+    if config.judge.kind is JudgeKind.libreface:
+        with contextlib.suppress(ValueError):  # what is missing is among the faults
+            weights, digest = find_weights(config.judge.libreface, LIBREFACE_KEY)
+            pinned = "as pinned" if config.judge.libreface.weights_sha256 else f"not pinned: {LIBREFACE_KEY}.weights_sha256 is null"
+            print(f"  libreface   {weights}: SHA-256 {digest} ({pinned})")
     print(f"  versions    python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in PACKAGES))
 
 
@@ -90,7 +98,8 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
         try:
             action()
         except (ValueError, OSError) as error:
-            faults.append(str(error))
+            if str(error) not in faults:
+                faults.append(str(error))
 
     trainer = config.trainer
     check(lambda: check_batch_size(trainer.batch_size, trainer.accumulation, accelerator.num_processes))
@@ -100,6 +109,11 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
                 check(functools.partial(reader.input_files, source))
     if config.judge.kind is not JudgeKind.none and config.evaluation.wanted:
         check(lambda: find_judges(config.judge))
+        if config.judge.kind is JudgeKind.libreface:
+            check(lambda: check_environment(config.judge.libreface, LIBREFACE_KEY))
+    check(lambda: annotated_by(config.data.annotate, ANNOTATE_KEY))
+    if config.data.annotate.kind is AnnotatorKind.libreface:
+        check(lambda: check_environment(config.data.annotate.libreface, f"{ANNOTATE_KEY}.libreface"))
     for key, folder in (("run.root", Path(config.run.root)), ("data.root", Path(config.data.root))):
         if not os.access(_existing(folder), os.W_OK):
             faults.append(f"{key}={folder}: {_existing(folder)} cannot be written to")

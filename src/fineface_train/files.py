@@ -156,6 +156,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def hash_of(value: Any, digits: int = 16) -> str:
+    """SHA-256 of plain values, whatever the order of their keys, cut to so many hex `digits`."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:digits]
+
+
 def write_json(path: Path, value: Any) -> Path:
     """`write_text` of indented JSON; refuses not-a-number, which JSON has not."""
     return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

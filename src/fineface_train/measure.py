@@ -24,7 +24,7 @@ from fineface_train.evaluation.protocol import (
     toyfacs_combinations,
     toyfacs_prompts,
 )
-from fineface_train.files import locked, plain, read_json, write_json
+from fineface_train.files import hash_of, locked, plain, read_json, write_json
 from fineface_train.methods.au_diffusion.base import PromptSet, load_base, weights_hash
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, load_adapter, load_calibration, save_calibration
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
@@ -143,7 +143,7 @@ def evaluation_folder(config: Config, bundle: Path) -> Path:
     others = {key: ours[key] for key in ("sampling", "scale", "calibrated", "seed") if key in theirs and theirs[key] != ours[key]}
     if not others and found["protocol"] == config.protocol.value:
         return bundle.parent
-    way = hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()[:4]
+    way = hash_of(others, 4)
     return bundle.parent / f"evaluation-{config.protocol.value}{f'-{way}' if others else ''}"
 
 

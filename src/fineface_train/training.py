@@ -62,8 +62,8 @@ def train(config: Config, *, wait: bool = False) -> Path:
     if config.evaluation.wanted and config.judge.kind is not JudgeKind.none:
         find_judges(config.judge)  # what is missing is said now, not after the training
     check_base(config.base)
+    table = prepare(config.data, DATA_SEED, crew=make_crew(accelerator))
     with accelerator.main_process_first():
-        table = prepare(config.data, DATA_SEED)
         contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX, progress=accelerator.is_main_process)
         pipe = load_base(config.base)
     hashes = {name: weights_hash(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
@@ -195,11 +195,15 @@ def _fit(config: Config, accelerator: Accelerator, given: Given, folder: Path) -
         write_json(folder / FINISHED, {"steps": steps, "bundle": sha256(folder / "bundle" / SEAL)} | took)
 
 
+def make_crew(accelerator: Accelerator) -> Crew:
+    """All processes of this launch."""
+    return Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, lambda value: as_first(accelerator, value))
+
+
 def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path) -> tuple[float, float]:
     """From the base and a table to trained weights in its UNet; returns the seconds it took and the floating point operations."""
     pipe = given.pipe.to(accelerator.device)
-    crew = Crew(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone, lambda value: as_first(accelerator, value))
-    inputs = open_caches(config, given, crew)
+    inputs = open_caches(config, given, make_crew(accelerator))
     model = build_model(config, pipe, accelerator)
     dataset = build_dataset(config, given.table, model, inputs)
     rows = audit(pipe.unet, {"text encoder": pipe.text_encoder, "VAE": pipe.vae})

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from fineface_train.data.affectnet import AffectNetConfig
-from fineface_train.data.disfa import DisfaConfig
+from fineface_train.data.annotate import AnnotateConfig
+from fineface_train.data.blip2 import Blip2Config
+from fineface_train.data.crew import Crew
+from fineface_train.data.disfa import DisfaConfig, read_disfa
+from fineface_train.data.stages import Stages
+from fineface_train.data.table import SampleTable
 
 
 @pytest.fixture
@@ -15,9 +20,24 @@ def own_corpus(corpus: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(corpus, tmp_path / "corpus"))
 
 
+def no_models(root: Path) -> Stages:
+    """The stages of a preparation without models."""
+    return Stages(root, Blip2Config(), AnnotateConfig(), Crew(quiet=True))
+
+
+@pytest.fixture
+def stages(tmp_path: Path) -> Stages:
+    return no_models(tmp_path / "prepared")
+
+
 def disfa_config(corpus: Path, **changes: object) -> DisfaConfig:
     values: dict = {"image_pattern": "{subject}/{index:05d}.png", "neutral_share": 1.0, "min_side": 64}
     return DisfaConfig(root=str(corpus / "disfa"), **(values | changes))
+
+
+def disfa_samples(config: DisfaConfig, seed: int = 0, extracted: Path | None = None) -> SampleTable:
+    """What the reader makes of DISFA with captions of its own."""
+    return read_disfa(config, seed, no_models(Path("nowhere")), extracted).table
 
 
 def affectnet_config(corpus: Path, **changes: object) -> AffectNetConfig:

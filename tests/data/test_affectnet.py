@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.affectnet import AffectNetConfig, TotalFilter, Transform, read_affectnet, transform
+from fineface_train.data.affectnet import AffectNetConfig, TotalFilter, read_affectnet
+from fineface_train.data.stages import Stages
 from fineface_train.toyfacs.combinations import holds_held_out
 from fineface_train.toyfacs.corpus import sample_expressions
 from tests.conftest import SMALL
@@ -30,8 +31,8 @@ def _rewrite(corpus: Path, rows: pd.DataFrame) -> None:
     rows.to_csv(corpus / "affectnet" / "affecnet_metadata.csv", index=False)
 
 
-def test_corrections_bring_the_truth_back_within_the_annotators_noise(corpus: Path) -> None:
-    table = read_affectnet(affectnet_config(corpus), seed=0)
+def test_corrections_bring_the_truth_back_within_the_annotators_noise(corpus: Path, stages: Stages) -> None:
+    table = read_affectnet(affectnet_config(corpus), seed=0, stages=stages).table
     truth = sample_expressions(np.random.default_rng((SMALL.seed, 2)), SMALL.affectnet_images, integers=False)
     names = ["affectnet/" + name for name in _metadata(corpus)["ImageName"]]
     expected = truth[[names.index(row) for row in table.frame["id"]]]
@@ -45,9 +46,9 @@ def test_corrections_bring_the_truth_back_within_the_annotators_noise(corpus: Pa
     assert not holds_held_out(table.aus()).any()
 
 
-def test_every_filter_drops_what_it_should_and_counts_it(corpus: Path) -> None:
+def test_every_filter_drops_what_it_should_and_counts_it(corpus: Path, stages: Stages) -> None:
     rows, good = _metadata(corpus), _good(corpus)
-    table = read_affectnet(affectnet_config(corpus), seed=0)
+    table = read_affectnet(affectnet_config(corpus), seed=0, stages=stages).table
     counts = table.counts["affectnet"]
     assert counts["read"] == 60
     assert [counts[f"dropped: {name}"] for name in ("HasFace is false", "IsPhoto is false", "IsReal is false", "under min_side")] == [1, 1, 1, 1]
@@ -58,20 +59,20 @@ def test_every_filter_drops_what_it_should_and_counts_it(corpus: Path) -> None:
     assert rows.loc[~rows["HasFace"], LEVELS].isna().all(axis=None)
 
 
-def test_the_low_total_filter_takes_sum_or_max(own_corpus: Path) -> None:
+def test_the_low_total_filter_takes_sum_or_max(own_corpus: Path, stages: Stages) -> None:
     good = _good(own_corpus)
     good.iloc[0, good.columns.get_indexer(LEVELS)] = [0.1, 0.11, *[0.0] * 10]
     good.iloc[1, good.columns.get_indexer(LEVELS)] = [0.2, *[0.0] * 11]
     _rewrite(own_corpus, good)
     ids = [f"affectnet/{name}" for name in good["ImageName"]]
-    by_sum = set(read_affectnet(affectnet_config(own_corpus), seed=0).frame["id"])
-    by_max = set(read_affectnet(affectnet_config(own_corpus, total_filter=TotalFilter.max), seed=0).frame["id"])
+    by_sum = set(read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages).table.frame["id"])
+    by_max = set(read_affectnet(affectnet_config(own_corpus, total_filter=TotalFilter.max), seed=0, stages=stages).table.frame["id"])
     assert {ids[0], ids[1]} <= by_sum
     assert not {ids[0], ids[1]} & by_max
     assert by_max < by_sum
 
 
-def test_both_sides_are_measured(own_corpus: Path) -> None:
+def test_both_sides_are_measured(own_corpus: Path, stages: Stages) -> None:
     good = _good(own_corpus).copy()
     good["ImageResolutionX"], good["ImageResolutionY"] = 512, 512
     good.iloc[0, good.columns.get_loc("ImageResolutionX")] = 511
@@ -79,7 +80,7 @@ def test_both_sides_are_measured(own_corpus: Path) -> None:
     _rewrite(own_corpus, good)
 
     def dropped(**changes: int) -> int:
-        return read_affectnet(affectnet_config(own_corpus, **changes), seed=0).counts["affectnet"]["dropped: under min_side"]
+        return read_affectnet(affectnet_config(own_corpus, **changes), seed=0, stages=stages).table.counts["affectnet"]["dropped: under min_side"]
 
     assert dropped(min_side=512) == 2
     assert dropped(min_side=511) == 0
@@ -89,60 +90,30 @@ def test_both_sides_are_measured(own_corpus: Path) -> None:
     assert dropped(min_side=512, min_height=513) == 2
 
 
-def test_paper_transform() -> None:
-    raw = {key: np.array([0.0, 0.1, 0.4, 0.5]) for key in AU_KEYS}
-    aus = dict(zip(AU_KEYS, transform(raw, AffectNetConfig(low_cut=0)).T, strict=True))
-    assert np.allclose(aus["AU2"], [0, 0.5, 2, 2.5])
-    assert np.allclose(aus["AU1"], 5 * np.array([0, 0.2, 0.8, 1]) ** 1.8)
-    assert np.allclose(aus["AU4"], aus["AU1"])
-    for key in ("AU15", "AU17", "AU20"):
-        assert np.allclose(aus[key], 5 * np.array([0, 0.2, 0.8, 1]) ** 0.8)
-    shifted = transform({key: np.array([0.2, 0.6]) for key in AU_KEYS}, AffectNetConfig(low_cut=0))
-    assert shifted[:, AU_KEYS.index("AU1")].tolist() == [0, 5]
-
-
-def test_published_transform() -> None:
-    raw = {key: np.array([0.0, 0.1, 0.2]) for key in AU_KEYS} | {"AU17": np.array([0.0, 0.1, 0.5])}
-    config = AffectNetConfig(low_cut=0, transform=Transform.published)
-    aus = dict(zip(AU_KEYS, transform(raw, config).T, strict=True))
-    assert np.allclose(aus["AU1"], 5 * 0.2 * np.array([0, 0.5, 1]) ** 1.8)
-    assert np.allclose(aus["AU20"], 5 * 0.2 * 1.8 * np.array([0, 0.5, 1]) ** 0.8)
-    assert np.allclose(aus["AU15"], 5 * 0.5 * 1.8 * np.array([0, 0.5, 1]) ** 0.8)
-    assert np.allclose(aus["AU17"], 5 * 0.5 * 1.8 * np.array([0, 0.2, 1]) ** 0.8)
-    loud = transform({key: np.array([0.0, 1.0]) for key in AU_KEYS}, config)
-    assert loud.max() == 5
-
-
-@pytest.mark.parametrize(("low_cut", "expected"), [(0.0, [0.9, 1.0, 1.05, 1.2]), (1.0, [0, 1.0, 1.05, 1.2]), (1.1, [0, 0, 0, 1.2])])
-def test_low_cut(low_cut: float, expected: list[float]) -> None:
-    raw = {key: np.array([0.18, 0.2, 0.21, 0.24]) for key in AU_KEYS}
-    assert np.allclose(transform(raw, AffectNetConfig(low_cut=low_cut))[:, AU_KEYS.index("AU12")], expected)
-
-
-def test_a_root_may_be_told_by_way_of_another_folder(corpus: Path) -> None:
+def test_a_root_may_be_told_by_way_of_another_folder(corpus: Path, stages: Stages) -> None:
     detour = corpus / "disfa" / ".." / "affectnet"
-    assert len(read_affectnet(AffectNetConfig(root=str(detour), min_side=64), seed=0)) > 0
+    assert len(read_affectnet(AffectNetConfig(root=str(detour), min_side=64), seed=0, stages=stages).table) > 0
 
 
-def test_a_tenth_is_validation_whatever_the_other_rows(own_corpus: Path) -> None:
-    table = read_affectnet(affectnet_config(own_corpus), seed=0).frame.set_index("id")["split"]
+def test_a_tenth_is_validation_whatever_the_other_rows(own_corpus: Path, stages: Stages) -> None:
+    table = read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages).table.frame.set_index("id")["split"]
     assert set(table) == {"train", "validation"}
     assert 0.02 < (table == "validation").mean() < 0.25
     _rewrite(own_corpus, _metadata(own_corpus).iloc[::-2])
-    fewer = read_affectnet(affectnet_config(own_corpus), seed=0).frame.set_index("id")["split"]
+    fewer = read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages).table.frame.set_index("id")["split"]
     assert 0 < len(fewer) < len(table)
     assert (table[fewer.index] == fewer).all()
-    assert (read_affectnet(affectnet_config(own_corpus), seed=1).frame.set_index("id")["split"] != fewer).any()
+    assert (read_affectnet(affectnet_config(own_corpus), seed=1, stages=stages).table.frame.set_index("id")["split"] != fewer).any()
 
 
-def test_faults_are_named(own_corpus: Path) -> None:
+def test_faults_are_named(own_corpus: Path, stages: Stages) -> None:
     rows, config = _metadata(own_corpus), affectnet_config(own_corpus)
     with pytest.raises(ValueError, match=r"data\.affectnet\.root=null.*AFFECTNET_ROOT.*mohammadmahoor"):
-        read_affectnet(AffectNetConfig(), seed=0)
+        read_affectnet(AffectNetConfig(), seed=0, stages=stages)
     with pytest.raises(ValueError, match=r"data\.affectnet\.metadata=other\.csv.*does not exist"):
-        read_affectnet(affectnet_config(own_corpus, metadata="other.csv"), seed=0)
+        read_affectnet(affectnet_config(own_corpus, metadata="other.csv"), seed=0, stages=stages)
     with pytest.raises(ValueError, match=r"no row passes the filters.*min_side=512"):
-        read_affectnet(affectnet_config(own_corpus, min_side=512), seed=0)
+        read_affectnet(affectnet_config(own_corpus, min_side=512), seed=0, stages=stages)
     first_good = int(np.flatnonzero(rows.index.isin(_good(own_corpus).index))[0])
     for column, value, message in (
         ("AU12_rec", 3.5, rf"line {first_good + 2}: AU12_rec='3\.5': must be a number in 0\.\.1"),
@@ -153,17 +124,17 @@ def test_faults_are_named(own_corpus: Path) -> None:
         broken.loc[first_good, column] = value
         _rewrite(own_corpus, broken)
         with pytest.raises(ValueError, match=message):
-            read_affectnet(config, seed=0)
+            read_affectnet(config, seed=0, stages=stages)
     _rewrite(own_corpus, rows.drop(columns=["AU26_rec", "IsPhoto"]))
     with pytest.raises(ValueError, match=r"columns missing: IsPhoto, AU26_rec"):
-        read_affectnet(config, seed=0)
+        read_affectnet(config, seed=0, stages=stages)
     _rewrite(own_corpus, pd.concat([rows, rows.iloc[:1]]))
     with pytest.raises(ValueError, match=r"line 62: ImageName=.* occurs twice"):
-        read_affectnet(config, seed=0)
+        read_affectnet(config, seed=0, stages=stages)
     _rewrite(own_corpus, rows)
     (own_corpus / "affectnet" / "images" / rows["ImageName"][first_good]).unlink()
     with pytest.raises(ValueError, match=r"data\.affectnet\.images=.*: 1 of \d+ images are missing, the first is"):
-        read_affectnet(config, seed=0)
+        read_affectnet(config, seed=0, stages=stages)
 
 
 @pytest.mark.parametrize(

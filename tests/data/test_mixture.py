@@ -16,7 +16,7 @@ def _table(a: int = 30, b: int = 70) -> SampleTable:
         aus[rare, 5], aus[~rare, 6] = 3, 3
         names = [f"{source}/{index}" for index in range(count)]
         splits = ["validation" if index % 10 == 9 else "train" for index in range(count)]
-        return SampleTable.build(source, ids=names, images=names, captions=names, aus=aus, subjects=names, splits=splits)
+        return SampleTable.build(source, ids=names, images=names, captions=names, aus=aus, subjects=names, splits=splits, aus_from="x", caption_from="y")
 
     return SampleTable.concatenate([part("a", a), part("b", b)])
 

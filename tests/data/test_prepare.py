@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fineface_train.config import choices, load_config
+from fineface_train.data.crew import Crew
 from fineface_train.data.disfa import DisfaConfig
 from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture
@@ -17,6 +18,8 @@ from fineface_train.data.table import SampleTable
 from fineface_train.toyfacs.combinations import holds_held_out
 from tests.conftest import SMALL
 from tests.data.conftest import affectnet_config, disfa_config
+
+QUIET = Crew(quiet=True)
 
 
 def _config(root: Path) -> DataConfig:
@@ -33,14 +36,14 @@ def config(corpus: Path, tmp_path: Path) -> DataConfig:
 
 def test_both_sources_in_one_table_with_a_manifest(tmp_path: Path) -> None:
     config = _config(tmp_path / "toy")
-    table = prepare(config, seed=0, progress=False)
+    table = prepare(config, seed=0, crew=QUIET)
     manifest = read_manifest(config.root)
     assert set(table.frame["source"]) == {"disfa", "affectnet"}
     assert manifest["table"]["rows"] == len(table) == sum(manifest["table"]["splits"].values())
     assert manifest["table"]["fingerprint"] == table.fingerprint() == SampleTable.read(tmp_path / "toy" / "table.parquet").fingerprint()
     assert manifest["sources"]["affectnet"]["dropped: HasFace is false"] == 1
     assert manifest["sources"] == table.counts
-    assert sorted(path.name for path in (tmp_path / "toy").glob("[!.]*")) == ["corpus", "manifest.json", "table.parquet"]
+    assert sorted(path.name for path in (tmp_path / "toy").glob("[!.]*")) == ["corpus", "correction.json", "manifest.json", "raw.parquet", "table.parquet"]
     active = table.aus() > 0
     alone = active & (active.sum(axis=1, keepdims=True) == 1)
     assert alone.mean(axis=0).min() >= 0.02
@@ -50,10 +53,10 @@ def test_both_sources_in_one_table_with_a_manifest(tmp_path: Path) -> None:
 
 def test_nothing_is_done_twice(config: DataConfig, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    first = prepare(config, seed=0, progress=False)
+    first = prepare(config, seed=0, crew=QUIET)
     files = {path: path.stat().st_mtime_ns for path in Path(config.root).rglob("*")}
     caplog.clear()
-    again = prepare(config, seed=0, progress=False)
+    again = prepare(config, seed=0, crew=QUIET)
     assert "nothing changed" in caplog.text
     assert again.frame.equals(first.frame)
     assert again.counts == first.counts
@@ -61,37 +64,37 @@ def test_nothing_is_done_twice(config: DataConfig, caplog: pytest.LogCaptureFixt
 
 
 def test_what_changed_is_made_again(config: DataConfig) -> None:
-    first = prepare(config, seed=0, progress=False)
-    assert prepare(config, seed=1, progress=False).fingerprint() != first.fingerprint()
+    first = prepare(config, seed=0, crew=QUIET)
+    assert prepare(config, seed=1, crew=QUIET).fingerprint() != first.fingerprint()
     assert config.affectnet is not None
     assert config.toyfacs is not None
     config.affectnet.low_cut = 2.0
-    changed = prepare(config, seed=0, progress=False)
+    changed = prepare(config, seed=0, crew=QUIET)
     active = changed.aus()[(changed.frame["source"] == "affectnet").to_numpy()]
     assert active[active > 0].min() >= 2
     config.affectnet.low_cut = 1.0
-    assert prepare(config, seed=0, progress=False).fingerprint() == first.fingerprint()
+    assert prepare(config, seed=0, crew=QUIET).fingerprint() == first.fingerprint()
     config.toyfacs.seed = 9
-    assert prepare(config, seed=0, progress=False).fingerprint() != first.fingerprint()
+    assert prepare(config, seed=0, crew=QUIET).fingerprint() != first.fingerprint()
     assert read_manifest(config.root)["corpus"]["config"]["seed"] == 9
 
 
 def test_edited_labels_are_noticed(config: DataConfig) -> None:
-    first = prepare(config, seed=0, progress=False)
+    first = prepare(config, seed=0, crew=QUIET)
     path = Path(config.root) / "corpus" / "disfa" / "ActionUnit_Labels" / "SN001" / "SN001_au12.txt"
     path.write_text("".join(f"{frame},5\n" for frame in range(1, 13)))
-    assert prepare(config, seed=0, progress=False).fingerprint() != first.fingerprint()
+    assert prepare(config, seed=0, crew=QUIET).fingerprint() != first.fingerprint()
 
 
 def test_the_table_does_not_depend_on_where_it_lies(config: DataConfig, tmp_path: Path) -> None:
     shutil.copytree(config.root, tmp_path / "elsewhere")
-    tables = [prepare(each, seed=0, progress=False) for each in (config, _config(tmp_path / "elsewhere"))]
+    tables = [prepare(each, seed=0, crew=QUIET) for each in (config, _config(tmp_path / "elsewhere"))]
     assert tables[0].fingerprint() == tables[1].fingerprint()
     assert tables[0].frame["image"].iloc[0] != tables[1].frame["image"].iloc[0]
 
 
 def test_weights_of_sources(config: DataConfig) -> None:
-    table = prepare(config, seed=0, progress=False)
+    table = prepare(config, seed=0, crew=QUIET)
     training = table.frame["split"] == "train"
     by_rows = config.weights(table)
     assert by_rows == {source: (training & (table.frame["source"] == source)).sum() for source in ("disfa", "affectnet")}

@@ -18,7 +18,8 @@ def _table(**captions: str) -> tuple[SampleTable, pd.DataFrame]:
     aus[::2, 0], aus[1::2, 6], aus[::3, 2] = 2, 2, 1
     ids = [f"x/{number}" for number in range(ROWS)]
     splits = ["validation" if number % 10 == 9 else "train" for number in range(ROWS)]
-    table = SampleTable.build("x", ids=ids, images=ids, captions=["a man in a park"] * ROWS, aus=aus, subjects=ids, splits=splits)
+    told = {"aus_from": "labels", "caption_from": "somebody"}
+    table = SampleTable.build("x", ids=ids, images=ids, captions=["a man in a park"] * ROWS, aus=aus, subjects=ids, splits=splits, **told)
     numbers = {"width": 100, "height": 120, "brightness": 120.0, "sharpness": 500.0}
     hashes = [row.tobytes().hex() for row in rng.integers(0, 256, (ROWS, 32), dtype=np.uint8)]
     return table, pd.DataFrame({"path": ids, "fault": "", **numbers, "hash": hashes, "colours": "55" * 48})

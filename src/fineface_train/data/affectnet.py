@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
-from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
-from fineface_train.files import read_csv
+from fineface_train.data.affectnet_metadata import FLAGS, read_metadata
+from fineface_train.data.intensities import Correction, Transform, fit_correction
+from fineface_train.data.stages import Stages
+from fineface_train.data.table import VALIDATION_SHARE, Reading, SampleTable, Sieve, hash_fraction
 
 logger = logging.getLogger(__name__)
 SOURCE = "affectnet"
@@ -20,12 +22,6 @@ HOW_TO_GET = (
     "AffectNet is licensed: request it at http://mohammadmahoor.com/affectnet/, extract the manually annotated images, and put "
     "FineFace's affecnet_metadata.csv beside them. Without it, data=toyfacs draws data in the same layout"
 )
-RAISED: tuple[str, ...] = ("AU1", "AU4")
-"""AUs that the annotator overrates: to the power 1.8."""
-LOWERED: tuple[str, ...] = ("AU15", "AU17", "AU20")
-"""AUs that it underrates: to the power 0.8."""
-FLAGS: tuple[str, ...] = ("HasFace", "IsPhoto", "IsReal")
-TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 
 
 class TotalFilter(enum.Enum):
@@ -35,11 +31,26 @@ class TotalFilter(enum.Enum):
     max = "max"
 
 
-class Transform(enum.Enum):
-    """How the annotator's AUs are corrected: as the paper says, or as its published code does."""
+class PhotoFilter(enum.Enum):
+    """Who says what is a photograph: the columns `IsPhoto` and `IsReal` of the `metadata`, `blip2`'s answers (data.blip2), or nobody (`none`)."""
 
-    paper = "paper"
-    published = "published"
+    metadata = "metadata"
+    blip2 = "blip2"
+    none = "none"
+
+
+class AusFrom(enum.Enum):
+    """Who says the AUs: the metadata's columns, or data.annotator."""
+
+    metadata = "metadata"
+    annotator = "annotator"
+
+
+class CaptionsFrom(enum.Enum):
+    """Who says the captions: the metadata's column, or data.blip2."""
+
+    metadata = "metadata"
+    blip2 = "blip2"
 
 
 @dataclasses.dataclass
@@ -48,9 +59,13 @@ class AffectNetConfig:
 
     root: str | None = None
     metadata: str = "affecnet_metadata.csv"
+    """FineFace's CSV, or AffectNet's own (training.csv): which it is, its header tells."""
     images: str = "images"
+    photo_filter: PhotoFilter = PhotoFilter.metadata
+    aus: AusFrom = AusFrom.metadata
+    captions: CaptionsFrom = CaptionsFrom.metadata
     min_side: int = 512
-    """Least width and height in pixels, by the metadata."""
+    """Least width and height in pixels, by the metadata or, where it does not tell, the images."""
     min_height: int | None = None
     """Another least height; null: `min_side`. The published code asks for 513."""
     total_filter: TotalFilter = TotalFilter.sum
@@ -59,6 +74,8 @@ class AffectNetConfig:
     transform: Transform = Transform.paper
     low_cut: float = 1.0
     """Intensities below this become 0, on the 0-5 scale, after the transform."""
+    correction: str | None = None
+    """A correction.json of another `fineface prepare`: its curves and low cut, instead of `transform` and `low_cut` fitted to these images."""
     weight: float | None = None
     """Share of training examples, relative to the other sources; null: the number of its training rows."""
 
@@ -75,67 +92,93 @@ class AffectNetConfig:
             raise ValueError(f"{key}.weight={self.weight}: must not be negative, or null")
 
 
-def read_affectnet(config: AffectNetConfig, seed: int) -> SampleTable:
+def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages) -> Reading:
     """The images that pass all filters, with corrected AUs; a tenth, chosen by `seed` and the image's name, is validation.
 
-    Filters, in this order: flags, size, low total. Minima and maxima of the transform are taken over the rows that pass.
-    Raises ValueError that names what is missing or cannot be read.
+    What the metadata tells is filtered by first, then what the images tell, the models last. Minima and maxima of the correction are taken over
+    the rows that pass. Raises ValueError that names what is missing or cannot be read.
     """
     metadata_path, images_root = _paths(config)
-    rows = _read_metadata(metadata_path)
-    counts = {"read": len(rows)}
-    width, height = (rows[f"ImageResolution{axis}"].to_numpy() for axis in "XY")
-    min_height = config.min_side if config.min_height is None else config.min_height
-    filters = {f"{flag} is false": rows[flag].to_numpy(dtype=bool) for flag in FLAGS}
-    filters["under min_side"] = (width >= config.min_side) & (height >= min_height)
-    filters["low total"] = _passes_total(rows[[f"{key}_rec" for key in AU_KEYS]].to_numpy(dtype=float), config)
-    kept = np.ones(len(rows), dtype=bool)
-    for name, passes in filters.items():
-        counts[f"dropped: {name}"] = int((kept & ~passes).sum())
-        kept &= passes
-    rows = rows[kept]
-    counts["kept"] = len(rows)
+    sieve = Sieve(read_metadata(metadata_path))
+    _check_columns(config, metadata_path, sieve.rows)
+    _by_metadata(sieve, config)
+    sieve.rows = sieve.rows.assign(path=_existing_images(images_root, sieve.rows["name"].tolist(), metadata_path))
+    _by_images(sieve, config, stages)
+    rows, counts = sieve.rows, sieve.done()
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
     if rows.empty:
         raise ValueError(f"{metadata_path}: no row passes the filters ({counts}); check {KEY}.min_side={config.min_side} and {KEY}.total_threshold")
 
-    images = _existing_images(images_root, rows["ImageName"].tolist(), metadata_path)
-    raw = {key: rows[f"{key}_rec"].to_numpy(dtype=float) for key in AU_KEYS}
+    raw = rows[list(AU_KEYS)].to_numpy(dtype=float)
+    correction = Correction.read(Path(config.correction)) if config.correction else fit_correction(raw, config.transform, config.low_cut)
+    names = rows["name"].tolist()
     table = SampleTable.build(
         SOURCE,
-        ids=[f"{SOURCE}/{name}" for name in rows["ImageName"]],
-        images=images,
-        captions=rows["TextDescription"].tolist(),
-        aus=transform(raw, config),
-        subjects=[f"{SOURCE}/{name}" for name in rows["ImageName"]],
-        splits=["validation" if hash_fraction(seed, SOURCE, name) < VALIDATION_SHARE else "train" for name in rows["ImageName"]],
+        ids=[f"{SOURCE}/{name}" for name in names],
+        images=rows["path"].tolist(),
+        captions=rows["caption"].tolist(),
+        aus=correction(raw),
+        subjects=[f"{SOURCE}/{name}" for name in names],
+        splits=["validation" if hash_fraction(seed, SOURCE, name) < VALIDATION_SHARE else "train" for name in names],
+        aus_from=f"{metadata_path.name if config.aus is AusFrom.metadata else stages.annotator}, corrected ({config.correction or config.transform.value})",
+        caption_from=metadata_path.name if config.captions is CaptionsFrom.metadata else rows["caption_from"].iloc[0],
     )
-    return dataclasses.replace(table, counts={SOURCE: counts})
+    before = pd.DataFrame(raw * MAX_INTENSITY, columns=list(AU_KEYS)).assign(id=table.frame["id"])
+    return Reading(dataclasses.replace(table, counts={SOURCE: counts}), before, correction)
 
 
-def transform(raw: dict[str, np.ndarray], config: AffectNetConfig) -> np.ndarray:
-    """Columns (N,) on the 0-1 scale to intensities (N, 12) in [0, 5] (SPEC section 2).
-
-    `published`: min-max to the column's own maximum instead of 5, which is AU17's for AU15, and 1.8 times as much for the lowered
-    AUs; what lies beyond 5 then is clipped, as training would do after its noise.
-    """
-    corrected = []
-    for key in AU_KEYS:
-        if key not in RAISED + LOWERED:
-            corrected.append(raw[key])
-            continue
-        column = _min_max(raw[key] ** (1.8 if key in RAISED else 0.8))
-        if config.transform is Transform.published:
-            column = column * raw["AU17" if key == "AU15" else key].max() * (1.8 if key in LOWERED else 1.0)
-        corrected.append(column)
-    aus = np.clip(np.stack(corrected, axis=1) * MAX_INTENSITY, 0, MAX_INTENSITY)
-    return np.where(aus < config.low_cut, 0, aus)
+def _check_columns(config: AffectNetConfig, path: Path, rows: pd.DataFrame) -> None:
+    """Raises ValueError, with the remedy, where the metadata does not hold what the config takes from it."""
+    for key, chosen, column, other in (
+        ("photo_filter", config.photo_filter is PhotoFilter.metadata, "IsPhoto", "blip2 (or none)"),
+        ("aus", config.aus is AusFrom.metadata, AU_KEYS[0], "annotator"),
+        ("captions", config.captions is CaptionsFrom.metadata, "caption", "blip2"),
+    ):
+        if chosen and column not in rows:
+            raise ValueError(
+                f"{KEY}.{key}=metadata: {path} is AffectNet's own file, which does not tell; set {KEY}.{key}={other}, as data=affectnet_official does"
+            )
 
 
-def _min_max(column: np.ndarray) -> np.ndarray:
-    """Stretched to [0, 1]; a constant column becomes 0."""
-    low, high = column.min(), column.max()
-    return (column - low) / (high - low) if high > low else np.zeros_like(column)
+def _by_metadata(sieve: Sieve, config: AffectNetConfig) -> None:
+    """Filter by what the metadata tells."""
+    for flag in FLAGS if config.photo_filter is PhotoFilter.metadata else FLAGS[:1]:
+        sieve.keep(sieve.rows[flag].to_numpy(dtype=bool), f"{flag} is false")
+    if "width" in sieve.rows:
+        _by_size(sieve, config)
+    if config.aus is AusFrom.metadata:
+        _by_total(sieve, config)
+
+
+def _by_images(sieve: Sieve, config: AffectNetConfig, stages: Stages) -> None:
+    """Filter by what the images and the models tell, the cheapest first."""
+    if "width" not in sieve.rows:
+        sizes = stages.sizes(sieve.rows["path"].tolist())
+        sieve.rows = sieve.rows.assign(width=sizes["width"].to_numpy(), height=sizes["height"].to_numpy())
+        sieve.keep(sizes["fault"].isna().to_numpy(), "image cannot be read")
+        _by_size(sieve, config)
+    if config.photo_filter is PhotoFilter.blip2:
+        sieve.keep_counted(*stages.photo_filter(sieve.rows["path"].tolist()))
+    if config.aus is AusFrom.annotator:
+        found = stages.aus(sieve.rows["path"].tolist())
+        sieve.rows = sieve.rows.assign(**{key: found[key].to_numpy(dtype=float) / MAX_INTENSITY for key in AU_KEYS}, status=found["status"].to_numpy())
+        for status, words in (("unreadable", "image cannot be read"), ("no_face", "the annotator found no face")):
+            sieve.keep((sieve.rows["status"] != status).to_numpy(), words)
+        _by_total(sieve, config)
+    if config.captions is CaptionsFrom.blip2:
+        said = stages.captions(sieve.rows["path"].tolist())
+        sieve.rows = sieve.rows.assign(caption=said["caption"].to_numpy(), caption_status=said["status"].to_numpy(), caption_from=said["made_with"].to_numpy())
+        for status in sorted(set(sieve.rows["caption_status"]) - {"ok"}):
+            sieve.keep((sieve.rows["caption_status"] != status).to_numpy(), f"caption: {status}")
+
+
+def _by_size(sieve: Sieve, config: AffectNetConfig) -> None:
+    least = config.min_side, config.min_side if config.min_height is None else config.min_height
+    sieve.keep(((sieve.rows["width"] >= least[0]) & (sieve.rows["height"] >= least[1])).to_numpy(), "under min_side")
+
+
+def _by_total(sieve: Sieve, config: AffectNetConfig) -> None:
+    sieve.keep(_passes_total(sieve.rows[list(AU_KEYS)].to_numpy(dtype=float), config), "low total")
 
 
 def _passes_total(raw: np.ndarray, config: AffectNetConfig) -> np.ndarray:
@@ -159,37 +202,6 @@ def _paths(config: AffectNetConfig) -> tuple[Path, Path]:
             where = f"{KEY}.{name}={getattr(config, name)}"
             raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {HOW_TO_GET}")
     return root / config.metadata, root / config.images
-
-
-def _read_metadata(path: Path) -> pd.DataFrame:
-    """The columns we use, with flags as booleans and numbers checked."""
-    sizes, levels = ["ImageResolutionX", "ImageResolutionY"], [f"{key}_rec" for key in AU_KEYS]
-    needed = ["ImageName", *FLAGS, *sizes, *levels, "TextDescription"]
-    rows = read_csv(path, str)
-    missing = [column for column in needed if column not in rows.columns]
-    if missing:
-        raise ValueError(f"{path}: columns missing: {', '.join(missing)}; it needs {', '.join(needed)}")
-    rows = rows[needed].copy()
-    twice = rows["ImageName"].duplicated().to_numpy()
-    _refuse(path, "ImageName", rows["ImageName"], ~twice, "the image occurs twice")
-    for flag in FLAGS:
-        truth = rows[flag].str.strip().str.lower().map(TRUTH)
-        _refuse(path, flag, rows[flag], truth.notna().to_numpy(), "must be True or False")
-        rows[flag] = truth.astype(bool)
-    # An annotator that found no face has no numbers to tell: those of rows that are dropped anyway may be empty.
-    dropped = ~rows[list(FLAGS)].all(axis=1)
-    for column in sizes + levels:
-        numbers = pd.to_numeric(rows[column], errors="coerce").mask(dropped, 0)
-        high = 1 if column in levels else np.inf
-        _refuse(path, column, rows[column], ((numbers >= 0) & (numbers <= high)).to_numpy(), f"must be a number in 0..{high}")
-        rows[column] = numbers
-    return rows
-
-
-def _refuse(path: Path, column: str, values: pd.Series, good: np.ndarray, rule: str) -> None:
-    if not good.all():
-        index = int(np.argmin(good))
-        raise ValueError(f"{path}, line {index + 2}: {column}={values.iloc[index]!r}: {rule}")
 
 
 def _existing_images(root: Path, names: list[str], metadata: Path) -> list[str]:

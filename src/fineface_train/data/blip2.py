@@ -8,7 +8,6 @@ import dataclasses
 import enum
 import functools
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.images import image_or_fault
 from fineface_train.data.per_image import Row, per_image
-from fineface_train.files import read_json
+from fineface_train.files import hash_of, read_json
 
 logger = logging.getLogger(__name__)
 KEY = "data.blip2"
@@ -186,7 +185,7 @@ def _ask_each(
     source = _source(config)
     weights = _weights(source, folder / "weights", crew)
     made_by = {"weights": weights, "transformers": transformers.__version__, **asked}
-    name = f"{what}-{hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]}"
+    name = f"{what}-{hash_of(made_by)}"
     digest_of = dict(zip(paths, contents, strict=True))
     model = _Blip2(source)
 

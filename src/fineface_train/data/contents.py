@@ -38,7 +38,8 @@ def _image_contents(paths: Sequence[str], index: Path, title: str, progress: boo
         with ThreadPoolExecutor(8) as pool:
             bar = tqdm(pool.map(sha256, map(Path, unread)), total=len(unread), desc=title, unit="file", mininterval=1, disable=not progress)
             known |= {(path, stamps[path]): digest for path, digest in zip(unread, bar, strict=True)}
-        frame = pd.DataFrame([(*key, known[key]) for key in stamps.items()], columns=["path", "stamp", "sha256"])
+        kept = [key for key in known if key[0] not in stamps or stamps[key[0]] == key[1]]
+        frame = pd.DataFrame([(*key, known[key]) for key in kept], columns=["path", "stamp", "sha256"])
         with replacing(index) as partial:
             frame.to_parquet(partial, index=False)
     return [known[path, stamps[path]] for path in paths]

@@ -1,75 +1,103 @@
-"""DISFA on disk to a sample table: label text files per AU, extracted frames, captions (SPEC section 6)."""
+"""DISFA on disk to a sample table: label text files per AU, frames or videos, captions (SPEC section 6).
+
+All faults of all subjects are found before anything is refused, so that a copy is mended once.
+"""
 
 import dataclasses
 import logging
 import math
-import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from fineface_train.aus import AUS, MAX_INTENSITY
+from fineface_train.aus import AUS
+from fineface_train.data.crew import ALONE, Crew
+from fineface_train.data.csv_rows import read_rows, refuse
+from fineface_train.data.disfa_images import images_of_frames
+from fineface_train.data.disfa_labels import SubjectLabels, read_subject
+from fineface_train.data.disfa_layout import (
+    FOLDS,
+    KEY,
+    SUBJECTS,
+    DisfaConfig,
+    captions_file,
+    images_root,
+    label_folders,
+    subject_of,
+    video_files,
+)
 from fineface_train.data.images import image_size
-from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
-from fineface_train.files import read_csv
+from fineface_train.data.stages import Stages
+from fineface_train.data.table import VALIDATION_SHARE, Reading, SampleTable, Sieve, hash_fraction
+from fineface_train.data.video import extract_videos
 
 logger = logging.getLogger(__name__)
 SOURCE = "disfa"
-KEY = "data.disfa"
-HOW_TO_GET = "DISFA is licensed: request it at http://mohammadmahoor.com/disfa/. Without it, data=toyfacs draws data in the same layout"
+T = TypeVar("T")
 
 
-@dataclasses.dataclass
-class DisfaConfig:
-    """Where DISFA lies and which of its frames are used. Paths are relative to `root` unless absolute."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class DisfaFrames:
+    """The frames to use, before they have captions."""
 
-    root: str | None = None
-    labels: str = "ActionUnit_Labels"
-    images: str = "frames"
-    captions: str = "disfa_captions.csv"
-    """CSV with columns `subject`, `frame` (from 1) and `caption`; or with `caption` alone, in the order of subjects and frames."""
-    image_pattern: str = "{subject}/{index:05d}.jpg"
-    first_index: int = 0
-    """Number of a subject's first image; its labels count from 1."""
-    neutral_share: float = 0.1
-    """Share of the frames without any AU that is kept."""
-    min_side: int = 0
-    """Subjects whose frames are narrower or lower than this many pixels are dropped."""
-    weight: float | None = None
-    """Share of training examples, relative to the other sources; null: the number of its training rows."""
-
-    def validate(self, key: str) -> None:
-        if not re.search(r"\{index(:0\d+d)?\}", self.image_pattern) or "{subject}" not in self.image_pattern:
-            raise ValueError(f"{key}.image_pattern={self.image_pattern!r}: must contain {{subject}} and {{index}} or {{index:05d}}")
-        if self.first_index < 0:
-            raise ValueError(f"{key}.first_index={self.first_index}: must not be negative")
-        if not 0 <= self.neutral_share <= 1:
-            raise ValueError(f"{key}.neutral_share={self.neutral_share}: must be a share, from 0 to 1")
-        if self.min_side < 0:
-            raise ValueError(f"{key}.min_side={self.min_side}: must not be negative (pixels; 0 keeps all)")
-        if self.weight is not None and self.weight < 0:
-            raise ValueError(f"{key}.weight={self.weight}: must not be negative, or null")
+    frame: pd.DataFrame
+    """Columns `subject`, `frame` (from 1), `image` (absolute path), `split`, one per AU number, and `row`: its place among all labelled frames."""
+    labelled: int
+    """Frames with labels, used or not."""
+    counts: dict[str, int]
 
 
-def read_disfa(config: DisfaConfig, seed: int) -> SampleTable:
-    """Every frame with an AU, and a share of those without, chosen by `seed`; a tenth of the subjects are validation.
+def ensure_frames(config: DisfaConfig, folder: Path, crew: Crew = ALONE) -> None:
+    """Extract the videos' frames into `folder`/SN001 and so on, as far as they are not there; nothing where DISFA lies as frames."""
+    videos = video_files(config)
+    if videos is not None:
+        extract_videos(_chosen(config, videos), folder, config.frame_format, config.frame_quality, crew)
 
-    Labels, images and captions are joined by (subject, frame). Raises ValueError that names what is missing, and both
-    counts where labels and images (or labels of one subject) disagree.
+
+def read_disfa(config: DisfaConfig, seed: int, stages: Stages, extracted: Path | None = None) -> Reading:
+    """Every frame with an AU and a share of those without, chosen by `seed`, with captions from the CSV or, where that is null, by BLIP-2; see
+    `read_frames`.
     """
-    labels_root, images_root, captions_path = _paths(config)
-    subjects = sorted(path.name for path in labels_root.iterdir() if path.is_dir())
-    if not subjects:
-        raise ValueError(f"{KEY}.labels={labels_root}: holds no folder per subject such as SN001")
+    frames = read_frames(config, seed, extracted)
+    path = captions_file(config)
+    if path is not None:
+        return Reading(_table(frames, read_captions(path, frames), config.labels, path.name))
+    said = stages.captions(frames.frame["image"].tolist())
+    sieve = Sieve(frames.frame.assign(caption=said["caption"].to_numpy(), caption_status=said["status"].to_numpy()))
+    for status in sorted(set(said["status"]) - {"ok"}):
+        sieve.keep((sieve.rows["caption_status"] != status).to_numpy(), f"caption: {status}")
+    counts = frames.counts | sieve.done() | {"read": frames.counts["read"]}
+    kept = dataclasses.replace(frames, frame=sieve.rows, counts=counts)
+    return Reading(_table(kept, sieve.rows["caption"].tolist(), config.labels, said["made_with"].iloc[0]))
+
+
+def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -> DisfaFrames:
+    """Labels and images joined by (subject, frame), thinned and split by subject.
+
+    Args:
+        extracted: where `ensure_frames` has put the frames of videos.
+    Raises:
+        ValueError: what is missing, or every subject's faults; with `mismatch=common`, frames that only labels or only images have
+            are left out, counted and logged instead.
+    """
+    labels = _read_labels(config)
+    images = images_of_frames(config, labels, extracted)
+    counts = {"read": sum(len(each.frames) + each.lost for each in labels.values())}
+    counts |= {f"dropped: not in all label files, {subject}": each.lost for subject, each in labels.items() if each.lost}
     parts = []
-    for subject in subjects:
-        labels = _read_subject(labels_root / subject, subject)
-        images = _images(config, images_root, subject, len(labels))
-        parts.append(labels.assign(subject=subject, image=[str(images_root / images[frame - 1]) for frame in labels["frame"]]))
-    frames = _join_captions(pd.concat(parts, ignore_index=True), captions_path)
-    counts = {"read": len(frames)}
+    for subject, each in labels.items():
+        joined = each.frames.assign(subject=subject, image=each.frames["frame"].map(images[subject]))
+        missing = int(joined["image"].isna().sum())
+        counts |= {f"dropped: no image, {subject}": missing} if missing else {}
+        parts.append(joined)
+    frames = pd.concat(parts, ignore_index=True)
+    frames["row"] = np.arange(len(frames))
+    labelled, frames = len(frames), frames[frames["image"].notna()]
+    if frames.empty:
+        raise ValueError(f"{KEY}: no labelled frame has an image")
 
     first = frames.drop_duplicates("subject")
     large = {subject for subject, image in zip(first["subject"], first["image"], strict=True) if min(image_size(image)) >= config.min_side}
@@ -79,117 +107,106 @@ def read_disfa(config: DisfaConfig, seed: int) -> SampleTable:
     frames, counts["dropped: no AU"] = _keep(frames, ~neutral | np.array(lucky, dtype=bool))
     counts["kept"] = len(frames)
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
+    split = splits(list(labels), config, seed)
+    return DisfaFrames(frames.assign(split=frames["subject"].map(split)), labelled, counts)
 
-    validation = _validation_subjects(subjects, seed)
+
+def _table(frames: DisfaFrames, captions: Sequence[str], aus_from: str, caption_from: str) -> SampleTable:
+    """The sample table of these frames, with a caption each, in their order."""
+    frame = frames.frame
     table = SampleTable.build(
         SOURCE,
-        ids=[f"{SOURCE}/{subject}/{frame:05d}" for subject, frame in zip(frames["subject"], frames["frame"], strict=True)],
-        images=frames["image"].tolist(),
-        captions=frames["caption"].tolist(),
-        aus=frames[list(AUS)].to_numpy(),
-        subjects=[f"{SOURCE}/{subject}" for subject in frames["subject"]],
-        splits=["validation" if subject in validation else "train" for subject in frames["subject"]],
+        ids=[f"{SOURCE}/{subject}/{number:05d}" for subject, number in zip(frame["subject"], frame["frame"], strict=True)],
+        images=frame["image"].tolist(),
+        captions=list(captions),
+        aus=frame[list(AUS)].to_numpy(),
+        subjects=[f"{SOURCE}/{subject}" for subject in frame["subject"]],
+        splits=frame["split"].tolist(),
+        aus_from=aus_from,
+        caption_from=caption_from,
     )
-    return dataclasses.replace(table, counts={SOURCE: counts})
+    return dataclasses.replace(table, counts={SOURCE: frames.counts})
+
+
+def read_captions(path: Path, frames: DisfaFrames) -> list[str]:
+    """The CSV's caption of each frame, joined by (subject, frame), or by the place among all labelled frames where it has no such columns.
+
+    Raises ValueError that names the file, and the line or frame.
+    """
+    captions = read_rows(path, ["caption"], ["subject", "frame"])
+    if not {"subject", "frame"} <= set(captions.columns):
+        if len(captions) != frames.labelled:
+            raise ValueError(f"{path}: {len(captions)} captions in row order, but the labels have {frames.labelled} frames; add columns subject and frame")
+        return _filled(path, captions["caption"].iloc[frames.frame["row"]], frames)
+    keys = pd.DataFrame({"subject": captions["subject"].map(subject_of), "frame": pd.to_numeric(captions["frame"], errors="coerce")})
+    refuse(path, captions["subject"], keys["subject"].notna().to_numpy(), "must read like SN001")
+    refuse(path, captions["frame"], keys["frame"].notna().to_numpy(), "must be a number")
+    if (twice := keys.duplicated()).any():
+        first = keys[twice].iloc[0]
+        raise ValueError(f"{path}, line {keys.index[twice][0]}: subject {first['subject']}, frame {first['frame']:g} occurs twice")
+    joined = frames.frame[["subject", "frame"]].merge(keys.assign(caption=captions["caption"]), on=["subject", "frame"], how="left")
+    return _filled(path, joined["caption"], frames)
+
+
+def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str, str]:
+    """Each subject's split: test by the fold or by share, and a tenth of the others (rounded up; none of a single one) validation."""
+    ranked = sorted(subjects, key=lambda subject: hash_fraction(seed, SOURCE, subject))
+    if config.fold is not None:
+        unknown = [subject for subject in ranked if subject not in SUBJECTS]
+        if unknown:
+            raise ValueError(f"{KEY}.fold={config.fold}: {', '.join(unknown)} are in no fold; set {KEY}.fold=null, or leave them out with {KEY}.subjects")
+        test = {subject for subject in ranked if subject in FOLDS[config.fold]}
+    else:
+        test = set(ranked[len(ranked) - math.ceil(config.test_share * len(ranked)) :])
+    others = [subject for subject in ranked if subject not in test]
+    validation = set(others[: math.ceil(VALIDATION_SHARE * len(others))]) if len(others) > 1 else set()
+    return {subject: "test" if subject in test else "validation" if subject in validation else "train" for subject in subjects}
 
 
 def input_files(config: DisfaConfig) -> list[Path]:
-    """The label files and the captions: the table changes only when one of them (or the config) does."""
-    labels_root, _, captions_path = _paths(config)
-    return [*sorted(labels_root.glob("*/*.txt")), captions_path]
+    """Labels, captions, and videos or folders of images: the table changes only when one of them (or the config) does."""
+    videos, captions = video_files(config), captions_file(config)
+    labels = [path for folder in _chosen(config, label_folders(config)).values() for path in sorted(folder.iterdir())]
+    if videos is None:
+        root = images_root(config)
+        pictures = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    else:
+        pictures = list(_chosen(config, videos).values())
+    return [*labels, *([captions] if captions else []), *pictures]
 
 
-def _paths(config: DisfaConfig) -> tuple[Path, Path, Path]:
-    if config.root is None:
-        raise ValueError(f"{KEY}.root=null: set it, or the environment variable DISFA_ROOT, to the folder that holds {config.labels}. {HOW_TO_GET}")
-    root = Path(config.root).absolute()
-    for name in ("labels", "images", "captions"):
-        path = root / getattr(config, name)
-        if not path.exists():
-            where = f"{KEY}.{name}={getattr(config, name)}"
-            raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}. {HOW_TO_GET}")
-    return root / config.labels, root / config.images, root / config.captions
+def _read_labels(config: DisfaConfig) -> dict[str, SubjectLabels]:
+    folders = label_folders(config)
+    if not folders:
+        raise ValueError(f"{KEY}.labels={config.labels}: holds no folder per subject such as SN001")
+    if config.subjects is None:
+        absent = [subject for subject in SUBJECTS if subject not in folders]
+        strange = [subject for subject in folders if subject not in SUBJECTS]
+        if absent:
+            logger.warning("%s: labels of %d of its %d subjects are missing: %s", SOURCE, len(absent), len(SUBJECTS), ", ".join(absent))
+        if strange:
+            logger.warning("%s: not among its subjects, but read: %s", SOURCE, ", ".join(strange))
+    return {subject: read_subject(folder, subject, config.first_label) for subject, folder in _chosen(config, folders).items()}
 
 
-def _read_subject(folder: Path, subject: str) -> pd.DataFrame:
-    """Columns `frame` and one per AU number, a row per frame 1, 2, ..., n."""
-    columns: dict[int, np.ndarray] = {}
-    for au in AUS:
-        path = folder / f"{subject}_au{au}.txt"
-        if not path.is_file():
-            raise ValueError(f"{path}: missing; a subject needs the labels of AUs {', '.join(map(str, AUS))}")
-        columns[au] = _read_labels(path)
-    lengths = {au: len(column) for au, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        shown = ", ".join(f"{subject}_au{au}.txt {length}" for au, length in lengths.items())
-        raise ValueError(f"{folder}: the label files disagree on the number of frames: {shown}")
-    labels = pd.DataFrame(columns)
-    labels.insert(0, "frame", np.arange(1, len(labels) + 1))
-    return labels
+def _chosen(config: DisfaConfig, of_subject: dict[str, T]) -> dict[str, T]:
+    """Those of `subjects`. Raises ValueError that names who is missing."""
+    if config.subjects is None:
+        return of_subject
+    missing = [subject for subject in config.subjects if subject not in of_subject]
+    if missing:
+        raise ValueError(f"{KEY}.subjects: {', '.join(missing)} named, but not there; there are {', '.join(of_subject) or 'none'}")
+    return {subject: of_subject[subject] for subject in sorted(config.subjects)}
 
 
-def _read_labels(path: Path) -> np.ndarray:
-    """Intensities (n,) of frames 1..n. Raises ValueError that names file and line."""
-    intensities: list[float] = []
-    for number, line in enumerate(path.read_text().rstrip().splitlines(), start=1):
-        first, _, second = line.partition(",")
-        try:
-            frame, intensity = int(first), float(second)
-        except ValueError:
-            raise ValueError(f"{path}, line {number}: {line!r}: must read frame,intensity") from None
-        if frame != number:
-            raise ValueError(f"{path}, line {number}: {line!r}: frames must count 1, 2, 3, ...")
-        if not 0 <= intensity <= MAX_INTENSITY:
-            raise ValueError(f"{path}, line {number}: {line!r}: the intensity must lie in 0..{MAX_INTENSITY:g}")
-        intensities.append(intensity)
-    if not intensities:
-        raise ValueError(f"{path}: holds no frames")
-    return np.array(intensities)
-
-
-def _images(config: DisfaConfig, root: Path, subject: str, count: int) -> list[str]:
-    """Image paths of frames 1..count, relative to `root`, after comparing their number with the labels'."""
-    names = [config.image_pattern.format(subject=subject, index=config.first_index + offset) for offset in range(count)]
-    folder = (root / names[0]).parent
-    before, after = re.split(r"\{index[^}]*\}", Path(config.image_pattern).name, maxsplit=1)
-    numbered = re.compile(re.escape(before.format(subject=subject)) + r"\d+" + re.escape(after.format(subject=subject)))
-    found = {name for name in (os.listdir(folder) if folder.is_dir() else []) if numbered.fullmatch(name)}
-    missing = [name for name in names if Path(name).name not in found]
-    if missing or len(found) != count:
-        detail = f"{missing[0]} is missing" if missing else "there are images beyond the last label"
-        raise ValueError(
-            f"{folder}: {len(found)} images, but the labels of {subject} have {count} frames ({detail}); "
-            f"check {KEY}.images, {KEY}.image_pattern={config.image_pattern!r} and {KEY}.first_index={config.first_index}, "
-            "extract the frames again, or remove what is surplus"
-        )
-    return names
-
-
-def _join_captions(frames: pd.DataFrame, path: Path) -> pd.DataFrame:
-    captions = read_csv(path, {"subject": str, "caption": str})
-    if "caption" not in captions:
-        raise ValueError(f"{path}: has no column 'caption', only {', '.join(captions.columns)}")
-    if not {"subject", "frame"} <= set(captions.columns):
-        if len(captions) != len(frames):
-            raise ValueError(f"{path}: {len(captions)} captions in row order, but the labels have {len(frames)} frames; add columns subject and frame")
-        return frames.assign(caption=captions["caption"].to_numpy())
-    twice = captions.duplicated(["subject", "frame"])
-    if twice.any():
-        row = captions[twice].iloc[0]
-        raise ValueError(f"{path}: subject {row['subject']}, frame {row['frame']} occurs twice")
-    joined = frames.merge(captions[["subject", "frame", "caption"]], on=["subject", "frame"], how="left")
-    without = joined["caption"].isna()
+def _filled(path: Path, captions: pd.Series, frames: DisfaFrames) -> list[str]:
+    """Raises ValueError for frames without a caption."""
+    without = (captions.isna() | (captions.str.strip() == "")).to_numpy()
     if without.any():
-        row = joined[without].iloc[0]
-        raise ValueError(f"{path}: {int(without.sum())} of {len(joined)} labelled frames have no caption, the first is {row['subject']}, frame {row['frame']}")
-    return joined
+        row = frames.frame.iloc[int(without.argmax())]
+        raise ValueError(f"{path}: {without.sum()} of {len(captions)} frames have no caption, the first is {row['subject']}, frame {row['frame']}")
+    return captions.tolist()
 
 
 def _keep(frames: pd.DataFrame, kept: np.ndarray) -> tuple[pd.DataFrame, int]:
     return frames[kept], int((~kept).sum())
-
-
-def _validation_subjects(subjects: list[str], seed: int) -> set[str]:
-    """A tenth of the subjects, rounded up; none of a single one."""
-    ranked = sorted(subjects, key=lambda subject: hash_fraction(seed, SOURCE, subject))
-    return set(ranked[: math.ceil(VALIDATION_SHARE * len(ranked))]) if len(ranked) > 1 else set()

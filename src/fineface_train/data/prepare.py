@@ -1,27 +1,34 @@
 """`fineface prepare`: datasets on disk to one table of samples, once, with a manifest that tells what became of every row."""
 
+import contextlib
 import dataclasses
 import hashlib
-import json
 import logging
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
+from fineface_train.aus import AU_KEYS
 from fineface_train.data import affectnet, disfa
 from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
+from fineface_train.data.annotate import AnnotateConfig
+from fineface_train.data.blip2 import Blip2Config
+from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.data.images import read_image
-from fineface_train.data.table import SampleTable
-from fineface_train.files import check_name, locked, plain, read_json, write_json
+from fineface_train.data.stages import Stages
+from fineface_train.data.table import Reading, SampleTable
+from fineface_train.files import check_name, hash_of, locked, plain, read_json, replacing, write_json
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
-CORPUS, TABLE, MANIFEST = "corpus", "table.parquet", "manifest.json"
-LAYOUT_VERSION = 1
+CORPUS, FRAMES, TABLE, MANIFEST = "corpus", "frames", "table.parquet", "manifest.json"
+RAW, CORRECTION = "raw.parquet", "correction.json"
+LAYOUT_VERSION = 2
 """Raised when readers change what they make of the same files and config."""
 
 
@@ -36,6 +43,10 @@ class DataConfig:
     """Set: draw a corpus into `root`/corpus; the sources' roots point there."""
     disfa: DisfaConfig | None = None
     affectnet: AffectNetConfig | None = None
+    blip2: Blip2Config = dataclasses.field(default_factory=Blip2Config)
+    """Who captions images and tells photographs from drawings, for sources that ask for it."""
+    annotate: AnnotateConfig = dataclasses.field(default_factory=AnnotateConfig)
+    """Who reads AUs, for sources that ask for it."""
     rarity_weighting: float = 0.0
     """Power of the mean inverse frequency of a row's active AUs in its chance to be drawn; 0 draws uniformly."""
     skip_broken: bool = False
@@ -47,6 +58,8 @@ class DataConfig:
             raise ValueError(f"{key}: has no source; set {key}.disfa or {key}.affectnet, or choose one of the presets in configs/data")
         if not 0 <= self.rarity_weighting <= 2:
             raise ValueError(f"{key}.rarity_weighting={self.rarity_weighting}: must lie in 0..2 (0 draws uniformly)")
+        self.blip2.validate(f"{key}.blip2")
+        self.annotate.validate(f"{key}.annotate")
         for name in ("toyfacs", "disfa", "affectnet"):
             if getattr(self, name) is not None:
                 getattr(self, name).validate(f"{key}.{name}")
@@ -60,38 +73,62 @@ class DataConfig:
         return {name: float(training.get(name, 0)) if source.weight is None else source.weight for name, source in sources.items()}
 
 
-def prepare(config: DataConfig, seed: int, *, progress: bool = True) -> SampleTable:
-    """Draw the corpus if one is asked for, read all sources, and write `table.parquet` and `manifest.json` into `config.root`.
+def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable:
+    """Draw the corpus if one is asked for, read all sources, and write `table.parquet`, `raw.parquet`, `correction.json` and `manifest.json` into
+    `config.root`. All processes of the crew call it, and get the table.
 
     Does nothing but read the table, and says so, when config, seed, corpus and input files are those of the manifest that lies there.
     """
-    with locked(Path(config.root).absolute(), wait=True):
-        return _prepare(config, seed, progress)
-
-
-def _prepare(config: DataConfig, seed: int, progress: bool) -> SampleTable:
     root = Path(config.root).absolute()
-    corpus = _ensure_corpus(config.toyfacs, root / CORPUS, progress)
-    identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    if (root / MANIFEST).is_file() and (root / TABLE).is_file():
-        try:
-            manifest, table = read_manifest(root), SampleTable.read(root / TABLE)
-            if manifest["config_hash"] == key and manifest["table"]["fingerprint"] == table.fingerprint():
-                logger.info("data %s: nothing changed, %d samples in %s", config.name, len(table), root / TABLE)
-                return dataclasses.replace(table, counts=manifest["sources"])
-            logger.info("data %s: config, table or input files changed, preparing again", config.name)
-        except (ValueError, KeyError, TypeError) as error:
-            fault = error if isinstance(error, ValueError) else f"{root / MANIFEST} is damaged (without {error})"
-            logger.warning("data %s: preparing again: %s", config.name, fault)
-    start = time.monotonic()
-    table = _read_sources(config, seed, progress)
-    # The manifest vouches for the table, so it goes first and comes back last.
+    with locked(root, wait=True) if crew.index == 0 else contextlib.nullcontext():
+        corpus = _ensure_corpus(config.toyfacs, root / CORPUS, not crew.quiet) if crew.index == 0 else None
+        crew.wait()
+        if config.disfa is not None:
+            disfa.ensure_frames(config.disfa, root / FRAMES, crew)
+        identity, unchanged = {}, False
+        if crew.index == 0:
+            identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
+            unchanged = _is_prepared(config, root, hash_of(identity))
+        if not crew.agree(unchanged):
+            start = time.monotonic()
+            readings = _read_sources(config, seed, Stages(root, config.blip2, config.annotate, crew))
+            if crew.index == 0:
+                _write(root, config, readings, identity)
+                logger.info("data %s: prepared in %.1f s", config.name, time.monotonic() - start)
+        crew.wait()
+    table = dataclasses.replace(SampleTable.read(root / TABLE), counts=read_manifest(root)["sources"])
+    if crew.index == 0:
+        logger.info("data %s: %s%d samples in %s", config.name, "nothing changed, " if unchanged else "", len(table), root / TABLE)
+    return table
+
+
+def _is_prepared(config: DataConfig, root: Path, key: str) -> bool:
+    """Whether what lies in `root` was made from the same, and is whole."""
+    if not (root / MANIFEST).is_file() or not (root / TABLE).is_file():
+        return False
+    try:
+        manifest, table = read_manifest(root), SampleTable.read(root / TABLE)
+        if manifest["config_hash"] == key and manifest["table"]["fingerprint"] == table.fingerprint():
+            return True
+        logger.info("data %s: config, table or input files changed, preparing again", config.name)
+    except (ValueError, KeyError, TypeError) as error:
+        fault = error if isinstance(error, ValueError) else f"{root / MANIFEST} is damaged (without {error})"
+        logger.warning("data %s: preparing again: %s", config.name, fault)
+    return False
+
+
+def _write(root: Path, config: DataConfig, readings: list[Reading], identity: dict[str, Any]) -> None:
+    """The files of a prepared folder. The manifest vouches for the others, so it goes first and comes back last."""
+    table = SampleTable.concatenate([reading.table for reading in readings])
     (root / MANIFEST).unlink(missing_ok=True)
     table.write(root / TABLE)
-    write_json(root / MANIFEST, {"name": config.name, "config_hash": key, **identity, "sources": table.counts, "table": _summary(table)})
-    logger.info("data %s: %d samples in %s (%.1f s)", config.name, len(table), root / TABLE, time.monotonic() - start)
-    return table
+    with replacing(root / RAW) as partial:
+        raw = [reading.raw for reading in readings if reading.raw is not None]
+        (pd.concat(raw) if raw else pd.DataFrame(columns=["id", *AU_KEYS])).to_parquet(partial, index=False)
+    for reading in readings:
+        if reading.correction is not None:
+            reading.correction.write(root / CORRECTION)
+    write_json(root / MANIFEST, {"name": config.name, "config_hash": hash_of(identity), **identity, "sources": table.counts, "table": _summary(table)})
 
 
 def read_manifest(root: Path | str) -> dict[str, Any]:
@@ -115,28 +152,26 @@ def _ensure_corpus(config: CorpusConfig | None, folder: Path, progress: bool) ->
     return stamp
 
 
-def _read_sources(config: DataConfig, seed: int, progress: bool) -> SampleTable:
-    tables = []
+def _read_sources(config: DataConfig, seed: int, stages: Stages) -> list[Reading]:
+    readings = []
     if config.disfa is not None:
-        tables.append(read_disfa(config.disfa, seed))
+        readings.append(read_disfa(config.disfa, seed, stages, stages.root / FRAMES))
     if config.affectnet is not None:
-        tables.append(read_affectnet(config.affectnet, seed))
-    table = SampleTable.concatenate(tables)
-    return _without_broken_images(table, progress) if config.skip_broken else table
+        readings.append(read_affectnet(config.affectnet, seed, stages))
+    return [_without_broken_images(reading, not stages.crew.quiet) for reading in readings] if config.skip_broken else readings
 
 
-def _without_broken_images(table: SampleTable, progress: bool) -> SampleTable:
-    """Only the rows whose image decodes; each source's counts tell how many went."""
+def _without_broken_images(reading: Reading, progress: bool) -> Reading:
+    """Only the rows whose image decodes; the source's counts tell how many went."""
+    table = reading.table
     paths = tqdm(table.frame["image"], desc="decoding images", unit="image", mininterval=1, disable=not progress)
     faults = [_fault(path) for path in paths]
-    broken = np.array([fault is not None for fault in faults])
-    counts = {source: dict(numbers) for source, numbers in table.counts.items()}
-    for source in counts:
-        gone = int((broken & (table.frame["source"] == source).to_numpy()).sum())
-        counts[source] |= {"dropped: image cannot be read": gone, "kept": counts[source]["kept"] - gone}
+    good = np.array([fault is None for fault in faults])
+    gone = int((~good).sum())
+    counts = {source: numbers | {"dropped: image cannot be read": gone, "kept": numbers["kept"] - gone} for source, numbers in table.counts.items()}
     for fault in [fault for fault in faults if fault is not None][:10]:
         logger.warning("skipped: %s", fault)
-    return SampleTable(table.frame[~broken].reset_index(drop=True), counts)
+    return dataclasses.replace(reading, table=SampleTable(table.frame[good].reset_index(drop=True), counts))
 
 
 def _fault(path: str) -> str | None:

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, MAX_INTENSITY
+from fineface_train.data.intensities import Correction
 from fineface_train.files import read_parquet, replacing
 
 TEXT_COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", "subject", "split")
-COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", *AU_KEYS, "subject", "split")
+COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", *AU_KEYS, "subject", "split", "aus_from", "caption_from")
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 VALIDATION_SHARE = 0.1
 """Share of each source that is never trained on: of DISFA's subjects, of AffectNet's images."""
@@ -20,7 +21,9 @@ VALIDATION_SHARE = 0.1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SampleTable:
-    """Labelled images. Columns: `id` (unique), `source`, `image` (absolute path), `caption`, `AU1`..`AU26` (float32, 0-5), `subject`, `split`."""
+    """Labelled images. Columns: `id` (unique), `source`, `image` (absolute path), `caption`, `AU1`..`AU26` (float32, 0-5), `subject`, `split`, and who
+    told them: `aus_from`, `caption_from`.
+    """
 
     frame: pd.DataFrame
     counts: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
@@ -41,12 +44,22 @@ class SampleTable:
 
     @staticmethod
     def build(
-        source: str, *, ids: Sequence[str], images: Sequence[str], captions: Sequence[str], aus: np.ndarray, subjects: Sequence[str], splits: Sequence[str]
+        source: str,
+        *,
+        ids: Sequence[str],
+        images: Sequence[str],
+        captions: Sequence[str],
+        aus: np.ndarray,
+        subjects: Sequence[str],
+        splits: Sequence[str],
+        aus_from: str,
+        caption_from: str,
     ) -> "SampleTable":
-        """A table from parallel sequences of N; `aus` is (N, 12) in [0, 5]."""
+        """A table from parallel sequences of N; `aus` is (N, 12) in [0, 5]; `aus_from`, `caption_from`: who told them, in words."""
         frame = pd.DataFrame({"id": list(ids), "source": source, "image": list(images), "caption": list(captions)})
         frame[list(AU_KEYS)] = np.asarray(aus, dtype=np.float32).reshape(len(frame), AU_COUNT)
         frame["subject"], frame["split"] = list(subjects), list(splits)
+        frame["aus_from"], frame["caption_from"] = aus_from, caption_from
         return SampleTable(frame)
 
     @staticmethod
@@ -70,7 +83,7 @@ class SampleTable:
         return self.frame[list(AU_KEYS)].to_numpy(dtype=np.float32)
 
     def fingerprint(self) -> str:
-        """SHA-256 over all columns but `image`: the same data has the same fingerprint wherever it lies."""
+        """SHA-256 over what is trained on: the same data has the same fingerprint wherever it lies and whoever told it."""
         digest = hashlib.sha256(np.ascontiguousarray(self.aus()).tobytes())
         for column in TEXT_COLUMNS:
             if column != "image":
@@ -79,6 +92,38 @@ class SampleTable:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a reader made of a source."""
+
+    table: SampleTable
+    raw: pd.DataFrame | None = None
+    """`id` and the AUs on the 0-5 scale before they were corrected, where they were."""
+    correction: Correction | None = None
+
+
+class Sieve:
+    """Rows that pass one filter after the other, and how many each has dropped."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.rows = rows
+        self.counts = {"read": len(rows)}
+
+    def keep(self, passes: np.ndarray, otherwise: str) -> None:
+        """Keep the rows that pass; the others are counted as dropped: `otherwise`."""
+        self.keep_counted(passes, {f"dropped: {otherwise}": int((~passes).sum())})
+
+    def keep_counted(self, passes: np.ndarray, counts: dict[str, int]) -> None:
+        """Keep the rows that pass; `counts` tell what dropped the others."""
+        for name, count in counts.items():
+            self.counts[name] = self.counts.get(name, 0) + count
+        self.rows = self.rows[passes]
+
+    def done(self) -> dict[str, int]:
+        """The counts, with what is left as "kept"."""
+        return self.counts | {"kept": len(self.rows)}
 
 
 def hash_fraction(*parts: object) -> float:

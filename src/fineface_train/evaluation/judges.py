@@ -13,31 +13,37 @@ from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPModel
 
 from fineface_train.aus import MAX_INTENSITY
+from fineface_train.data.libreface import LIBREFACE, LibreFaceConfig, find_weights, libreface
 from fineface_train.evaluation.judge_models import AttributeClassifier, PyramidJudge, ResidualJudge
+from fineface_train.evaluation.photo_judges import LibreFaceJudge
 from fineface_train.toyfacs.faces import ATTRIBUTES, Face
 from fineface_train.toyfacs.render import NUISANCES, draw
 
+LIBREFACE_KEY = "judge.libreface"
 AU_JUDGE_CLASSES: dict[str, Any] = {"ResidualJudge": ResidualJudge, "PyramidJudge": PyramidJudge}
 
 
 class JudgeKind(enum.Enum):
-    """`toyfacs`: the small networks that are shipped with the drawn world. `none`: train without evaluating."""
+    """`toyfacs`: the small networks that are shipped with the drawn world. `libreface`: LibreFace, for photographs. `none`: train without evaluating."""
 
     toyfacs = "toyfacs"
+    libreface = "libreface"
     none = "none"
 
 
 @dataclasses.dataclass
 class JudgeConfig:
-    """Where the judges lie; judge one is the headlines' judge."""
+    """Where the judges lie; judge one is the headlines' judge. Judges `one`, `two` and `attributes` read drawn faces only."""
 
     kind: JudgeKind = JudgeKind.toyfacs
     one: str = "data/toyfacs/judges/judge_one"
     two: str = "data/toyfacs/judges/judge_two"
     attributes: str = "data/toyfacs/judges/attributes"
     clip: str = "data/toyfacs/clip"
+    """A folder, or for photographs also a hub name."""
     face_threshold: float = 0.6
-    """Likeness in [-1, 1] (see `likeness`) from which an image counts as a face."""
+    """Likeness in [-1, 1] (see `likeness`) from which a drawing counts as a face."""
+    libreface: LibreFaceConfig = dataclasses.field(default_factory=LibreFaceConfig)
 
     def validate(self, key: str) -> None:
         """Raise ValueError, naming the full key, for a value out of range."""
@@ -46,6 +52,7 @@ class JudgeConfig:
         for name in ("one", "two", "attributes", "clip"):
             if not getattr(self, name):
                 raise ValueError(f"{key}.{name} is empty; give the folder of a model saved with save_pretrained")
+        self.libreface.validate(f"{key}.libreface")
 
 
 class AuJudge(Protocol):
@@ -166,9 +173,14 @@ class Judges:
 
 
 def find_judges(config: JudgeConfig) -> dict[str, Path]:
-    """The folders of the configured judges, without loading them. Raises ValueError, naming the key, where one holds no model."""
+    """The folders of the configured judges' models, without loading them. Raises ValueError, naming the key, where one holds no model."""
     if config.kind is JudgeKind.none:
         raise ValueError("judge=none measures nothing; choose a judge, e.g. judge=toyfacs")
+    if config.kind is JudgeKind.libreface:
+        libreface(config.libreface, LIBREFACE_KEY)
+        if Path(config.clip).is_dir() and not (Path(config.clip) / "config.json").is_file():
+            raise ValueError(f"judge.clip: no model in {config.clip}; give a folder with a config.json, or a hub name")
+        return {"clip": Path(config.clip)}
     paths = {name: Path(getattr(config, name)) for name in ("one", "two", "attributes", "clip")}
     for name, path in paths.items():
         if not (path / "config.json").is_file():
@@ -187,6 +199,9 @@ def _class_name(folder: Path) -> str:
 def load_judges(config: JudgeConfig, device: torch.device | str = "cpu") -> Judges:
     """The configured judges, ready to read. Raises ValueError, naming the key, where a folder holds no such model."""
     paths = find_judges(config)
+    if config.kind is JudgeKind.libreface:
+        judge = LibreFaceJudge(libreface(config.libreface, LIBREFACE_KEY))
+        return Judges({"libreface": judge}, ClipImageScorer.load(config.clip, device), None, _fingerprint(config, [paths["clip"]]))
     attributes = AttributeJudge(AttributeClassifier.from_pretrained(paths["attributes"]), device)
     au_judges: dict[str, AuJudge] = {}
     for name in ("one", "two"):
@@ -197,7 +212,11 @@ def load_judges(config: JudgeConfig, device: torch.device | str = "cpu") -> Judg
 
 def _fingerprint(config: JudgeConfig, folders: list[Path]) -> str:
     """SHA-256 over the weights and what else changes a reading."""
-    digest = hashlib.sha256(f"{config.kind.value} {config.face_threshold}".encode())
+    reader = f"{config.kind.value} {config.face_threshold}"
+    if config.kind is JudgeKind.libreface:
+        clip = "" if Path(config.clip).is_dir() else config.clip  # a hub name stands for its weights
+        reader = f"{LIBREFACE} {find_weights(config.libreface, LIBREFACE_KEY)[1]} {clip}"
+    digest = hashlib.sha256(reader.encode())
     for folder in folders:
         for path in sorted(folder.glob("*.safetensors")):
             digest.update(hashlib.sha256(path.read_bytes()).digest())

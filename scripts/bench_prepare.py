@@ -1,0 +1,113 @@
+#!/usr/bin/env python
+"""How fast each stage of preparing data is, how long it would take for 180,000 images, and whether its memory grows with the data.
+
+    python scripts/bench_prepare.py [--images 600] [--times 10] [--folder outputs/bench_prepare] [KEY=VALUE ...]
+
+Draws two ToyFACS corpora in AffectNet's layout, one with `--times` as many images, and runs every stage on both, each in a process of its own: reading
+and filtering, hashing, looking at images (for the data report), VAE posteriors, caption embeddings; with data.blip2.model=... also captions, with
+data.annotate.kind=libreface also AUs. With data.toyfacs.resolution=512 images are as large as photographs.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from fineface_train.config import Config, load_config
+from fineface_train.data.annotate import AnnotatorKind
+from fineface_train.data.cache import latent_cache, text_cache
+from fineface_train.data.contents import INDEX, image_contents
+from fineface_train.data.crew import ALONE
+from fineface_train.data.looks import image_looks
+from fineface_train.data.prepare import MANIFEST, TABLE, prepare
+from fineface_train.data.stages import Stages
+from fineface_train.data.table import SampleTable
+from fineface_train.methods.au_diffusion.base import load_base
+from fineface_train.training import DATA_SEED
+
+WANTED = 180_000
+
+
+def run_stage(stage: str, config: Config) -> tuple[int, float]:
+    """How many images the stage went over, and the seconds without loading models."""
+    root = Path(config.data.root)
+    if stage == "read and filter":
+        start = time.perf_counter()
+        prepare(config.data, DATA_SEED)
+        return config.data.toyfacs.affectnet_images if config.data.toyfacs else 0, time.perf_counter() - start
+    table = SampleTable.read(root / TABLE)
+    paths = table.frame["image"].tolist()
+    stages = Stages(root / "bench", config.data.blip2, config.data.annotate, ALONE)
+    contents = [] if stage == "hash" else image_contents(paths, root / INDEX)
+    pipe = load_base(config.base) if stage in ("VAE posteriors", "caption embeddings") else None
+    start = time.perf_counter()
+    if stage == "hash":
+        image_contents(paths, root / INDEX)
+    elif stage == "look":
+        image_looks(paths, contents, root / "bench" / "looks")
+    elif stage == "VAE posteriors":
+        latent_cache(table, contents, pipe.vae, "vae", root / "bench", config.base.resolution, config.image_transform)
+    elif stage == "caption embeddings":
+        text_cache(table.frame["caption"].tolist(), pipe, "text", root / "bench")
+    elif stage == "BLIP-2 captions":
+        stages.captions(paths)
+    else:
+        stages.aus(paths)
+    return len(paths), time.perf_counter() - start
+
+
+def stages_of(config: Config) -> list[str]:
+    """The stages that this config can run."""
+    stages = ["read and filter", "hash", "look", "VAE posteriors", "caption embeddings"]
+    stages += ["BLIP-2 captions"] if config.data.blip2.model else []
+    return stages + (["AUs"] if config.data.annotate.kind is not AnnotatorKind.none else [])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=600)
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--folder", type=Path, default=Path("outputs/bench_prepare"))
+    parser.add_argument("--stage", help=argparse.SUPPRESS)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    arguments = parser.parse_intermixed_args()
+    if arguments.stage:
+        images, seconds = run_stage(arguments.stage, load_config(arguments.overrides))
+        print(json.dumps({"images": images, "seconds": seconds, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        return
+    print(f"{'stage':<20}{'images':>9}{'images/s':>11}{'180,000 take':>15}{'peak memory':>15}")
+    for stage in stages_of(load_config(arguments.overrides)):
+        for images in (arguments.images, arguments.images * arguments.times):
+            root = arguments.folder / str(images)
+            corpus = [f"data.root={root}", "data.disfa=null", "data.toyfacs.disfa_subjects=1", "data.toyfacs.disfa_frames=12"]
+            overrides = [*corpus, f"data.toyfacs.affectnet_images={images}", *arguments.overrides]
+            if stage == "read and filter":
+                _draw(root, load_config(overrides))
+            command = [sys.executable, __file__, "--stage", stage, *overrides]
+            ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            found = json.loads(ran.stdout.splitlines()[-1])
+            speed = found["images"] / found["seconds"]
+            print(f"{stage:<20}{found['images']:>9,}{speed:>11,.1f}{_duration(WANTED / speed):>15}{found['megabytes']:>12,.0f} MB", flush=True)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+
+
+def _draw(root: Path, config: Config) -> None:
+    """The corpus, and nothing of what an earlier bench made of it."""
+    prepare(config.data, DATA_SEED)
+    for name in (MANIFEST, INDEX):
+        (root / name).unlink(missing_ok=True)
+    shutil.rmtree(root / "bench", ignore_errors=True)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds > 3600 else f"{seconds / 60:.1f} min" if seconds > 60 else f"{seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""AffectNet's two CSV files: its own, which knows of faces and emotions, and FineFace's, which knows all that training wants (SPEC section 6)."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fineface_train.aus import AU_KEYS
+from fineface_train.data.csv_rows import header, numbers, read_rows, refuse, unique
+
+FLAGS: tuple[str, ...] = ("HasFace", "IsPhoto", "IsReal")
+TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+SIZES: tuple[str, ...] = ("ImageResolutionX", "ImageResolutionY")
+FINEFACE_NAME, OFFICIAL_NAME = "ImageName", "subDirectory_filePath"
+NO_FACE = 10
+"""The expression that AffectNet's annotators gave to images without a face."""
+
+
+def read_metadata(path: Path) -> pd.DataFrame:
+    """A row per image; the index is the line of the file.
+
+    Columns: `name`, `HasFace`; of FineFace's file also `IsPhoto`, `IsReal`, `width`, `height`, the 12 AUs on the 0-1 scale and `caption`. Which
+    of the two it is, its header tells. Raises ValueError that names file and line.
+    """
+    names = header(path)
+    if FINEFACE_NAME in names:
+        return _fineface(path)
+    if OFFICIAL_NAME in names:
+        return _official(path)
+    raise ValueError(f"{path}: neither FineFace's metadata (column {FINEFACE_NAME}) nor AffectNet's own ({OFFICIAL_NAME}); it has {', '.join(names)}")
+
+
+def _fineface(path: Path) -> pd.DataFrame:
+    levels = {f"{key}_rec": key for key in AU_KEYS}
+    rows = read_rows(path, [FINEFACE_NAME, *FLAGS, *SIZES, *levels, "TextDescription"])
+    unique(path, rows[FINEFACE_NAME])
+    for flag in FLAGS:
+        truth = rows[flag].str.lower().map(TRUTH)
+        refuse(path, rows[flag], truth.notna().to_numpy(), "must be True or False")
+        rows[flag] = truth.astype(bool)
+    # An annotator that found no face has no numbers to tell: those of rows that are dropped anyway may be empty.
+    used = rows[list(FLAGS)].all(axis=1)
+    for column in (*SIZES, *levels):
+        rows[column] = numbers(path, rows.loc[used, column], 0, 1 if column in levels else np.inf).reindex(rows.index, fill_value=0.0)
+    return rows.rename(columns=levels | {FINEFACE_NAME: "name", SIZES[0]: "width", SIZES[1]: "height", "TextDescription": "caption"})
+
+
+def _official(path: Path) -> pd.DataFrame:
+    rows = read_rows(path, [OFFICIAL_NAME, "expression"])
+    unique(path, rows[OFFICIAL_NAME])
+    expression = numbers(path, rows["expression"], 0, NO_FACE)
+    return pd.DataFrame({"name": rows[OFFICIAL_NAME].str.replace("\\", "/"), "HasFace": expression != NO_FACE})

@@ -1,0 +1,103 @@
+"""Which image belongs to which of DISFA's labelled frames, and what is wrong between the two."""
+
+import logging
+from pathlib import Path
+
+from fineface_train.data.disfa_labels import Findings, SubjectLabels
+from fineface_train.data.disfa_layout import KEY, DisfaConfig, Mismatch, image_files, images_root, video_files
+from fineface_train.data.video import Extracted, read_extracted
+
+logger = logging.getLogger(__name__)
+SHOWN = 5
+"""Faults that an error names; if there are more, the log has all."""
+
+
+def images_of_frames(config: DisfaConfig, labels: dict[str, SubjectLabels], extracted: Path | None) -> dict[str, dict[int, str]]:
+    """Image of each frame (from 1) of each subject; raises every fault of labels and images."""
+    videos = video_files(config)
+    findings = {subject: each.findings for subject, each in labels.items()}
+    images: dict[str, dict[int, str]] = {subject: {} for subject in labels}
+    if videos is None:
+        files, unfit = image_files(config)
+        others, hint = set(files), _hint(config, files, unfit)
+        for subject, each in labels.items():
+            images[subject] = _numbered(config, each, files.get(subject, {}), findings[subject])
+    else:
+        assert extracted is not None, "videos are extracted before they are read"
+        others, hint = set(videos), ""
+        for subject, each in labels.items():
+            if subject in videos:
+                images[subject] = _from_video(each, videos[subject], read_extracted(extracted / subject), findings[subject])
+    for subject, each in labels.items():
+        _compare(subject, each, images[subject], findings[subject])
+    if config.subjects is None:
+        for subject in sorted(others - set(labels)):
+            findings[subject] = Findings(unequal=[f"{subject}: has images, but no labels"])
+    _refuse(findings, config.mismatch, hint)
+    return images
+
+
+def _hint(config: DisfaConfig, files: dict[str, dict[int, list[Path]]], unfit: str) -> str:
+    """What is wrong with the numbering or the names of all images, "" for nothing."""
+    if not files:
+        fits = f"{KEY}.image_pattern={config.image_pattern!r} fits no file" + (f", such as {unfit}" if unfit else "; there are none")
+        return f"; {fits} in {images_root(config)}"
+    lowest = min(min(numbers) for numbers in files.values())
+    return f"; no subject has an image {config.first_index}: {KEY}.first_index={lowest} would fit" if lowest > config.first_index else ""
+
+
+def _numbered(config: DisfaConfig, labels: SubjectLabels, files: dict[int, list[Path]], findings: Findings) -> dict[int, str]:
+    """Frame to image, by the number in its name; a base that cannot be right is a fault."""
+    for number, paths in files.items():
+        if len(paths) > 1:
+            findings.wrong.append(f"{paths[0]} and {paths[1].name}: both are image {number}")
+    if files and not labels.frames.empty:
+        low, high, last = min(files), max(files), int(labels.frames["frame"].max())
+        if low < config.first_index or (low > config.first_index and high > config.first_index + last - 1):
+            findings.wrong.append(
+                f"{files[low][0].parent}: images are numbered {low} to {high}, but {last} labelled frames with {KEY}.first_index={config.first_index} "
+                f"are {config.first_index} to {config.first_index + last - 1}"
+            )
+    return {number - config.first_index + 1: str(paths[0]) for number, paths in files.items()}
+
+
+def _from_video(labels: SubjectLabels, video: Path, extracted: Extracted, findings: Findings) -> dict[int, str]:
+    count = 0 if labels.frames.empty else int(labels.frames["frame"].max())
+    if remarks := extracted.remarks():
+        said = f"{video}: {'; '.join(remarks)}"
+        if extracted.fault:
+            findings.wrong.append(said)
+        elif extracted.uneven and extracted.decoded != count:
+            findings.wrong.append(f"{said}; which of its {extracted.decoded} frames belongs to which of {count} labels is not sure")
+        elif extracted.decoded == count and not extracted.damaged:
+            logger.warning("disfa: %s; its %d frames are as many as the labels, and are counted in their order", said, count)
+        else:
+            findings.unequal.append(said)
+    return {place + 1: str(path) for place, path in extracted.places(count).items()}
+
+
+def _compare(subject: str, labels: SubjectLabels, images: dict[int, str], findings: Findings) -> None:
+    labelled = set(labels.frames["frame"])
+    missing, surplus = sorted(labelled - set(images)), sorted(set(images) - labelled)
+    if findings.wrong or not (missing or surplus):
+        return
+    details = [f"without an image: {len(missing)}, from frame {missing[0]}"] if missing else []
+    details += [f"without a label: {len(surplus)}, from {images[surplus[0]]}"] if surplus else []
+    findings.unequal.append(f"{subject}: {len(images)} images, but the labels have {len(labelled)} frames ({', '.join(details)})")
+
+
+def _refuse(findings: dict[str, Findings], mismatch: Mismatch, hint: str) -> None:
+    """Raise ValueError if there are faults that may not pass, with those of all subjects; else tell them in the log."""
+    wrong = any(found.wrong for found in findings.values())
+    faulty = [found for _, found in sorted(findings.items()) if found.wrong or found.unequal]
+    faults = [fault for found in faulty for fault in (*found.wrong, *found.unequal)]
+    refused = wrong or (faults and (mismatch is Mismatch.error or hint))
+    if not refused or len(faults) > SHOWN:
+        for fault in faults:
+            logger.warning("disfa: %s", fault)
+    if not refused:
+        return
+    common = f"; mend the copy, check {KEY}.first_index and {KEY}.image_pattern, or use what labels and images have in common: {KEY}.mismatch=common"
+    remedy = hint or ("" if wrong else common)
+    shown = "; ".join(faults[:SHOWN]) + (f"; and {len(faults) - SHOWN} more, told above" if len(faults) > SHOWN else "")
+    raise ValueError(f"{KEY}: {len(faulty)} of {len(findings)} subjects are not as they should be: {shown}{remedy}")

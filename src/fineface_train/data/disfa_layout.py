@@ -1,0 +1,258 @@
+"""Where DISFA's parts lie, in the spellings that its copies have: labels, frames or videos, captions (SPEC section 6)."""
+
+import dataclasses
+import enum
+import fnmatch
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from fineface_train.data.video import FrameFormat
+
+logger = logging.getLogger(__name__)
+KEY = "data.disfa"
+HOW_TO_GET = "DISFA is licensed: request it at http://mohammadmahoor.com/disfa/. Without it, data=toyfacs draws data in the same layout"
+FOLDS: tuple[tuple[str, ...], ...] = (
+    ("SN003", "SN004", "SN005", "SN007", "SN008", "SN017", "SN023", "SN025", "SN029"),
+    ("SN006", "SN011", "SN012", "SN013", "SN018", "SN021", "SN024", "SN028", "SN031"),
+    ("SN001", "SN002", "SN009", "SN010", "SN016", "SN026", "SN027", "SN030", "SN032"),
+)
+"""Test subjects of the three folds in AU detection papers, as in the published code of ME-GraphAU (Luo et al., IJCAI 2022): its folds 1, 2, 3."""
+SUBJECTS: tuple[str, ...] = tuple(sorted(subject for fold in FOLDS for subject in fold))
+"""DISFA's 27 subjects."""
+VIDEO_SUFFIXES: tuple[str, ...] = (".avi", ".mp4", ".mov", ".mkv")
+AUTO = "auto"
+
+
+class Camera(enum.Enum):
+    """DISFA was filmed by two."""
+
+    left = "left"
+    right = "right"
+
+
+class Mismatch(enum.Enum):
+    """Where labels and images do not cover the same frames: an `error`, or the frames that they have in `common` are used, and the loss is told."""
+
+    error = "error"
+    common = "common"
+
+
+@dataclasses.dataclass
+class DisfaConfig:
+    """Where DISFA lies and which of its frames are used. Paths are relative to `root` unless absolute; case, blanks, - and _ of a folder's name may differ."""
+
+    root: str | None = None
+    labels: str = "ActionUnit_Labels"
+    images: str = "frames"
+    """Folder of extracted frames."""
+    videos: str | None = AUTO
+    """Folder of videos, whose frames `prepare` extracts; "auto": where there is no folder `images`, one such as Videos_LeftCamera; null: none."""
+    video_pattern: str = "*{subject}*"
+    """Names of videos, without .avi or .mp4; * stands for anything. Those that name the other camera are left out."""
+    camera: Camera = Camera.left
+    frame_format: FrameFormat = FrameFormat.jpg
+    """Of frames extracted from videos."""
+    frame_quality: int = 95
+    """Of jpg, 1 to 100."""
+    captions: str | None = "disfa_captions.csv"
+    """CSV with columns `subject`, `frame` (from 1) and `caption`; or with `caption` alone, in the order of subjects and frames."""
+    image_pattern: str = "{subject}/{index:05d}.jpg"
+    """Names below `images`. An index may have any number of digits."""
+    first_index: int = 0
+    """Number of a subject's first image below `images`."""
+    first_label: int = 1
+    """Number of a subject's first frame in its label files."""
+    mismatch: Mismatch = Mismatch.error
+    subjects: list[str] | None = None
+    """Only these, such as [SN001, SN002]; they must be there. null: all that are."""
+    neutral_share: float = 0.1
+    """Share of the frames without any AU that is kept."""
+    min_side: int = 0
+    """Subjects whose frames are narrower or lower than this many pixels are dropped."""
+    fold: int | None = None
+    """Test subjects are those of the literature's fold 0, 1 or 2; null: a share `test_share`, chosen by the seed."""
+    test_share: float = 0.0
+    weight: float | None = None
+    """Share of training examples, relative to the other sources; null: the number of its training rows."""
+
+    def validate(self, key: str) -> None:
+        if len(re.findall(r"\{index(?::0\d+d)?\}", self.image_pattern)) != 1 or "{subject}" not in self.image_pattern:
+            raise ValueError(f"{key}.image_pattern={self.image_pattern!r}: must contain {{subject}}, and once {{index}} or {{index:05d}}")
+        if "{subject}" not in self.video_pattern:
+            raise ValueError(f"{key}.video_pattern={self.video_pattern!r}: must contain {{subject}}, as in LeftVideo{{subject}}_comp")
+        if not 1 <= self.frame_quality <= 100:
+            raise ValueError(f"{key}.frame_quality={self.frame_quality}: must lie in 1..100")
+        for name in ("first_index", "first_label", "min_side"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{key}.{name}={getattr(self, name)}: must not be negative")
+        for subject in self.subjects or []:
+            if subject_of(subject) != subject:
+                raise ValueError(f"{key}.subjects: {subject!r} is no subject; they are called SN001 and so on")
+        for name in ("neutral_share", "test_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{key}.{name}={getattr(self, name)}: must be a share, from 0 to 1")
+        if self.fold is not None and (self.fold not in range(len(FOLDS)) or self.test_share):
+            raise ValueError(f"{key}.fold={self.fold}: must be 0, 1 or 2, with {key}.test_share=0; or null")
+        if self.weight is not None and self.weight < 0:
+            raise ValueError(f"{key}.weight={self.weight}: must not be negative, or null")
+
+
+def subject_of(name: str) -> str | None:
+    """ "SN001" of any name that holds it, such as sn1, SN001_comp or LeftVideoSN001; None if it holds none, or two."""
+    numbers = {int(number) for number in re.findall(r"SN[ _-]?(\d+)", name, flags=re.IGNORECASE)}
+    return f"SN{numbers.pop():03d}" if len(numbers) == 1 else None
+
+
+def label_folders(config: DisfaConfig) -> dict[str, Path]:
+    """Folder of label files of each subject. Raises ValueError that says what is missing, or what two folders claim to be."""
+    root = _root(config)
+    folder = _find(root, config.labels)
+    if folder is None:
+        raise _missing(config, "labels", root)
+    return _by_subject(_children(_unpacked(folder)), "labels")
+
+
+def video_files(config: DisfaConfig) -> dict[str, Path] | None:
+    """The video of each subject; None if frames are read from the folder `images`. Raises ValueError that says what is missing."""
+    root = _root(config)
+    if config.videos is None or (config.videos == AUTO and _find(root, config.images) is not None):
+        return None
+    folder = next(filter(None, (_find(root, name) for name in _video_folders(config.camera))), None) if config.videos == AUTO else _find(root, config.videos)
+    if folder is None:
+        raise _missing(config, "images" if config.videos == AUTO else "videos", root)
+    other = Camera.right if config.camera is Camera.left else Camera.left
+    files = [path for path in _children(_unpacked(folder)) if path.suffix.lower() in VIDEO_SUFFIXES and other.value not in path.stem.lower()]
+    wanted = fnmatch.translate(config.video_pattern.lower().replace("{subject}", "sn*"))
+    videos = _by_subject([path for path in files if re.fullmatch(wanted, path.stem.lower())], "videos")
+    if not videos:
+        raise ValueError(
+            f"{KEY}.videos={folder}: holds no video of the {config.camera.value} camera that {KEY}.video_pattern={config.video_pattern!r} fits; "
+            f"it holds {_listing(folder)}"
+        )
+    return videos
+
+
+def image_files(config: DisfaConfig) -> tuple[dict[str, dict[int, list[Path]]], str]:
+    """Files of each subject by their number, below `images`, and the name of one file that `image_pattern` does not fit ("" if it fits all)."""
+    root, unfit = images_root(config), ""
+    images: dict[str, dict[int, list[Path]]] = {}
+    pattern = _compiled(config.image_pattern)
+    for name in _names(root, config.image_pattern.count("/")):
+        match = pattern.fullmatch(name)
+        if match is None:
+            unfit = unfit or name
+            continue
+        subject = subject_of(match["subject"])
+        assert subject is not None
+        images.setdefault(subject, {}).setdefault(int(match["index"]), []).append(root / name)
+    return images, unfit
+
+
+def images_root(config: DisfaConfig) -> Path:
+    """The folder `images`. Raises ValueError if there is none."""
+    folder = _find(_root(config), config.images)
+    if folder is None:
+        raise _missing(config, "images", _root(config))
+    return folder
+
+
+def captions_file(config: DisfaConfig) -> Path | None:
+    """None if captions are to be made. Raises ValueError if the file is not there."""
+    if config.captions is None:
+        return None
+    path = _find(_root(config), config.captions)
+    if path is None:
+        raise _missing(config, "captions", _root(config))
+    return path
+
+
+def _root(config: DisfaConfig) -> Path:
+    if config.root is None:
+        raise ValueError(f"{KEY}.root=null: set it, or the environment variable DISFA_ROOT, to the folder that holds {config.labels}. {HOW_TO_GET}")
+    root = Path(config.root).absolute()
+    if not root.is_dir():
+        raise ValueError(f"{KEY}.root={config.root}: {root} does not exist; set {KEY}.root (or DISFA_ROOT) to what holds {config.labels}. {HOW_TO_GET}")
+    return root
+
+
+def _missing(config: DisfaConfig, name: str, root: Path) -> ValueError:
+    value = getattr(config, name)
+    what = f"{KEY}.{name}={value}: {root / value} does not exist"
+    if name == "images" and config.videos == AUTO:
+        what += ", nor does a folder of videos such as Videos_LeftCamera"
+    return ValueError(f"{what}; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}. {root} holds {_listing(root)}. {HOW_TO_GET}")
+
+
+def _listing(folder: Path, shown: int = 8) -> str:
+    names = [path.name for path in _children(folder)]
+    return (", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")) or "nothing"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[ _-]", "", name).lower()
+
+
+def _find(root: Path, name: str) -> Path | None:
+    """`root`/`name`, or the one whose name differs only in case, blanks, - and _. Raises ValueError if there are two of these."""
+    if (root / name).exists():
+        return root / name
+    parent = (root / name).parent
+    alike = [path for path in _children(parent) if _plain(path.name) == _plain(Path(name).name)] if parent.is_dir() else []
+    if len(alike) > 1:
+        raise ValueError(f"{root}: {' and '.join(path.name for path in alike)} could both be {name}; say which in {KEY}, or remove one")
+    return alike[0] if alike else None
+
+
+def _video_folders(camera: Camera) -> list[str]:
+    """Names that copies of DISFA have; its own are Videos_LeftCamera and Video_RightCamera."""
+    side = camera.value
+    return [f"videos_{side}_camera", f"video_{side}_camera", f"{side}_video", f"{side}_videos", f"{side}_camera", f"videos_{side}", f"video_{side}", "videos"]
+
+
+def _children(folder: Path) -> list[Path]:
+    """Sorted, without what systems leave behind (.DS_Store, ._x, __MACOSX)."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__")))
+
+
+def _unpacked(folder: Path) -> Path:
+    """Unpacking an archive often puts a folder into one of the same name."""
+    inside = _children(folder)
+    return _unpacked(inside[0]) if len(inside) == 1 and inside[0].is_dir() and subject_of(inside[0].name) is None else folder
+
+
+def _by_subject(paths: list[Path], what: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        subject = subject_of(path.name)
+        if subject is None:
+            logger.warning("disfa: %s ignored: its name holds no subject such as SN001", path)
+        elif subject in found:
+            raise ValueError(f"{path.parent}: {found[subject].name} and {path.name} are both {what} of {subject}; remove one")
+        else:
+            found[subject] = path
+    return dict(sorted(found.items()))
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Names with a subject (the same wherever it stands) and an index."""
+    text = ""
+    for part in re.split(r"(\{subject\}|\{index[^}]*\})", pattern):
+        if part == "{subject}":
+            text += "(?P=subject)" if "?P<subject>" in text else r"(?P<subject>SN\d+)"
+        else:
+            text += r"(?P<index>\d+)" if part.startswith("{index") else re.escape(part)
+    return re.compile(text, re.IGNORECASE)
+
+
+def _names(folder: Path, depth: int, prefix: str = "") -> Iterator[str]:
+    """Names of the files `depth` folders below `folder`, sorted."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith((".", "__")):
+            continue
+        if depth and entry.is_dir():
+            yield from _names(Path(entry.path), depth - 1, f"{prefix}{entry.name}/")
+        elif not depth and entry.is_file():
+            yield prefix + entry.name

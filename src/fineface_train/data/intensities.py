@@ -1,0 +1,85 @@
+"""From an annotator's AUs to intensities: power transforms and min-max, fitted once and kept, so that new images get the same numbers (SPEC section 2)."""
+
+import dataclasses
+import enum
+from pathlib import Path
+
+import numpy as np
+
+from fineface_train.aus import AU_KEYS, MAX_INTENSITY
+from fineface_train.files import plain, read_json, write_json
+
+RAISED: tuple[str, ...] = ("AU1", "AU4")
+"""AUs that the annotator overrates: to the power 1.8."""
+LOWERED: tuple[str, ...] = ("AU15", "AU17", "AU20")
+"""AUs that it underrates: to the power 0.8."""
+
+
+class Transform(enum.Enum):
+    """How the annotator's AUs are corrected: as the paper says, as its published code does, or not at all."""
+
+    paper = "paper"
+    published = "published"
+    none = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """x on the 0-1 scale becomes (x^power - low) / (high - low) * height; 0 where high is low."""
+
+    power: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+    height: float = 1.0
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        if self.high == self.low:
+            return np.zeros_like(x)
+        return (x**self.power - self.low) / (self.high - self.low) * self.height
+
+
+@dataclasses.dataclass(frozen=True)
+class Correction:
+    """A curve for each AU, then 0 for what is below `low_cut` on the 0-5 scale."""
+
+    curves: dict[str, Curve]
+    low_cut: float
+
+    def __call__(self, raw: np.ndarray) -> np.ndarray:
+        """(N, 12) on the 0-1 scale to intensities (N, 12) in [0, 5]; what new images have beyond the fitted range is clipped."""
+        corrected = np.stack([self.curves[key](raw[:, place]) for place, key in enumerate(AU_KEYS)], axis=1)
+        aus = np.clip(corrected * MAX_INTENSITY, 0, MAX_INTENSITY)
+        return np.where(aus < self.low_cut, 0, aus)
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        write_json(path, plain(self))
+
+    @staticmethod
+    def read(path: Path) -> "Correction":
+        """What `write` wrote. Raises ValueError that names the file where it is none."""
+        found = read_json(path, "curves", "low_cut")
+        try:
+            correction = Correction({key: Curve(**found["curves"][key]) for key in AU_KEYS}, float(found["low_cut"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no correction of AUs ({error}); give one that `fineface prepare` wrote") from error
+        return correction
+
+
+def fit_correction(raw: np.ndarray, transform: Transform, low_cut: float) -> Correction:
+    """The curves for AUs (N, 12) on the 0-1 scale.
+
+    `published`: min-max to the column's own maximum instead of 5, which is AU17's for AU15, and 1.8 times as much for the lowered AUs; what lies
+    beyond 5 then is clipped, as training would do after its noise.
+    """
+    largest = dict(zip(AU_KEYS, raw.max(axis=0).tolist(), strict=True))
+    curves = {}
+    for place, key in enumerate(AU_KEYS):
+        if transform is Transform.none or key not in RAISED + LOWERED:
+            curves[key] = Curve()
+            continue
+        power = 1.8 if key in RAISED else 0.8
+        raised = raw[:, place] ** power
+        height = largest["AU17" if key == "AU15" else key] * (1.8 if key in LOWERED else 1.0) if transform is Transform.published else 1.0
+        curves[key] = Curve(power, float(raised.min()), float(raised.max()), height)
+    return Correction(curves, low_cut)

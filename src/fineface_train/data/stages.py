@@ -1,0 +1,72 @@
+"""What is found out about the images of a source while it is prepared, each kept under the prepared folder: sizes, photographs or not, AUs, captions."""
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from fineface_train.data.annotate import AnnotateConfig, annotate, annotated_by
+from fineface_train.data.blip2 import Blip2Config, ask_images, caption_images, photo_filter
+from fineface_train.data.contents import INDEX, image_contents
+from fineface_train.data.crew import Crew
+from fineface_train.data.images import image_size
+from fineface_train.files import hash_of
+
+ANNOTATE_KEY = "data.annotate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stages:
+    """Models and folders of one `fineface prepare`. All processes of the crew call each stage, in one order."""
+
+    root: Path
+    blip2: Blip2Config
+    annotate: AnnotateConfig
+    crew: Crew
+
+    def sizes(self, paths: Sequence[str]) -> pd.DataFrame:
+        """width, height (0 where it cannot be read) and fault (in words, or None) of each image."""
+        with ThreadPoolExecutor(8) as pool:
+            bar = tqdm(pool.map(_size, paths), total=len(paths), desc="measuring images", unit="image", mininterval=1, disable=self._quiet)
+            return pd.DataFrame(list(bar), columns=["width", "height", "fault"])
+
+    def photo_filter(self, paths: Sequence[str]) -> tuple[np.ndarray, dict[str, int]]:
+        """Which images (N,) BLIP-2 holds for photographs, and how many each question drops."""
+        answered = ask_images(self.blip2, paths, self._contents(paths), self.root / "blip2", self.crew)
+        return photo_filter(self.blip2, answered)
+
+    def captions(self, paths: Sequence[str]) -> pd.DataFrame:
+        """caption, status and made_with of each image, by BLIP-2."""
+        return caption_images(self.blip2, paths, self._contents(paths), self.root / "blip2", self.crew)
+
+    def aus(self, paths: Sequence[str]) -> pd.DataFrame:
+        """status and the 12 AUs in [0, 5] of each image, by the annotator. Raises ValueError where there is none."""
+        made_by = annotated_by(self.annotate, ANNOTATE_KEY)
+        if made_by is None:
+            raise ValueError(f"{ANNOTATE_KEY}.kind=none: AUs are to come from an annotator; set {ANNOTATE_KEY}.kind=libreface (or openface)")
+        folder = self.root / "annotations" / f"{self.annotate.kind.value}-{hash_of(made_by)}"
+        return annotate(paths, self._contents(paths), folder, self.annotate, ANNOTATE_KEY, self.crew)
+
+    @property
+    def annotator(self) -> str:
+        """The annotator's name and version."""
+        made_by = annotated_by(self.annotate, ANNOTATE_KEY)
+        return "" if made_by is None else str(made_by["annotator"])
+
+    @property
+    def _quiet(self) -> bool:
+        return self.crew.quiet or self.crew.index > 0
+
+    def _contents(self, paths: Sequence[str]) -> list[str]:
+        return image_contents(paths, self.root / INDEX, progress=not self._quiet)
+
+
+def _size(path: str) -> tuple[int, int, str | None]:
+    try:
+        return *image_size(path), None
+    except ValueError as error:
+        return 0, 0, str(error)

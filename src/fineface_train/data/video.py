@@ -1,0 +1,216 @@
+"""Videos to folders of frames, once: shared by all processes, going on after a kill, and again only where a video changed."""
+
+import contextlib
+import dataclasses
+import enum
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from tqdm import tqdm
+
+from fineface_train.data.crew import ALONE, Crew
+from fineface_train.files import locked, read_json, write_json
+
+logger = logging.getLogger(__name__)
+MARKER = "video.json"
+
+
+class FrameFormat(enum.Enum):
+    """How frames are kept: `jpg`, or `png`, which loses nothing and takes about five times the space."""
+
+    jpg = "jpg"
+    png = "png"
+
+
+@dataclasses.dataclass(frozen=True)
+class Extracted:
+    """A folder of a video's frames, 00000 being the first that the video holds, and what was found in the video."""
+
+    folder: Path
+    suffix: str
+    decoded: int = 0
+    promised: int = 0
+    """Frames that the file says it has; 0 where it does not say."""
+    damaged: tuple[int, ...] = ()
+    """Frames that are not whole, and have no file: those of a broken packet, and what follows up to the next key frame."""
+    skipped: tuple[tuple[int, int], ...] = ()
+    """(i, n): before frame i the clock leaves out n frames; they were dropped in recording, or their packets are broken."""
+    uneven: int = 0
+    """Steps of the clock that are no whole number of frames: the frame rate varies."""
+    fault: str | None = None
+    """Why the video cannot be read at all."""
+
+    def file(self, index: int) -> Path:
+        return self.folder / f"{index:05d}.{self.suffix}"
+
+    def places(self, expected: int) -> dict[int, Path]:
+        """Place in the video, from 0, to file.
+
+        Frames count in their order if there are as many as `expected`, or if the clock is uneven; else by the clock.
+        """
+        by_clock = np.arange(self.decoded)
+        if self.decoded != expected and not self.uneven:
+            for index, missing in self.skipped:
+                by_clock[index:] += missing
+        damaged = set(self.damaged)
+        return {int(place): self.file(index) for index, place in enumerate(by_clock) if index not in damaged}
+
+    def remarks(self) -> list[str]:
+        """What is unlike a plain recording, in words."""
+        words = [f"cannot be read ({self.fault})"] if self.fault else []
+        words += [f"the file promises {self.promised} frames"] if self.promised not in (0, self.decoded) and not self.fault else []
+        words += [f"{len(self.damaged)} frames are damaged, the first is {self.damaged[0]}"] if self.damaged else []
+        words += [f"its clock leaves out {missing} before frame {index}" for index, missing in self.skipped[:3]]
+        words += [f"and elsewhere ({len(self.skipped)} places)"] if len(self.skipped) > 3 else []
+        words += [f"its frame rate varies ({self.uneven} uneven steps)"] if self.uneven else []
+        return words
+
+
+def extract_videos(videos: Mapping[str, Path], root: Path, frame_format: FrameFormat, quality: int, crew: Crew = ALONE) -> dict[str, Extracted]:
+    """The frames of each video in `root`/<its key>; only what is not there yet is decoded.
+
+    The crew's processes take turns at the videos, and each works at as many as it has processors. A frame is written whole or not at
+    all, and the folder's video.json names its video (size, time) and, when it is done, what was found. A video that cannot be read
+    is no error here: its `fault` says so. Raises OSError where frames cannot be written.
+
+    Args:
+        quality: of jpg, 1 to 100.
+    """
+    with locked(root, wait=True) if crew.index == 0 else contextlib.nullcontext():
+        crew.wait()
+        wanted = {name: _identity(path, frame_format, quality) for name, path in videos.items()}
+        pending = [name for name in videos if not _is_done(root / name, wanted[name])]
+        crew.wait()  # nobody writes before all have seen what there was
+        stop = threading.Event()
+        total = sum(_promised(videos[name]) for name in pending) or None
+        quiet = crew.quiet or crew.index > 0 or not pending
+        with tqdm(total=total, desc=f"frames of {len(pending)} videos", unit="frame", mininterval=1, disable=quiet) as bar:
+
+            def tick() -> None:
+                if stop.is_set():
+                    raise InterruptedError("stopped")
+                bar.update(crew.count if total is None else min(crew.count, total - bar.n))
+
+            share = pending[crew.index :: crew.count]
+            pool = ThreadPoolExecutor(max(1, min(len(share), len(os.sched_getaffinity(0)) // crew.count)))
+            try:
+                for _ in pool.map(lambda name: _extract(videos[name], root / name, wanted[name], tick), share):
+                    pass
+            finally:
+                stop.set()  # else an error, or Ctrl-C, would wait for whole videos
+                pool.shutdown(cancel_futures=True)
+        crew.wait()
+        return {name: read_extracted(root / name) for name in videos}
+
+
+def read_extracted(folder: Path) -> Extracted:
+    """What `extract_videos` left in `folder`. Raises ValueError if that is nothing."""
+    if not (folder / MARKER).is_file():
+        raise ValueError(f"{folder}: holds no frames of a video ({MARKER}); run `fineface prepare`")
+    marker = read_json(folder / MARKER, "found", "format")
+    found = marker["found"] or {"fault": "its extraction was not finished; run `fineface prepare` again"}
+    return Extracted(folder, marker["format"], **found | {"damaged": tuple(found.get("damaged", ())), "skipped": tuple(map(tuple, found.get("skipped", ())))})
+
+
+def _identity(video: Path, frame_format: FrameFormat, quality: int) -> dict[str, Any]:
+    stat = video.stat()
+    how = {"format": frame_format.value, "quality": quality if frame_format is FrameFormat.jpg else None}
+    return {"video": video.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns} | how
+
+
+def _is_done(folder: Path, identity: dict[str, Any]) -> bool:
+    """Whether all frames of this very video lie there; files that somebody removed are made again."""
+    if not (folder / MARKER).is_file():
+        return False
+    marker = read_json(folder / MARKER)
+    if marker.get("found") is None or marker["found"].get("fault") or {**marker, "found": None} != {**identity, "found": None}:
+        return False
+    extracted = read_extracted(folder)
+    return len(set(os.listdir(folder)) & {extracted.file(index).name for index in range(extracted.decoded)}) == extracted.decoded - len(extracted.damaged)
+
+
+def _promised(video: Path) -> int:
+    try:
+        with av.open(str(video)) as container:
+            return container.streams.video[0].frames if container.streams.video else 0
+    except av.error.FFmpegError:
+        return 0
+
+
+def _extract(video: Path, folder: Path, identity: dict[str, Any], tick: Callable[[], None]) -> None:
+    if folder.exists() and (not (folder / MARKER).is_file() or {**read_json(folder / MARKER), "found": None} != {**identity, "found": None}):
+        logger.info("%s: was made from another video or in another way, extracting %s", folder, video.name)
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / MARKER, identity | {"found": None})
+    extracted = Extracted(folder, identity["format"])
+    try:
+        found = _decode(video, lambda index, frame: _save(frame, extracted.file(index), identity["quality"]), tick)
+    except av.error.FFmpegError as error:
+        found = {"fault": str(error)}
+    os.sync()  # once, so that the marker never vouches for frames that a power cut took
+    write_json(folder / MARKER, identity | {"found": found})
+
+
+def _decode(video: Path, save: Callable[[int, VideoFrame], None], tick: Callable[[], None]) -> dict[str, Any]:
+    """Every whole frame to `save`, in order of presentation; what `Extracted` tells of the video."""
+    clock: list[int | None] = []
+    damaged: list[int] = []
+    with av.open(str(video)) as container:
+        if not container.streams.video:
+            return {"fault": "it has no pictures"}
+        stream = container.streams.video[0]
+        intact = True
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                if not clock:
+                    return {"fault": "its first frame is broken, so that the others cannot be counted"}
+                intact = False
+                continue
+            for frame in frames:
+                intact = (intact or frame.key_frame) and not frame.is_corrupt
+                if intact:
+                    save(len(clock), frame)
+                else:
+                    damaged.append(len(clock))
+                clock.append(frame.pts)
+                tick()
+        skipped, uneven = _jumps(clock)
+        return {"decoded": len(clock), "promised": stream.frames, "damaged": damaged, "skipped": skipped, "uneven": uneven}
+
+
+def _jumps(clock: list[int | None]) -> tuple[list[tuple[int, int]], int]:
+    """Where times (n,) in any unit leave out frames, as (index, how many), and the number of steps that are no whole number of frames."""
+    if len(clock) < 2 or None in clock:
+        return [], sum(time is None for time in clock)
+    steps = np.diff(np.array(clock, dtype=float))
+    if np.median(steps) <= 0:
+        return [], len(steps)
+    frames = steps / np.median(steps)
+    whole = np.rint(frames)
+    if uneven := int(((np.abs(frames - whole) > 0.25) | (whole < 1)).sum()):
+        return [], uneven
+    return [(int(index) + 1, int(whole[index]) - 1) for index in np.flatnonzero(whole > 1)], 0
+
+
+def _save(frame: VideoFrame, path: Path, quality: int | None) -> None:
+    if path.exists():
+        return
+    partial = path.with_suffix(".partial")
+    image = frame.to_image()
+    if quality is None:
+        image.save(partial, format="PNG", compress_level=1)
+    else:
+        image.save(partial, format="JPEG", quality=quality)
+    os.replace(partial, path)

@@ -1,0 +1,178 @@
+"""AffectNet as its owners send it: their list tells faces only; what else is wanted, the images and the models tell."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fineface_train.aus import AU_KEYS
+from fineface_train.data.affectnet import AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, read_affectnet
+from fineface_train.data.annotate import AnnotateConfig, AnnotatorKind
+from fineface_train.data.openface import OpenFaceConfig
+from fineface_train.data.stages import Stages
+from fineface_train.files import read_json
+from tests.data.conftest import no_models
+
+COLUMNS = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
+BY_MODELS = {"photo_filter": PhotoFilter.blip2, "aus": AusFrom.annotator, "captions": CaptionsFrom.blip2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Told(Stages):
+    """Stages whose models are tables by the image's name: photograph or not, status, the intensity of AU12, caption and its status."""
+
+    told: dict[str, tuple[bool, str, float, str, str]] = dataclasses.field(default_factory=dict)
+    asked: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+
+    def _of(self, stage: str, paths: Sequence[str]) -> list[tuple[bool, str, float, str, str]]:
+        self.asked[stage] = [Path(path).name for path in paths]
+        return [self.told[name] for name in self.asked[stage]]
+
+    def photo_filter(self, paths: Sequence[str]) -> tuple[np.ndarray, dict[str, int]]:
+        passes = np.array([one[0] for one in self._of("photographs", paths)])
+        return passes, {"dropped: cartoon": int((~passes).sum())}
+
+    def aus(self, paths: Sequence[str]) -> pd.DataFrame:
+        told = self._of("aus", paths)
+        levels = {key: [np.nan if one[1] == "no_face" else one[2] * (key == "AU12") for one in told] for key in AU_KEYS}
+        return pd.DataFrame({"status": [one[1] for one in told], **levels})
+
+    def captions(self, paths: Sequence[str]) -> pd.DataFrame:
+        told = self._of("captions", paths)
+        return pd.DataFrame({"caption": [one[3] for one in told], "status": [one[4] for one in told], "made_with": "a model"})
+
+    @property
+    def annotator(self) -> str:
+        return "a tool 1.0"
+
+
+def official(root: Path, rows: list[tuple[str, int, tuple[int, int]]]) -> AffectNetConfig:
+    """Images of (name, expression, size) and AffectNet's list of them."""
+    for name, _, size in rows:
+        path = root / "Manually_Annotated_Images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (200, 100, 50)).save(path)
+    lines = [COLUMNS, *(f"{name},1,2,30,30,1.0;2.0,{expression},0.1,-0.2" for name, expression, _ in rows)]
+    (root / "training.csv").write_text("\r\n".join(lines) + "\r\n")
+    return AffectNetConfig(root=str(root), metadata="training.csv", images="Manually_Annotated_Images", min_side=64, **BY_MODELS)
+
+
+def test_models_are_asked_about_what_is_left_only_and_every_loss_is_counted(tmp_path: Path) -> None:
+    rows = [
+        ("1/no_face.jpg", 10, (64, 64)),
+        ("1/small.jpg", 1, (63, 64)),
+        ("2/cartoon.jpg", 1, (64, 64)),
+        ("2/missed.png", 0, (64, 64)),
+        ("2/weak.png", 0, (64, 64)),
+        ("3/silent.png", 0, (64, 64)),
+        ("3/two.png", 7, (64, 70)),
+        ("3/good.png", 7, (80, 64)),
+        ("3/broken.jpg", 1, (64, 64)),
+    ]
+    config = official(tmp_path / "affectnet", rows)
+    (tmp_path / "affectnet" / "Manually_Annotated_Images" / "3/broken.jpg").write_bytes(b"no image")
+    told = {
+        "cartoon.jpg": (False, "ok", 5.0, "", "ok"),
+        "missed.png": (True, "no_face", 0.0, "", "ok"),
+        "weak.png": (True, "ok", 0.9, "", "ok"),
+        "silent.png": (True, "ok", 4.0, "", "empty"),
+        "two.png": (True, "several_faces", 3.0, "two people", "ok"),
+        "good.png": (True, "ok", 2.0, "a man", "ok"),
+    }
+    stages = Told(**vars(no_models(tmp_path / "prepared")), told=told)
+    reading = read_affectnet(config, seed=0, stages=stages)
+    assert reading.table.counts["affectnet"] == {
+        "read": 9,
+        "dropped: HasFace is false": 1,
+        "dropped: image cannot be read": 1,
+        "dropped: under min_side": 1,
+        "dropped: cartoon": 1,
+        "dropped: the annotator found no face": 1,
+        "dropped: low total": 1,
+        "dropped: caption: empty": 1,
+        "kept": 2,
+    }
+    assert stages.asked["aus"] == ["missed.png", "weak.png", "silent.png", "two.png", "good.png"]
+    assert stages.asked["captions"] == ["silent.png", "two.png", "good.png"]
+    frame = reading.table.frame
+    assert frame["id"].tolist() == ["affectnet/3/two.png", "affectnet/3/good.png"]
+    assert frame["AU12"].tolist() == [3.0, 2.0]
+    assert frame["caption"].tolist() == ["two people", "a man"]
+    assert set(frame["aus_from"]) == {"a tool 1.0, corrected (paper)"}
+    assert set(frame["caption_from"]) == {"a model"}
+    assert reading.raw is not None
+    assert reading.raw["AU12"].tolist() == [3.0, 2.0]
+    by_max = dataclasses.replace(config, total_filter=TotalFilter.max, total_threshold=0.5)
+    assert read_affectnet(by_max, seed=0, stages=stages).table.frame["id"].tolist() == ["affectnet/3/two.png"]
+
+
+def test_aus_of_openface_files_instead_of_the_metadatas(tmp_path: Path, own_corpus: Path) -> None:
+    """Through the real stages: OpenFace's files are read for the images that the metadata's filters leave."""
+    images = own_corpus / "affectnet" / "images"
+    names = ["AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU10", "AU12", "AU14", "AU15", "AU17", "AU20", "AU23", "AU25", "AU26", "AU45"]
+    for path in images.rglob("*.png"):
+        values = ["0.50" if name != "AU12" else "3.25" for name in names]
+        out = tmp_path / "openface" / path.parent.name
+        out.mkdir(parents=True, exist_ok=True)
+        (out / f"{path.stem}.csv").write_text(f"face, confidence, {', '.join(f'{name}_r' for name in names)}\n0, 0.98, {', '.join(values)}\n")
+    annotate = AnnotateConfig(kind=AnnotatorKind.openface, openface=OpenFaceConfig(folder=str(tmp_path / "openface")))
+    stages = dataclasses.replace(no_models(tmp_path / "prepared"), annotate=annotate)
+    config = AffectNetConfig(root=str(own_corpus / "affectnet"), min_side=64, aus=AusFrom.annotator)
+    frame = read_affectnet(config, seed=0, stages=stages).table.frame
+    assert len(frame) > 20
+    assert set(frame["AU12"]) == {3.25}
+    assert set(frame["AU2"]) == {0.0}  # under the low cut
+    assert frame["aus_from"].str.startswith("openface").all()
+
+
+@pytest.mark.parametrize(("key", "remedy"), [("photo_filter", "blip2"), ("aus", "annotator"), ("captions", "blip2")])
+def test_what_the_owners_list_does_not_tell_is_named_with_the_remedy(tmp_path: Path, key: str, remedy: str) -> None:
+    config = official(tmp_path / "affectnet", [("1/a.png", 0, (64, 64))])
+    wrong = dataclasses.replace(config, **{key: type(getattr(config, key)).metadata})
+    with pytest.raises(ValueError, match=rf"data\.affectnet\.{key}=metadata: .*training\.csv is AffectNet's own file.*{key}={remedy}"):
+        read_affectnet(wrong, seed=0, stages=no_models(tmp_path / "prepared"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1/a.png,1,2,3,4,x,11,0,0", r"line 3: expression='11': must be a number in 0\.\.10"),
+        ("1/a.png,1,2,3,4,x,,0,0", r"line 3: expression='': must be a number"),
+        ("1/a.png,1,2,3,4,x,1,0", r"line 3: 8 cells, but the header has 9"),
+        ("1/a.jpg,1,2,3,4,x,1,0,0", r"line 3: subDirectory_filePath='1/a.jpg' occurs twice, first in line 2"),
+        ("../a.png,1,2,3,4,x,1,0,0", r"'\.\./a\.png' leads out of"),
+        ("1/b.png,1,2,3,4,x,1,0,0", r"1 of 2 images are missing, the first is .*b\.png"),
+    ],
+)
+def test_faults_of_the_owners_list(tmp_path: Path, line: str, message: str) -> None:
+    config = official(tmp_path / "affectnet", [("1/a.jpg", 0, (64, 64))])
+    with (tmp_path / "affectnet" / "training.csv").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ValueError, match=message):
+        read_affectnet(config, seed=0, stages=no_models(tmp_path / "prepared"))
+
+
+def test_without_an_annotator_the_key_is_named(tmp_path: Path) -> None:
+    config = dataclasses.replace(official(tmp_path / "affectnet", [("1/a.jpg", 0, (64, 64))]), photo_filter=PhotoFilter.none)
+    with pytest.raises(ValueError, match=r"data\.annotate\.kind=none.*libreface"):
+        read_affectnet(config, seed=0, stages=no_models(tmp_path / "prepared"))
+
+
+def test_a_prepared_folder_keeps_the_correction(tmp_path: Path, own_corpus: Path) -> None:
+    from fineface_train.data.crew import Crew
+    from fineface_train.data.prepare import DataConfig, prepare
+
+    first = AffectNetConfig(root=str(own_corpus / "affectnet"), min_side=64)
+    table = prepare(DataConfig(root=str(tmp_path / "one"), affectnet=first), 0, crew=Crew(quiet=True))
+    kept = tmp_path / "one" / "correction.json"
+    assert read_json(kept)["low_cut"] == 1.0
+    metadata = own_corpus / "affectnet" / "affecnet_metadata.csv"
+    rows = pd.read_csv(metadata)
+    rows[rows["ImageName"].isin([name.removeprefix("affectnet/") for name in table.frame["id"][:7]])].to_csv(metadata, index=False)
+    again = prepare(DataConfig(root=str(tmp_path / "two"), affectnet=dataclasses.replace(first, correction=str(kept))), 0, crew=Crew(quiet=True))
+    assert len(again) == 7
+    assert np.array_equal(again.aus(), table.aus()[:7])
