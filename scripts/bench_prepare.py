@@ -18,13 +18,13 @@ import time
 from pathlib import Path
 
 import torch
-from fineface_train.data.looks import image_looks
 
 from fineface_train.config import Config, load_config
 from fineface_train.data.annotate import AnnotatorKind
 from fineface_train.data.cache import latent_cache, text_cache
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import ALONE
+from fineface_train.data.looks import image_looks
 from fineface_train.data.prepare import MANIFEST, TABLE, prepare
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import SampleTable

@@ -11,11 +11,13 @@ from fineface_train import training
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY, format_aus, parse_aus
 from fineface_train.comparison import comparison_tables, write_comparison
 from fineface_train.config import Config
+from fineface_train.data.prepare import RAW
 from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
+from fineface_train.data_report import write_data_report
 from fineface_train.doctor import doctor
 from fineface_train.evaluation.judges import find_judges
-from fineface_train.files import locked, replacing
+from fineface_train.files import locked, read_parquet, replacing
 from fineface_train.measure import calibrate_bundle, evaluation_folder, load_generator, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
@@ -29,8 +31,13 @@ __all__ = ["calibrate", "doctor", "evaluate", "generate", "prepare", "report", "
 
 
 def prepare(config: Config) -> SampleTable:
-    """`fineface prepare`: from the files of a dataset to one table, on all processes of a launch."""
-    table = prepare_data(config.data, DATA_SEED, crew=training.make_crew(Accelerator()))
+    """`fineface prepare`: from the files of a dataset to one table and a page about it, on all processes of a launch."""
+    crew, root = training.make_crew(Accelerator()), Path(config.data.root)
+    table = prepare_data(config.data, DATA_SEED, crew=crew)
+    weights = config.data.weights(table)
+    page = write_data_report(root, table, weights, config.data.rarity_weighting, raw=read_parquet(root / RAW), crew=crew)
+    if crew.index == 0:
+        print(f"report: {page}")
     PartialState().destroy_process_group()
     return table
 

@@ -200,7 +200,12 @@ def image_uri(path: Path, side: int = IMAGE_SIDE) -> str:
     with Image.open(path) as image:
         if max(image.size) <= side:
             return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-        small = image.convert("RGB")
+        return jpeg_uri(image.convert("RGB"), side)
+
+
+def jpeg_uri(image: Image.Image, side: int) -> str:
+    """An RGB image, shrunk to at most `side` pixels, as a data URI."""
+    small = image.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=88)

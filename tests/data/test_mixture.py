@@ -63,6 +63,16 @@ def test_rarity_weighting_evens_out_the_aus() -> None:
     assert share[2] == pytest.approx(0.5, abs=0.02)
 
 
+def test_probabilities_are_how_often_rows_come() -> None:
+    table = _table()
+    mixture = Mixture(table, {"a": 3.0, "b": 1.0}, 1.0, seed=0)
+    chances = mixture.probabilities()
+    assert chances.sum() == pytest.approx(1)
+    assert chances[:30].sum() == pytest.approx(0.75)
+    assert (chances[(table.frame["split"] != "train").to_numpy()] == 0).all()
+    assert np.bincount(_rows(mixture), minlength=100) / 8000 == pytest.approx(chances, abs=0.012)
+
+
 def test_row_weights_by_hand() -> None:
     aus = np.zeros((4, 12))
     aus[0, 0] = aus[1, 0] = aus[1, 1] = 2

@@ -22,7 +22,7 @@ class Mixture:
         drawn = {source: weight for source, weight in weights.items() if weight > 0}
         training = table.frame["split"].to_numpy() == "train"
         sources, aus = table.frame["source"].to_numpy(), table.aus()
-        self.seed = seed
+        self.seed, self._length = seed, len(table)
         self._source_ends = _cumulative(np.array(list(drawn.values())))
         self._rows = [np.flatnonzero(training & (sources == source)) for source in drawn]
         for source, rows in zip(drawn, self._rows, strict=True):
@@ -37,6 +37,13 @@ class Mixture:
         source_draw, row_draw = rng.random(2)
         source = int(np.searchsorted(self._source_ends, source_draw, side="right"))
         return int(self._rows[source][np.searchsorted(self._row_ends[source], row_draw, side="right")])
+
+    def probabilities(self) -> np.ndarray:
+        """Each row's chance (N,) to be any one example; 0 for what is never drawn."""
+        chances = np.zeros(self._length)
+        for share, rows, ends in zip(_shares(self._source_ends), self._rows, self._row_ends, strict=True):
+            chances[rows] = share * _shares(ends)
+        return chances
 
 
 def row_weights(aus: np.ndarray, rarity_weighting: float) -> np.ndarray:
@@ -55,3 +62,8 @@ def _cumulative(weights: np.ndarray) -> np.ndarray:
     ends = np.cumsum(weights, dtype=np.float64)
     ends /= ends[-1]
     return ends
+
+
+def _shares(ends: np.ndarray) -> np.ndarray:
+    """The inverse of `_cumulative`: each interval's length."""
+    return np.diff(ends, prepend=0.0)
