@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fineface_train.aus import AU_COUNT
 from fineface_train.config import Config
-from fineface_train.data import affectnet, disfa
+from fineface_train.data import affectnet, disfa, manipulation
 from fineface_train.data.annotate import AnnotatorKind, annotated_by
 from fineface_train.data.examples import Batch, check_batch_size
 from fineface_train.data.libreface import check_environment, find_weights
@@ -104,7 +104,7 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
     trainer = config.trainer
     check(lambda: check_batch_size(trainer.batch_size, trainer.accumulation, accelerator.num_processes))
     if config.data.toyfacs is None:  # else the corpus is drawn
-        for reader, source in ((disfa, config.data.disfa), (affectnet, config.data.affectnet)):
+        for reader, source in ((disfa, config.data.disfa), (affectnet, config.data.affectnet), (manipulation, config.data.manipulation)):
             if source is not None:
                 check(functools.partial(reader.input_files, source))
     if config.judge.kind is not JudgeKind.none and config.evaluation.wanted:

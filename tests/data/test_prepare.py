@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fineface_train.aus import AUS
 from fineface_train.config import choices, load_config
 from fineface_train.data.crew import Crew
 from fineface_train.data.disfa import DisfaConfig
 from fineface_train.data.labels import LabelsConfig, Scope
+from fineface_train.data.manipulation import ManipulationConfig
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import DataConfig, prepare, read_manifest
 from fineface_train.data.table import SampleTable
@@ -110,13 +112,13 @@ def test_weights_of_sources(config: DataConfig) -> None:
 def test_faults_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no manifest\.json; run `fineface prepare` first"):
         read_manifest(tmp_path)
-    with pytest.raises(ValueError, match=r"data: has no source; set data\.disfa or data\.affectnet"):
+    with pytest.raises(ValueError, match=r"data: has no source; set data\.disfa, data\.affectnet or data\.manipulation"):
         DataConfig().validate("data")
     with pytest.raises(ValueError, match=r"data\.rarity_weighting=-1"):
         DataConfig(disfa=DisfaConfig(), rarity_weighting=-1).validate("data")
     with pytest.raises(ValueError, match=r"data\.disfa\.min_side=-1"):
         DataConfig(disfa=DisfaConfig(min_side=-1)).validate("data")
-    with pytest.raises(ValueError, match=r"set data\.disfa\.weight and data\.affectnet\.weight both, or neither"):
+    with pytest.raises(ValueError, match=r"set data\.disfa\.weight and data\.affectnet\.weight: all of them, or none"):
         DataConfig(disfa=DisfaConfig(weight=1.0), affectnet=affectnet_config(tmp_path)).validate("data")
     with pytest.raises(ValueError, match=r"data\.disfa\.root=null.*DISFA_ROOT"):
         prepare(DataConfig(root=str(tmp_path), disfa=DisfaConfig()), seed=0)
@@ -139,6 +141,13 @@ def test_presets_compose(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if data.toyfacs is None and data.affectnet is not None:
         assert data.affectnet.root == "/datasets/affectnet"
         assert data.affectnet.min_side == 512
+
+
+def test_the_preset_of_a_list_composes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MANIPULATION_ROOT", "/datasets/faces")
+    data = load_config(["data=manipulation", "data.manipulation.aus=[1,2,4,5,6,9,12,15,17,20,25,26]", "data.manipulation.scale=1"]).data
+    assert list(data.sources) == ["manipulation"]
+    assert data.sources["manipulation"] == ManipulationConfig(root="/datasets/faces", aus=list(AUS), scale=1)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
 from fineface_train.data.affectnet_metadata import FLAGS, read_metadata
+from fineface_train.data.archives import extract
+from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.intensities import Correction, Transform, fit_correction
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import VALIDATION_SHARE, Reading, SampleTable, Sieve, hash_fraction
@@ -61,6 +63,7 @@ class AffectNetConfig:
     metadata: str = "affecnet_metadata.csv"
     """FineFace's CSV, or AffectNet's own (training.csv): which it is, its header tells."""
     images: str = "images"
+    """Folder of the images, or the first volume of a RAR archive, which is extracted."""
     photo_filter: PhotoFilter = PhotoFilter.metadata
     aus: AusFrom = AusFrom.metadata
     captions: CaptionsFrom = CaptionsFrom.metadata
@@ -92,13 +95,20 @@ class AffectNetConfig:
             raise ValueError(f"{key}.weight={self.weight}: must not be negative, or null")
 
 
-def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages) -> Reading:
+def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted: Path | None = None) -> Reading:
     """The images that pass all filters, with corrected AUs; a tenth, chosen by `seed` and the image's name, is validation.
 
     What the metadata tells is filtered by first, then what the images tell, the models last. Minima and maxima of the correction are taken over
     the rows that pass. Raises ValueError that names what is missing or cannot be read.
+
+    Args:
+        extracted: where `ensure_images` has put the images of an archive.
     """
     metadata_path, images_root = _paths(config)
+    if images_root.is_file():
+        if extracted is None:
+            raise ValueError(f"{KEY}.images={config.images}: is an archive, and was not extracted")
+        images_root = extracted
     sieve = Sieve(read_metadata(metadata_path))
     _check_columns(config, metadata_path, sieve.rows)
     _by_metadata(sieve, config)
@@ -187,9 +197,17 @@ def _passes_total(raw: np.ndarray, config: AffectNetConfig) -> np.ndarray:
     return raw.max(axis=1) > config.total_threshold
 
 
+def ensure_images(config: AffectNetConfig, folder: Path, crew: Crew = ALONE) -> None:
+    """Extract the images into `folder`, as far as they are not there; nothing where AffectNet lies as a folder."""
+    images = _paths(config)[1]
+    if images.is_file() and crew.index == 0:
+        extract(images, folder, progress=not crew.quiet)
+    crew.wait()
+
+
 def input_files(config: AffectNetConfig) -> list[Path]:
-    """The metadata: the table changes only when it (or the config) does."""
-    return [_paths(config)[0]]
+    """The metadata and the archive: the table changes only when one of them (or the config) does."""
+    return [path for path in _paths(config) if path.is_file()]
 
 
 def _paths(config: AffectNetConfig) -> tuple[Path, Path]:

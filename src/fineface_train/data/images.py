@@ -1,38 +1,109 @@
-"""Image files as every reader opens them."""
+"""Image files as every reader opens them, whoever made them: one upright picture in RGB, or a fault that names the file."""
 
 import contextlib
 import hashlib
 import io
+import os
+import stat
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
-from PIL import Image
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fineface_train.files import sha256
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""Told by the contents, not by the name. Others of pillow's are read by old code, or by other programs (EPS)."""
+MAX_PIXELS = 8192 * 8192
+"""More is no photograph to learn from, but a file of some kilobytes that unpacks to all of the memory (a decompression bomb)."""
+MAX_BYTES = 8 * MAX_PIXELS
+"""As many as the largest picture has uncompressed, in four channels of 16 bits."""
+TURNED = (5, 6, 7, 8)
+"""EXIF orientations that exchange width and height."""
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # ours comes earlier, and is an error
+
 
 def read_image(path: str | Path, contents: str | None = None) -> Image.Image:
-    """The whole image, decoded, as RGB. Raises ValueError that names the file, also if it does not hold `contents` (SHA-256 in hex)."""
+    """The whole image, decoded, as RGB with 8 bits.
+
+    It is turned as its EXIF orientation says; of an animation it is the first frame. What is transparent becomes white, as on a page.
+    Greyscale of 16 bits is scaled to 8. A colour profile is ignored, as the published models' training did, and CMYK is converted without
+    one.
+
+    Args:
+        contents: SHA-256 in hex of what the file must hold.
+    Raises:
+        ValueError: names the file, if it cannot be read, holds something else, is no whole image in one of `FORMATS`, or has more than
+            `MAX_PIXELS`.
+    """
     with _named_faults(path):
+        _check_file(path)
         data = Path(path).read_bytes()
     if contents is not None and hashlib.sha256(data).hexdigest() != contents:
         raise ValueError(f"{path}: was changed by somebody else after it was hashed; start again")
-    with _named_faults(path), Image.open(io.BytesIO(data)) as image:
-        return image.convert("RGB")
+    with _named_faults(path), _opened(io.BytesIO(data)) as image:
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Width and height, from the file's head. Raises ValueError as `read_image` does."""
-    with _named_faults(path), Image.open(path) as image:
-        return image.size
+    """Width and height of what `read_image` gives, mostly from the file's head alone. Raises ValueError as it does."""
+    with _named_faults(path):
+        _check_file(path)
+        with open(path, "rb") as file, _opened(file) as image:
+            width, height = image.size
+            # pillow has turned a TIFF's already; a PNG may tell its orientation after the pixels, and is decoded for it.
+            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in TURNED
+            return (height, width) if turned else (width, height)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # pillow would clip at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError("its grey levels are numbers without a range; save it with 8 or 16 bits")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    ground = Image.new("RGBA", image.size, "white")
+    ground.alpha_composite(image.convert("RGBA"))
+    return ground.convert("RGB")
+
+
+def _check_file(path: str | Path) -> None:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is a folder" if stat.S_ISDIR(status.st_mode) else "it is no file")
+    if status.st_size == 0:
+        raise ValueError("it is empty")
+    if status.st_size > MAX_BYTES:
+        raise ValueError(f"it has {status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+
+
+@contextlib.contextmanager
+def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:  # whose text names an object in memory
+        raise ValueError(f"it is damaged at its start, or none of {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"at most {MAX_PIXELS:,} pixels are read: {error}") from None
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"it has {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read: make it smaller, or leave it out")
+        yield image
 
 
 @contextlib.contextmanager
 def _named_faults(path: str | Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, SyntaxError, ValueError) as error:  # pillow's PNG reader raises any of the three
-        raise ValueError(f"{path}: cannot be read as an image ({error})") from error
+    except (OSError, SyntaxError, ValueError) as error:  # pillow's decoders raise any of the three
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ValueError(f"{path}: cannot be read as an image ({reason})") from error
 
 
 def image_or_fault(path: str | Path, contents: str) -> Image.Image | str:

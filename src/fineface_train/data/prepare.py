@@ -13,20 +13,21 @@ import pandas as pd
 from tqdm import tqdm
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data import affectnet, disfa
+from fineface_train.data import affectnet, disfa, manipulation
 from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
 from fineface_train.data.annotate import AnnotateConfig
 from fineface_train.data.blip2 import Blip2Config
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.data.images import read_image
+from fineface_train.data.manipulation import ManipulationConfig, read_manipulation
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import Reading, SampleTable
 from fineface_train.files import check_name, hash_of, locked, plain, read_json, replacing, write_json
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
-CORPUS, FRAMES, TABLE, MANIFEST = "corpus", "frames", "table.parquet", "manifest.json"
+CORPUS, FRAMES, IMAGES, TABLE, MANIFEST = "corpus", "frames", "images", "table.parquet", "manifest.json"
 RAW, CORRECTION = "raw.parquet", "correction.json"
 LAYOUT_VERSION = 2
 """Raised when readers change what they make of the same files and config."""
@@ -43,6 +44,7 @@ class DataConfig:
     """Set: draw a corpus into `root`/corpus; the sources' roots point there."""
     disfa: DisfaConfig | None = None
     affectnet: AffectNetConfig | None = None
+    manipulation: ManipulationConfig | None = None
     blip2: Blip2Config = dataclasses.field(default_factory=Blip2Config)
     """Who captions images and tells photographs from drawings, for sources that ask for it."""
     annotate: AnnotateConfig = dataclasses.field(default_factory=AnnotateConfig)
@@ -54,23 +56,29 @@ class DataConfig:
 
     def validate(self, key: str) -> None:
         check_name(f"{key}.name", self.name)
-        if self.disfa is None and self.affectnet is None:
-            raise ValueError(f"{key}: has no source; set {key}.disfa or {key}.affectnet, or choose one of the presets in configs/data")
+        if not self.sources:
+            raise ValueError(f"{key}: has no source; set {key}.disfa, {key}.affectnet or {key}.manipulation, or choose one of the presets in configs/data")
         if not 0 <= self.rarity_weighting <= 2:
             raise ValueError(f"{key}.rarity_weighting={self.rarity_weighting}: must lie in 0..2 (0 draws uniformly)")
         self.blip2.validate(f"{key}.blip2")
         self.annotate.validate(f"{key}.annotate")
-        for name in ("toyfacs", "disfa", "affectnet"):
-            if getattr(self, name) is not None:
-                getattr(self, name).validate(f"{key}.{name}")
-        if len({source.weight is None for source in (self.disfa, self.affectnet) if source is not None}) > 1:
-            raise ValueError(f"{key}: set {key}.disfa.weight and {key}.affectnet.weight both, or neither")
+        if self.toyfacs is not None:
+            self.toyfacs.validate(f"{key}.toyfacs")
+        for name, source in self.sources.items():
+            source.validate(f"{key}.{name}")
+        if len({source.weight is None for source in self.sources.values()}) > 1:
+            raise ValueError(f"{key}: set {' and '.join(f'{key}.{name}.weight' for name in self.sources)}: all of them, or none")
+
+    @property
+    def sources(self) -> dict[str, DisfaConfig | AffectNetConfig | ManipulationConfig]:
+        """The configs of the sources that the data has, by name."""
+        every = {disfa.SOURCE: self.disfa, affectnet.SOURCE: self.affectnet, manipulation.SOURCE: self.manipulation}
+        return {name: source for name, source in every.items() if source is not None}
 
     def weights(self, table: SampleTable) -> dict[str, float]:
         """Each source's share of the training examples, up to a factor, for `Mixture`."""
         training = table.frame.loc[table.frame["split"] == "train", "source"].value_counts()
-        sources = {name: source for name, source in (("disfa", self.disfa), ("affectnet", self.affectnet)) if source is not None}
-        return {name: float(training.get(name, 0)) if source.weight is None else source.weight for name, source in sources.items()}
+        return {name: float(training.get(name, 0)) if source.weight is None else source.weight for name, source in self.sources.items()}
 
 
 def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable:
@@ -85,6 +93,8 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
         crew.wait()
         if config.disfa is not None:
             disfa.ensure_frames(config.disfa, root / FRAMES, crew)
+        if config.affectnet is not None:
+            affectnet.ensure_images(config.affectnet, root / IMAGES, crew)
         identity, unchanged = {}, False
         if crew.index == 0:
             identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
@@ -157,7 +167,9 @@ def _read_sources(config: DataConfig, seed: int, stages: Stages) -> list[Reading
     if config.disfa is not None:
         readings.append(read_disfa(config.disfa, seed, stages, stages.root / FRAMES))
     if config.affectnet is not None:
-        readings.append(read_affectnet(config.affectnet, seed, stages))
+        readings.append(read_affectnet(config.affectnet, seed, stages, stages.root / IMAGES))
+    if config.manipulation is not None:
+        readings.append(Reading(read_manipulation(config.manipulation, seed)))
     return [_without_broken_images(reading, not stages.crew.quiet) for reading in readings] if config.skip_broken else readings
 
 
@@ -186,6 +198,7 @@ def _inputs(config: DataConfig) -> str:
     """A hash over name, size and time of every file that labels and captions are read from."""
     files = [] if config.disfa is None else disfa.input_files(config.disfa)
     files += [] if config.affectnet is None else affectnet.input_files(config.affectnet)
+    files += [] if config.manipulation is None else manipulation.input_files(config.manipulation)
     stamps = [f"{file}|{file.stat().st_size}|{file.stat().st_mtime_ns}" for file in files]
     return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
 
