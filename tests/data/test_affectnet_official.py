@@ -1,6 +1,7 @@
 """AffectNet as its owners send it: their list tells faces only; what else is wanted, the images and the models tell."""
 
 import dataclasses
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from fineface_train.data.openface import OpenFaceConfig
 from fineface_train.data.stages import Stages
 from fineface_train.files import read_json
 from tests.data.conftest import no_models
+from tests.data.rar_writer import Member, write_rar
 
 COLUMNS = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
 BY_MODELS = {"photo_filter": PhotoFilter.blip2, "aus": AusFrom.annotator, "captions": CaptionsFrom.blip2}
@@ -127,6 +129,29 @@ def test_aus_of_openface_files_instead_of_the_metadatas(tmp_path: Path, own_corp
     assert set(frame["AU12"]) == {3.25}
     assert set(frame["AU2"]) == {0.0}  # under the low cut
     assert frame["aus_from"].str.startswith("openface").all()
+
+
+@pytest.mark.parametrize("top", ["", "Manually_Annotated_Images/"])
+def test_images_in_a_rar_archive_of_several_volumes(tmp_path: Path, own_corpus: Path, top: str) -> None:
+    from fineface_train.data import archives
+    from fineface_train.data.crew import Crew
+    from fineface_train.data.prepare import DataConfig, prepare
+
+    if not archives._unpackers(["x.rar"]):
+        pytest.skip(archives.INSTALL)
+    root = own_corpus / "affectnet"
+    usual = read_affectnet(AffectNetConfig(root=str(root), min_side=64), seed=0, stages=no_models(tmp_path)).table
+    members = [Member(top + str(path.relative_to(root / "images")), path.read_bytes()) for path in sorted((root / "images").rglob("*.png"))]
+    volumes = write_rar(root / "Manually_Annotated.part1.rar", members, volume_size=100_000)
+    assert len(volumes) > 2
+    shutil.rmtree(root / "images")
+    config = DataConfig(root=str(tmp_path / "data"), affectnet=AffectNetConfig(root=str(root), images=volumes[0].name, min_side=64))
+    table = prepare(config, 0, crew=Crew(quiet=True))
+    assert table.fingerprint() == usual.fingerprint()
+    assert all(path.startswith(str(tmp_path / "data" / "images")) for path in table.frame["image"])
+    volumes[1].unlink()
+    (tmp_path / "data" / "table.parquet").unlink()
+    assert prepare(config, 0, crew=Crew(quiet=True)).fingerprint() == usual.fingerprint()  # what is extracted is not extracted again
 
 
 @pytest.mark.parametrize(("key", "remedy"), [("photo_filter", "blip2"), ("aus", "annotator"), ("captions", "blip2")])

@@ -112,6 +112,8 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
     sieve = Sieve(read_metadata(metadata_path))
     _check_columns(config, metadata_path, sieve.rows)
     _by_metadata(sieve, config)
+    if images_root == extracted:
+        images_root = _top(extracted, sieve.rows["name"])
     sieve.rows = sieve.rows.assign(path=_existing_images(images_root, sieve.rows["name"].tolist(), metadata_path))
     _by_images(sieve, config, stages)
     rows, counts = sieve.rows, sieve.done()
@@ -220,6 +222,13 @@ def _paths(config: AffectNetConfig) -> tuple[Path, Path]:
             where = f"{KEY}.{name}={getattr(config, name)}"
             raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {HOW_TO_GET}")
     return root / config.metadata, root / config.images
+
+
+def _top(extracted: Path, names: pd.Series) -> Path:
+    """Where the list's names begin in an extracted archive: there, or in the only folder that it holds."""
+    inside = [path for path in extracted.iterdir() if not path.name.startswith(".")]
+    first = names.iloc[0] if len(names) else ""
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() and not (extracted / first).exists() else extracted
 
 
 def _existing_images(root: Path, names: list[str], metadata: Path) -> list[str]:
