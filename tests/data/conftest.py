@@ -1,6 +1,7 @@
 """A corpus that a test may change, and the readers' configs for it."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def disfa_config(corpus: Path, **changes: object) -> DisfaConfig:
 
 def disfa_samples(config: DisfaConfig, seed: int = 0, extracted: Path | None = None) -> SampleTable:
     """What the reader makes of DISFA with captions of its own."""
-    return read_disfa(config, seed, no_models(Path("nowhere")), extracted).table
+    with tempfile.TemporaryDirectory() as root:
+        return read_disfa(config, seed, no_models(Path(root)), extracted).table
 
 
 def affectnet_config(corpus: Path, **changes: object) -> AffectNetConfig:
