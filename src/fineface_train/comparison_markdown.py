@@ -64,7 +64,7 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
             len(found["seeds"][arm]),
             taken["steps"],
             f"{taken['trainable']:,}",
-            number(taken["petaflop"]),
+            number(taken["petaflop"], 3),
             round(taken["training_seconds"]),
             round(taken["evaluation_seconds"]),
         ]
