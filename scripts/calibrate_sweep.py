@@ -20,7 +20,7 @@ from fineface_train.files import write_json
 from fineface_train.measure import calibrate_bundle, evaluation_folder, measure_once
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE
 from fineface_train.report import interval, markdown_table, number
-from fineface_train.sweep_records import first_runs, named_folder
+from fineface_train.sweep_records import chosen_folder, first_runs
 
 COLUMNS = (("individual", "au_mse_active"), ("individual", "slope"), ("individual", "leakage"), ("combination", "au_mse_mean"), ("combination", "leakage"))
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of calibration.md and calibration.json")
     arguments = parser.parse_args()
     config = load_config(arguments.overrides)
-    folder = Path(config.out or named_folder(config.run.root, config.comparison.name))
+    folder = chosen_folder(config)
     config.out = None
     runs = first_runs(folder)
     if not runs:

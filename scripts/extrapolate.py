@@ -29,7 +29,7 @@ from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from fineface_train.pictures import face_sheet, to_picture
 from fineface_train.report import markdown_table, number
-from fineface_train.sweep_records import first_runs, named_folder
+from fineface_train.sweep_records import chosen_folder, first_runs
 from fineface_train.toyfacs.faces import ATTRIBUTES
 
 LEVELS = (-10.0, -5.0, 5.0, 7.5, 10.0)
@@ -86,7 +86,7 @@ def bundles(config: Config) -> dict[str, Path]:
     """By arm, the first seed's bundle; or the one that was named."""
     if config.bundle:
         return {Path(config.bundle).parent.name: Path(config.bundle)}
-    folder = Path(config.out or named_folder(config.run.root, config.comparison.name))
+    folder = chosen_folder(config)
     return {arm: run / "bundle" for arm, run in first_runs(folder).items()}
 
 

@@ -16,7 +16,7 @@ from fineface_train.data.conditioning import Entry
 from fineface_train.evaluation.protocol import ProtocolName
 from fineface_train.measure import measure_once
 from fineface_train.methods.au_diffusion.bundle import check_bundle
-from fineface_train.sweep_records import first_runs, named_folder
+from fineface_train.sweep_records import chosen_folder, first_runs
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--guidances", type=float, nargs="*", default=[1.0, 2.0, 3.0, 5.0])
     arguments = parser.parse_args()
     config = load_config(arguments.overrides)
-    folder = Path(config.out or named_folder(config.run.root, config.comparison.name))
+    folder = chosen_folder(config)
     config.out, config.protocol = None, ProtocolName.quick
     first = first_runs(folder)
     if not first:

@@ -14,7 +14,7 @@ from pathlib import Path
 from fineface_train.comparison import write_comparison
 from fineface_train.comparison_markdown import FIGURES, short_name
 from fineface_train.config import load_config
-from fineface_train.sweep_records import first_runs, named_folder, read_records
+from fineface_train.sweep_records import chosen_folder, first_runs, read_records
 
 COPIED = ("report.md", "comparison.json", "rows.parquet")
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--unfinished", action="store_true", help="publish what there is; report.md says what is missing")
     arguments = parser.parse_args()
     config = load_config(arguments.overrides)
-    folder = Path(config.out or named_folder(config.run.root, config.comparison.name))
+    folder = chosen_folder(config)
     missing = [f"{record['arm']} seed={record['seed']}" for record in read_records(folder) if "error" in record]
     if missing and not arguments.unfinished:
         parser.error(f"{folder}: {len(missing)} arms have no result ({', '.join(missing[:3])}...); finish the sweep, or say --unfinished")

@@ -56,8 +56,7 @@ def write_data_report(
         ValueError: an image file is gone, `raw` holds only a part of a source, or the weights are not the table's.
     """
     paths = table.frame["image"].tolist()
-    quiet = crew.quiet or crew.index > 0
-    contents = image_contents(paths, root / INDEX, progress=not quiet)
+    contents = image_contents(paths, root / INDEX, progress=not crew.silent)
     before = {} if raw is None else _raw_aus(table, raw)
     manifest = read_manifest(root) if (root / MANIFEST).is_file() else {}
     provenance = flat({name: manifest[name] for name in ("name", "config_hash", "seed", "config") if name in manifest})

@@ -63,14 +63,6 @@ def read_parquet(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} is damaged ({error}); bring back a copy, or remove it") from error
 
 
-def read_csv(path: Path, types: Any) -> pd.DataFrame:
-    """Columns of the given `types`, empty cells as empty text. Raises ValueError that names the file where it is no CSV."""
-    try:
-        return pd.read_csv(path, dtype=types, keep_default_na=False)
-    except ValueError as error:
-        raise ValueError(f"{path}: cannot be read as CSV ({error})") from error
-
-
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; what was written is synced and moves into its place whole, and goes if writing fails."""

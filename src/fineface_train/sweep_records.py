@@ -3,18 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+from fineface_train.config import Config
 from fineface_train.files import read_json
 
 RECORDS = "arm_*.json"
 RECORD = ("arm", "seed", "place", "overrides")
+"""What every record holds; that of a finished arm also its "folder" and "evaluation", another's an "error"."""
 UNFINISHED = "not finished"
 """Why an arm has no result before it ended: of one that is running, or was killed."""
-"""What every record holds; that of a finished arm also its "folder" and "evaluation", another's an "error"."""
 
 
 def named_folder(root: str, name: str | None) -> Path:
     """Where the records of the sweep of this name lie."""
     return Path(root) / "sweeps" / str(name)
+
+
+def chosen_folder(config: Config) -> Path:
+    """Of the records that a script is asked about: out=FOLDER, or those of sweep=NAME."""
+    return Path(config.out or named_folder(config.run.root, config.comparison.name))
 
 
 def is_sweep(folder: Path) -> bool:

@@ -42,7 +42,7 @@ class PhotoFilter(enum.Enum):
 
 
 class AusFrom(enum.Enum):
-    """Who says the AUs: the metadata's columns, or data.annotator."""
+    """Who says the AUs: the metadata's columns, or data.annotate."""
 
     metadata = "metadata"
     annotator = "annotator"
@@ -178,10 +178,7 @@ def _by_images(sieve: Sieve, config: AffectNetConfig, stages: Stages) -> None:
             sieve.keep((sieve.rows["status"] != status).to_numpy(), words)
         _by_total(sieve, config)
     if config.captions is CaptionsFrom.blip2:
-        said = stages.captions(sieve.rows["path"].tolist())
-        sieve.rows = sieve.rows.assign(caption=said["caption"].to_numpy(), caption_status=said["status"].to_numpy(), caption_from=said["made_with"].to_numpy())
-        for status in sorted(set(sieve.rows["caption_status"]) - {"ok"}):
-            sieve.keep((sieve.rows["caption_status"] != status).to_numpy(), f"caption: {status}")
+        sieve.caption(stages.captions(sieve.rows["path"].tolist()))
 
 
 def _by_size(sieve: Sieve, config: AffectNetConfig) -> None:

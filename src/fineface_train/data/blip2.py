@@ -271,5 +271,5 @@ def _source(config: Blip2Config) -> Path:
 def _weights(source: Path, index: Path, crew: Crew) -> str:
     """A hash over every file of the model, read again only where one was touched."""
     files = sorted(path for path in source.iterdir() if path.suffix in (".json", ".txt", ".safetensors"))
-    digests = image_contents([str(path) for path in files], index / INDEX, title="hashing BLIP-2's files", progress=crew.index == 0 and not crew.quiet)
+    digests = image_contents([str(path) for path in files], index / INDEX, title="hashing BLIP-2's files", progress=not crew.silent)
     return hashlib.sha256("".join(f"{path.name} {digest}\n" for path, digest in zip(files, digests, strict=True)).encode()).hexdigest()

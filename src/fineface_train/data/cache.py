@@ -198,7 +198,7 @@ def _write_rows(path: Path, first: int, rows: Tensor) -> None:
 def _shares(length: int, size: int, crew: Crew, title: str) -> Iterator[slice]:
     """This process's batches. All processes cut alike, so that their number changes no bit of what is computed."""
     starts = range(crew.index * size, length, crew.count * size)
-    for start in tqdm(starts, desc=title, unit="batch", mininterval=1, disable=crew.quiet or crew.index > 0):
+    for start in tqdm(starts, desc=title, unit="batch", mininterval=1, disable=crew.silent):
         yield slice(start, min(start + size, length))
 
 

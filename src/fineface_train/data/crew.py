@@ -16,6 +16,11 @@ class Crew:
     """What the first process says, for all of them."""
     quiet: bool = False
 
+    @property
+    def silent(self) -> bool:
+        """Whether this process shows no bar: told so, or not the first."""
+        return self.quiet or self.index > 0
+
 
 ALONE = Crew()
 """One process by itself."""

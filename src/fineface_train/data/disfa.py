@@ -65,13 +65,10 @@ def read_disfa(config: DisfaConfig, seed: int, stages: Stages, extracted: Path |
     path = captions_file(config)
     if path is not None:
         return Reading(_table(frames, read_captions(path, frames), config.labels, path.name))
-    said = stages.captions(frames.frame["image"].tolist())
-    sieve = Sieve(frames.frame.assign(caption=said["caption"].to_numpy(), caption_status=said["status"].to_numpy()))
-    for status in sorted(set(said["status"]) - {"ok"}):
-        sieve.keep((sieve.rows["caption_status"] != status).to_numpy(), f"caption: {status}")
-    counts = frames.counts | sieve.done() | {"read": frames.counts["read"]}
-    kept = dataclasses.replace(frames, frame=sieve.rows, counts=counts)
-    return Reading(_table(kept, sieve.rows["caption"].tolist(), config.labels, said["made_with"].iloc[0]))
+    sieve = Sieve(frames.frame)
+    sieve.caption(stages.captions(frames.frame["image"].tolist()))
+    kept = dataclasses.replace(frames, frame=sieve.rows, counts=frames.counts | sieve.done() | {"read": frames.counts["read"]})
+    return Reading(_table(kept, sieve.rows["caption"].tolist(), config.labels, str(sieve.rows["caption_from"].iloc[0])))
 
 
 def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -> DisfaFrames:

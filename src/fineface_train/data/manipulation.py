@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from fineface_train.aus import AUS, MAX_INTENSITY
+from fineface_train.data.csv_rows import header, read_rows, unique
 from fineface_train.data.plain_pickle import Array, read_plain_pickle
 from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
-from fineface_train.files import read_csv, replacing
+from fineface_train.files import replacing
 
 logger = logging.getLogger(__name__)
 SOURCE = "manipulation"
@@ -215,14 +216,12 @@ def _existing_images(config: ManipulationConfig, root: Path, names: list[str], l
 
 
 def _read_captions(path: Path, names: list[str]) -> list[str]:
-    rows = read_csv(path, str)
-    column = next((key for key in PATH_KEYS if key in rows.columns), None)
-    if column is None or "caption" not in rows.columns:
-        raise ValueError(f"{path}: has the columns {', '.join(rows.columns)}; it needs 'caption', and 'file_path' or 'path'")
-    twice = rows[column].duplicated().to_numpy()
-    if twice.any():
-        line = int(np.argmax(twice))
-        raise ValueError(f"{path}, line {line + 2}: {column}={rows[column].iloc[line]!r} occurs twice")
+    columns = header(path)
+    column = next((key for key in PATH_KEYS if key in columns), None)
+    if column is None or "caption" not in columns:
+        raise ValueError(f"{path}: has the columns {', '.join(columns)}; it needs 'caption', and 'file_path' or 'path'")
+    rows = read_rows(path, [column, "caption"])
+    unique(path, rows[column])
     captions = dict(zip(rows[column], rows["caption"], strict=True))
     without = [name for name in names if not captions.get(name, "").strip()]
     if without:

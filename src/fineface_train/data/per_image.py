@@ -51,7 +51,7 @@ def per_image(
         known = _read(folder)
         unknown = list({digest: path for path, digest in digest_of.items() if digest not in known}.values())  # equal files are asked about once
         crew.wait()  # nobody writes before all have read what there was
-        with tqdm(total=len(unknown), desc=title, unit="image", mininterval=1, disable=crew.quiet or crew.index > 0 or not unknown) as bar:
+        with tqdm(total=len(unknown), desc=title, unit="image", mininterval=1, disable=crew.silent or not unknown) as bar:
             for start in range(crew.index * batch_size, len(unknown), crew.count * batch_size):
                 batch = unknown[start : start + batch_size]
                 rows = make(batch)

@@ -95,36 +95,38 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
             disfa.ensure_frames(config.disfa, root / FRAMES, crew)
         if config.affectnet is not None:
             affectnet.ensure_images(config.affectnet, root / IMAGES, crew)
-        identity, unchanged = {}, False
+        identity, found = {}, None
         if crew.index == 0:
             identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
-            unchanged = _is_prepared(config, root, hash_of(identity))
-        if not crew.agree(unchanged):
+            found = _find_prepared(config, root, hash_of(identity))
+        if not crew.agree(found is not None):
             start = time.monotonic()
             readings = _read_sources(config, seed, Stages(root, config.blip2, config.annotate, crew))
             if crew.index == 0:
+                if config.skip_broken:
+                    readings = [_without_broken_images(reading, not crew.quiet) for reading in readings]
                 _write(root, config, readings, identity)
                 logger.info("data %s: prepared in %.1f s", config.name, time.monotonic() - start)
         crew.wait()
-    table = dataclasses.replace(SampleTable.read(root / TABLE), counts=read_manifest(root)["sources"])
+    table = dataclasses.replace(found if found is not None else SampleTable.read(root / TABLE), counts=read_manifest(root)["sources"])
     if crew.index == 0:
-        logger.info("data %s: %s%d samples in %s", config.name, "nothing changed, " if unchanged else "", len(table), root / TABLE)
+        logger.info("data %s: %s%d samples in %s", config.name, "nothing changed, " if found is not None else "", len(table), root / TABLE)
     return table
 
 
-def _is_prepared(config: DataConfig, root: Path, key: str) -> bool:
-    """Whether what lies in `root` was made from the same, and is whole."""
+def _find_prepared(config: DataConfig, root: Path, key: str) -> SampleTable | None:
+    """The table in `root`, if it was made from the same and is whole."""
     if not (root / MANIFEST).is_file() or not (root / TABLE).is_file():
-        return False
+        return None
     try:
         manifest, table = read_manifest(root), SampleTable.read(root / TABLE)
         if manifest["config_hash"] == key and manifest["table"]["fingerprint"] == table.fingerprint():
-            return True
+            return table
         logger.info("data %s: config, table or input files changed, preparing again", config.name)
     except (ValueError, KeyError, TypeError) as error:
         fault = error if isinstance(error, ValueError) else f"{root / MANIFEST} is damaged (without {error})"
         logger.warning("data %s: preparing again: %s", config.name, fault)
-    return False
+    return None
 
 
 def _write(root: Path, config: DataConfig, readings: list[Reading], identity: dict[str, Any]) -> None:
@@ -170,7 +172,7 @@ def _read_sources(config: DataConfig, seed: int, stages: Stages) -> list[Reading
         readings.append(read_affectnet(config.affectnet, seed, stages, stages.root / IMAGES))
     if config.manipulation is not None:
         readings.append(Reading(read_manipulation(config.manipulation, seed)))
-    return [_without_broken_images(reading, not stages.crew.quiet) for reading in readings] if config.skip_broken else readings
+    return readings
 
 
 def _without_broken_images(reading: Reading, progress: bool) -> Reading:

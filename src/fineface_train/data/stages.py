@@ -31,7 +31,7 @@ class Stages:
     def sizes(self, paths: Sequence[str]) -> pd.DataFrame:
         """width, height (0 where it cannot be read) and fault (in words, or None) of each image."""
         with ThreadPoolExecutor(8) as pool:
-            bar = tqdm(pool.map(_size, paths), total=len(paths), desc="measuring images", unit="image", mininterval=1, disable=self._quiet)
+            bar = tqdm(pool.map(_size, paths), total=len(paths), desc="measuring images", unit="image", mininterval=1, disable=self.crew.silent)
             return pd.DataFrame(list(bar), columns=["width", "height", "fault"])
 
     def photo_filter(self, paths: Sequence[str]) -> tuple[np.ndarray, dict[str, int]]:
@@ -57,12 +57,8 @@ class Stages:
         made_by = annotated_by(self.annotate, ANNOTATE_KEY)
         return "" if made_by is None else str(made_by["annotator"])
 
-    @property
-    def _quiet(self) -> bool:
-        return self.crew.quiet or self.crew.index > 0
-
     def _contents(self, paths: Sequence[str]) -> list[str]:
-        return image_contents(paths, self.root / INDEX, progress=not self._quiet)
+        return image_contents(paths, self.root / INDEX, progress=not self.crew.silent)
 
 
 def _size(path: str) -> tuple[int, int, str | None]:

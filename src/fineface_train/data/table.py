@@ -121,6 +121,13 @@ class Sieve:
             self.counts[name] = self.counts.get(name, 0) + count
         self.rows = self.rows[passes]
 
+    def caption(self, said: pd.DataFrame) -> None:
+        """Add each row's `caption` and `caption_from`; those that are not ok are dropped by what they are (`blip2.caption_images`)."""
+        self.rows = self.rows.assign(caption=said["caption"].to_numpy(), caption_from=said["made_with"].to_numpy())
+        status = said["status"].to_numpy()
+        bad = {f"dropped: caption: {one}": int((status == one).sum()) for one in sorted(set(status) - {"ok"})}
+        self.keep_counted(status == "ok", bad)
+
     def done(self) -> dict[str, int]:
         """The counts, with what is left as "kept"."""
         return self.counts | {"kept": len(self.rows)}
