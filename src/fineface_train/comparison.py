@@ -65,7 +65,8 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
     with replacing(folder / "rows.parquet") as partial:
         pd.concat(rows).to_parquet(partial, index=False, compression="zstd")
     write_figures(folder / FIGURES, found)
-    _face_sheet(arms).save(folder / FIGURES / "faces.png", optimize=True)
+    with replacing(folder / FIGURES / "faces.png") as partial:
+        _face_sheet(arms).save(partial, format="PNG", optimize=True)
     write_text(folder / "report.md", comparison_markdown(folder.name, found, missing))
     page = render(
         TEMPLATE,

@@ -1,9 +1,11 @@
 """What is found out about the images of a source while it is prepared, each kept under the prepared folder: sizes, photographs or not, AUs, captions."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +47,7 @@ class Stages:
 
     def aus(self, paths: Sequence[str]) -> pd.DataFrame:
         """status and the 12 AUs in [0, 5] of each image, by the annotator. Raises ValueError where there is none."""
-        made_by = annotated_by(self.annotate, ANNOTATE_KEY)
+        made_by = self._annotated_by
         if made_by is None:
             raise ValueError(f"{ANNOTATE_KEY}.kind=none: AUs are to come from an annotator; set {ANNOTATE_KEY}.kind=libreface (or openface)")
         folder = self.root / "annotations" / f"{self.annotate.kind.value}-{hash_of(made_by)}"
@@ -54,8 +56,12 @@ class Stages:
     @property
     def annotator(self) -> str:
         """The annotator's name and version."""
-        made_by = annotated_by(self.annotate, ANNOTATE_KEY)
-        return "" if made_by is None else str(made_by["annotator"])
+        return "" if self._annotated_by is None else str(self._annotated_by["annotator"])
+
+    @functools.cached_property
+    def _annotated_by(self) -> dict[str, Any] | None:
+        """Kept, as it hashes the annotator's weights."""
+        return annotated_by(self.annotate, ANNOTATE_KEY)
 
     def _contents(self, paths: Sequence[str]) -> list[str]:
         return image_contents(paths, self.root / INDEX, progress=not self.crew.silent)
