@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from fineface_train.data.table import SampleTable
 from fineface_train.files import flat, write_text
 from fineface_train.report import Shown, jpeg_uri, render
 
+logger = logging.getLogger(__name__)
 PAGE, TEMPLATE, LOOKS = "report.html", "data.html", "looks"
 VERSION = 1
 """Raised when the same table gets another page."""
 SAMPLES = 30
 """Faces of each source."""
+SHOWN_FAULTS = 3
 SIDE = 112
 """Pixels: what faces are shrunk to; a page of some 250 then takes about 1 MB, however many rows the table has."""
 MIXTURE = "the mixture"
@@ -67,11 +70,20 @@ def write_data_report(
         return page
     looks = image_looks(paths, contents, root / LOOKS, crew)
     if crew.index == 0:
+        _warn_of_broken_images(looks)
         found = gather(table, weights, rarity_weighting, before) | {"copies": len(contents) - len(set(contents))}
         faces = _faces(table, contents, looks, seed)
         aus = list(zip(AU_KEYS, AU_NAMES, strict=True))
         write_text(page, render(TEMPLATE, key=key, name=root.resolve().name, found=found, faces=faces, provenance=provenance, aus=aus, mixture=MIXTURE))
     return page
+
+
+def _warn_of_broken_images(looks: pd.DataFrame) -> None:
+    faults = looks.loc[looks["fault"] != "", "fault"].tolist()
+    if faults:
+        shown = "; ".join(faults[:SHOWN_FAULTS])
+        remedy = "training would stop at them; data.skip_broken=true leaves them out"
+        logger.warning("%d of %d images cannot be read (%s): %s", len(faults), len(looks), remedy, shown)
 
 
 def gather(table: SampleTable, weights: dict[str, float], rarity_weighting: float, before: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def test_spellings_read_alike(text: str, tmp_path: Path) -> None:
         (3, "3,6", "line 3: '3,6': the intensity must lie in 0..5"),
         (3, "3,-1", "line 3: '3,-1': the intensity must lie in 0..5"),
         (3, "3,nan", "line 3: '3,nan': the intensity must lie in 0..5"),
+        (3, "3,2.5", "line 3: '3,2.5': the intensity must be a whole number, as DISFA's are"),
         (4, "4", "line 4: '4': must read frame,intensity"),
         (4, "4,1,1", "line 4: '4,1,1': must read frame,intensity"),
         (4, "4,,1", "line 4: '4,,1': must read frame,intensity"),

@@ -90,6 +90,8 @@ def read_labels(path: Path, first_label: int) -> tuple[pd.Series, Findings]:
             gaps.append(f"line {line}: {_frames(last + 1, frame - 1)} missing before it")
         if not 0 <= intensity <= MAX_INTENSITY:
             wrong.append(where + f"the intensity must lie in 0..{MAX_INTENSITY:g}")
+        elif intensity != int(intensity):
+            wrong.append(where + "the intensity must be a whole number, as DISFA's are")
         line_of.setdefault(frame, line)
         last = max(last, frame)
         intensities[frame - first_label + 1] = intensity

@@ -1,0 +1,309 @@
+"""`fineface prepare` on miniatures of DISFA and AffectNet with one thing wrong: what can be read is read, all else is told by name, nothing crashes."""
+
+import dataclasses
+import pickle
+import re
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from fineface_train.cli import main
+from fineface_train.data.prepare import read_manifest
+from fineface_train.data.table import SampleTable
+from tests.data.rar_writer import Member, write_rar
+
+CSV = "affectnet/affecnet_metadata.csv"
+GOOD = 6
+"""A row of AffectNet's CSV that no filter drops."""
+OFF = ["data.disfa=null"]
+PICKLE = ["data=manipulation", "data.manipulation.root={root}/faces"]
+OURS = [*PICKLE, "data.manipulation.aus=[1,2,4,5,6,9,12,15,17,20,25,26]"]
+SKIP = ["data.skip_broken=true"]
+
+
+@dataclasses.dataclass
+class Case:
+    """What is done to the miniatures; what is then printed (refused), or how the table differs from that of the miniatures as they were."""
+
+    name: str
+    spoil: Callable[[Path], None]
+    refused: str | None = None
+    lost: int = 0
+    told: str = ""
+    overrides: list[str] = dataclasses.field(default_factory=list)
+
+
+def subject(root: Path) -> str:
+    return sorted(path.name for path in (root / "disfa" / "frames").iterdir())[0]
+
+
+def labels(change: Callable[[list[str]], list[str]], au: int = 12) -> Callable[[Path], None]:
+    """Changes the lines of one label file."""
+
+    def spoil(root: Path) -> None:
+        path = label_file(root, au)
+        path.write_text("\n".join(change(path.read_text().splitlines())))
+
+    return spoil
+
+
+def label_file(root: Path, au: int = 12) -> Path:
+    name = subject(root)
+    return root / "disfa" / "ActionUnit_Labels" / name / f"{name}_au{au}.txt"
+
+
+def line(number: int, text: str) -> Callable[[list[str]], list[str]]:
+    return lambda lines: [*lines[: number - 1], text, *lines[number:]]
+
+
+def frame(change: Callable[[Path], None], number: int = 3) -> Callable[[Path], None]:
+    return lambda root: change(sorted((root / "disfa" / "frames" / subject(root)).iterdir())[number])
+
+
+def captions(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
+    return in_file("disfa/disfa_captions.csv", lambda text: "\n".join(change(text.splitlines())) + "\n")
+
+
+def in_file(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
+    return lambda root: (root / name).write_text(change((root / name).read_text()))
+
+
+def as_bytes(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    return lambda root: (root / name).write_bytes(change((root / name).read_bytes()))
+
+
+def windows(data: bytes) -> bytes:
+    """With a byte order mark and CRLF."""
+    return b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n")
+
+
+def table(change: Callable[[pd.DataFrame], pd.DataFrame | None], **options: object) -> Callable[[Path], None]:
+    """Changes AffectNet's CSV."""
+
+    def spoil(root: Path) -> None:
+        rows = pd.read_csv(root / CSV, dtype=str, keep_default_na=False)
+        changed = change(rows)
+        (rows if changed is None else changed).to_csv(root / CSV, index=False, **options)
+
+    return spoil
+
+
+def cell(column: str, value: str) -> Callable[[Path], None]:
+    return table(lambda rows: rows.__setitem__(column, rows[column].where(rows.index != GOOD, value)))
+
+
+def image(change: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Changes the image of a row of AffectNet's that is used."""
+
+    def spoil(root: Path) -> None:
+        change(root / "affectnet" / "images" / pd.read_csv(root / CSV)["ImageName"][GOOD])
+
+    return spoil
+
+
+def saved(convert: Callable[[Image.Image], Image.Image], kind: str, **options: object) -> Callable[[Path], None]:
+    """Stores the image otherwise, under its old name."""
+
+    def change(path: Path) -> None:
+        with Image.open(path) as opened:
+            convert(opened.convert("RGB")).save(path, kind, **options)
+
+    return image(change)
+
+
+def bomb(path: Path) -> None:
+    """A PNG of 70 bytes that says it has 2.5 gigapixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+def grey16(picture: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def archived(*members: Member, cut: int | None = None, without: int | None = None) -> Callable[[Path], None]:
+    """AffectNet's images in RAR volumes."""
+
+    def spoil(root: Path) -> None:
+        images = root / "affectnet" / "images"
+        own = [Member(path.relative_to(images).as_posix(), path.read_bytes()) for path in sorted(images.rglob("*.png"))]
+        volumes = write_rar(root / "affectnet" / "faces.part1.rar", [*own, *members], volume_size=100_000)
+        if cut is not None:
+            volumes[-1].write_bytes(volumes[-1].read_bytes()[:cut])
+        if without is not None:
+            volumes[without].unlink()
+        shutil.rmtree(images)
+
+    return spoil
+
+
+def pickled(value: Callable[[str], object]) -> Callable[[Path], None]:
+    """A list of images with AUs, of one image."""
+
+    def spoil(root: Path) -> None:
+        (root / "faces").mkdir()
+        found = sorted((root / "affectnet" / "images").rglob("*.png"))[0]
+        shutil.copy(found, root / "faces" / "0.png")
+        (root / "faces" / "aus_dataset.pkl").write_bytes(pickle.dumps(value("0.png")))
+
+    return spoil
+
+
+class Evil:
+    def __reduce__(self) -> tuple:
+        return (Path.mkdir, (Path("pwned"),))
+
+
+RAR = [*OFF, "data.affectnet.images=faces.part1.rar"]
+CASES = [
+    # DISFA's labels
+    Case("label_file_missing", lambda root: label_file(root).unlink(), r"SN001_au12\.txt: missing"),
+    Case("label_file_empty", lambda root: label_file(root).write_bytes(b""), r"_au12\.txt"),
+    Case("label_file_of_another_program", lambda root: label_file(root).write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe\x00"), r"_au12\.txt"),
+    Case("label_in_words", labels(line(4, "4,strong")), r"_au12\.txt, line 4.*strong"),
+    Case("label_of_6", labels(line(4, "4,6")), r"_au12\.txt, line 4.*6"),
+    Case("label_below_0", labels(line(4, "4,-1")), r"_au12\.txt, line 4.*-1"),
+    Case("label_nan", labels(line(4, "4,nan")), r"_au12\.txt, line 4.*nan"),
+    Case("label_between_levels", labels(line(4, "4,2.5")), r"_au12\.txt, line 4.*2\.5"),
+    Case("label_of_two_columns_more", labels(line(4, "4,2,1,1")), r"_au12\.txt, line 4"),
+    Case("frame_twice", labels(line(4, "3,2")), r"_au12\.txt, line 4.*frame 3 stands in line 3 already"),
+    Case("frames_go_back", labels(lambda lines: lines[::-1]), r"_au12\.txt, line 2.*frame 11 comes after frame 12"),
+    Case("frame_missing", labels(lambda lines: [*lines[:3], *lines[4:]]), r"_au12\.txt, line 4: frame 4 is missing before it"),
+    Case("frames_counted_from_0", labels(lambda lines: [f"{number},{text.split(',')[1]}" for number, text in enumerate(lines)]), r"first_label"),
+    Case("labels_by_semicolon", labels(lambda lines: [text.replace(",", ";") for text in lines])),
+    Case("labels_with_bom_and_crlf", lambda root: label_file(root).write_bytes(windows(label_file(root).read_bytes()))),
+    Case("a_subject_without_labels", lambda root: shutil.rmtree(label_file(root).parent), r"SN\d{3}"),
+    # DISFA's pictures
+    Case("frame_image_missing", frame(Path.unlink), r"SN\d{3}.*\b1\b"),
+    Case("one_image_more", frame(lambda path: shutil.copy(path, path.with_name("00999.png"))), r"SN\d{3}"),
+    Case("frame_cut_off", frame(lambda path: path.write_bytes(path.read_bytes()[:200])), lost=1, told="cannot be read", overrides=SKIP),
+    Case("pattern_of_no_file", lambda root: None, r"data\.disfa\.image_pattern", overrides=["data.disfa.image_pattern='{subject}/{index}.tif'"]),
+    # DISFA's captions
+    Case("captions_missing", lambda root: (root / "disfa/disfa_captions.csv").unlink(), r"data\.disfa\.captions"),
+    Case("captions_without_a_column", captions(lambda rows: [rows[0].replace("caption", "text"), *rows[1:]]), r"disfa_captions\.csv: columns missing: caption"),
+    Case("caption_twice", captions(lambda rows: [*rows, rows[1]]), r"disfa_captions\.csv, line"),
+    Case("caption_missing", captions(lambda rows: rows[:-1]), r"disfa_captions\.csv: 1 of 35 frames have no caption, the first is SN003, frame 12"),
+    # AffectNet's CSV
+    Case("csv_by_semicolon", table(lambda rows: None, sep=";")),
+    Case("csv_by_tab", table(lambda rows: None, sep="\t")),
+    Case("csv_with_bom_and_crlf", as_bytes(CSV, windows)),
+    Case("csv_with_a_column_more", table(lambda rows: rows.assign(note="x"))),
+    Case("csv_with_blank_lines", in_file(CSV, lambda text: text.replace("\n", "\n\n"))),
+    Case("csv_without_a_column", table(lambda rows: rows.drop(columns="AU6_rec")), r"affecnet_metadata\.csv: columns missing: AU6_rec"),
+    Case("csv_with_a_column_twice", in_file(CSV, lambda text: text.replace("AU6_rec", "AU4_rec", 1)), r"columns missing: AU6_rec|AU4_rec occurs twice"),
+    Case("row_with_a_cell_more", in_file(CSV, lambda text: "\n".join(line(7, text.splitlines()[6] + ",1")(text.splitlines()))), r"line 7: \d+ cells"),
+    Case("row_cut_off", in_file(CSV, lambda text: text[:-40]), r"line 61: cannot be read as CSV"),
+    Case("intensity_nan", cell("AU12_rec", "nan"), rf"line {GOOD + 2}: AU12_rec='nan': must be a number in 0\.\.1"),
+    Case("intensity_empty", cell("AU12_rec", ""), rf"line {GOOD + 2}: AU12_rec=''"),
+    Case("intensity_over_1", cell("AU12_rec", "3.5"), rf"line {GOOD + 2}: AU12_rec='3\.5'"),
+    Case("intensity_below_0", cell("AU12_rec", "-0.1"), rf"line {GOOD + 2}: AU12_rec='-0\.1'"),
+    Case("intensity_infinite", cell("AU12_rec", "inf"), rf"line {GOOD + 2}: AU12_rec='inf'"),
+    Case("intensity_with_a_comma", cell("AU12_rec", "0,3"), rf"line {GOOD + 2}: AU12_rec='0,3'"),
+    Case("flag_neither_true_nor_false", cell("IsPhoto", "maybe"), rf"line {GOOD + 2}: IsPhoto='maybe': must be True or False"),
+    Case("size_in_words", cell("ImageResolutionX", "large"), rf"line {GOOD + 2}: ImageResolutionX='large'"),
+    Case("rows_twice", table(lambda rows: pd.concat([rows, rows.iloc[[GOOD]]])), rf"line 62: ImageName=.* occurs twice, first in line {GOOD + 2}"),
+    Case("name_out_of_the_folder", cell("ImageName", "../../etc/passwd"), r"ImageName='\.\./\.\./etc/passwd' leads out of"),
+    Case("name_absolute", cell("ImageName", "/etc/passwd"), r"ImageName='/etc/passwd' leads out of"),
+    Case("csv_empty", as_bytes(CSV, lambda data: b""), r"affecnet_metadata\.csv"),
+    Case("csv_of_a_header_only", in_file(CSV, lambda text: text.splitlines()[0] + "\n"), r"affecnet_metadata\.csv: holds no rows"),
+    Case("quotes_in_a_caption", cell("TextDescription", 'a man said "hello"')),
+    Case("quote_opened_by_hand", in_file(CSV, lambda text: text + '"'), r"affecnet_metadata\.csv, line 62: cannot be read as CSV"),
+    Case("caption_in_latin_1", as_bytes(CSV, lambda data: data.replace(b" hair", b" h\xe4ir")), r"is not UTF-8"),
+    Case("csv_in_utf_16", as_bytes(CSV, lambda data: data.decode().encode("utf-16")), r"is not UTF-8"),
+    Case("caption_of_several_lines", cell("TextDescription", "a man\nin a hat")),
+    # images
+    Case("image_missing", image(Path.unlink), r"1 of \d+ images are missing"),
+    Case("image_is_a_folder", image(folder_instead), r"1 of \d+ images are missing"),
+    Case("image_cut_off", image(lambda path: path.write_bytes(path.read_bytes()[:200])), lost=1, told="cannot be read", overrides=SKIP),
+    Case("image_of_zero_bytes", image(lambda path: path.write_bytes(b"")), lost=1, told="cannot be read", overrides=SKIP),
+    Case("image_is_a_page", image(lambda path: path.write_text("<html>404</html>")), lost=1, told="cannot be read", overrides=SKIP),
+    Case("image_is_a_bomb", image(bomb), lost=1, told="cannot be read", overrides=SKIP),
+    Case("image_cut_off_and_kept", image(lambda path: path.write_bytes(path.read_bytes()[:200])), told="cannot be read"),
+    Case("cmyk", saved(lambda picture: picture.convert("CMYK"), "JPEG"), overrides=SKIP),
+    Case("greyscale", saved(lambda picture: picture.convert("L"), "PNG"), overrides=SKIP),
+    Case("16_bit", saved(grey16, "PNG"), overrides=SKIP),
+    Case("animated", saved(lambda picture: picture, "GIF", save_all=True, append_images=[Image.new("RGB", (64, 64))]), overrides=SKIP),
+    Case("rotated_by_exif", saved(lambda picture: picture.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=turned()), overrides=SKIP),
+    # archives and lists
+    Case("archive_with_a_way_out", archived(Member("../../x.png", b"x")), r"'\.\./\.\./x\.png': the path leads out of the folder", overrides=RAR),
+    Case("archive_cut_off", archived(cut=3000), r"\.rar", overrides=RAR),
+    Case("archive_without_a_volume", archived(without=1), r"faces\.part2\.rar", overrides=RAR),
+    Case("archive_that_is_none", lambda root: (root / "affectnet/faces.part1.rar").write_bytes(b"PK\x03\x04"), r"faces\.part1\.rar", overrides=RAR),
+    Case("pickle_that_calls", pickled(lambda name: [{"path": name, "aus": Evil()}]), r"aus_dataset\.pkl", overrides=PICKLE),
+    Case(
+        "pickle_of_another_length",
+        pickled(lambda name: [{"path": name, "aus": np.zeros(5)}]),
+        r"aus_dataset\.pkl: its vectors have 5 entries",
+        overrides=PICKLE,
+    ),
+    Case(
+        "pickle_of_nan",
+        pickled(lambda name: [{"path": name, "aus": np.full(12, np.nan)}]),
+        r"aus_dataset\.pkl.*nan",
+        overrides=OURS,
+    ),
+]
+
+
+def prepared(root: Path, case: Case) -> int:
+    sources = ["data=disfa_affectnet", f"data.disfa.root={root}/disfa", f"data.affectnet.root={root}/affectnet", "data.affectnet.min_side=64"]
+    sources += ["data.disfa.image_pattern='{subject}/{index:05d}.png'", "data.disfa.neutral_share=1"]
+    if case.overrides[:1] == PICKLE[:1]:
+        sources = []
+    return main(["prepare", *sources, *(value.replace("{root}", str(root)) for value in case.overrides), f"data.root={root}/prepared"])
+
+
+def rows(root: Path) -> pd.DataFrame:
+    """The prepared table, without what tells where it lies."""
+    return SampleTable.read(root / "prepared" / "table.parquet").frame.drop(columns="image").set_index("id")
+
+
+@pytest.fixture(scope="module")
+def usual(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    root = Path(shutil.copytree(corpus, tmp_path_factory.mktemp("usual") / "faces"))
+    assert prepared(root, Case("usual", lambda root: None)) == 0
+    return rows(root)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_one_thing_wrong(case: Case, corpus: Path, usual: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = Path(shutil.copytree(corpus, tmp_path / "faces"))
+    case.spoil(root)
+    status, printed = prepared(root, case), "".join(capsys.readouterr())
+    assert "Traceback" not in printed
+    if case.refused:
+        assert status == 2
+        assert re.search(rf"^fineface prepare: .*{case.refused}", printed, re.MULTILINE), printed
+        assert not (root / "prepared" / "table.parquet").exists()
+        return
+    assert status == 0, printed
+    assert case.told in printed
+    found = rows(root)
+    counts = read_manifest(root / "prepared")["sources"]
+    assert sum(source["kept"] for source in counts.values()) == len(found) == len(usual) - case.lost
+    assert sum(source.get("dropped: image cannot be read", 0) for source in counts.values()) == case.lost
+    same = usual.loc[found.index]
+    pd.testing.assert_frame_equal(found.drop(columns=["caption"]), same.drop(columns=["caption"]))
+    assert (found["caption"] != same["caption"]).sum() == ("caption" in case.name)
