@@ -101,7 +101,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "judge.face_threshold=2"], r"judge\.face_threshold is 2\.0"),
         (["train", "run.name=a/b"], r"run\.name='a/b': use letters, digits"),
         # What does not go together.
-        (["train", "base=sd21_random"], "judge=toyfacs reads drawn faces.*choose judge=none"),
+        (["train", "base=sd21_random", "judge=toyfacs"], "judge=toyfacs reads drawn faces.*choose judge=none"),
         (["evaluate", "-m", "seed=0,1"], "-m sweeps over trainings"),
         (["train", "-m", "encoder=none,res_mlp64", "trainer.step=1"], r"trainer\.step: no such config key"),
         (["train", "-m", "encoder=none,res_mlp46"], "encoder=res_mlp46: no such choice.*did you mean res_mlp64"),

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from fineface_train.cli import main
-from fineface_train.config import choices
+from fineface_train.config import choices, load_config
+from fineface_train.evaluation.judges import JudgeKind
+from fineface_train.methods.au_diffusion.objective import Weighting
 
 GOLDEN = Path(__file__).parent / "golden" / "five_steps.json"
 
@@ -31,6 +33,15 @@ def test_every_experiment_runs_two_steps(name: str, tmp_path: Path, saved_base: 
     lines = run(tmp_path, *overrides)
     assert [line["step"] for line in lines] == [1, 2]
     assert all(0 < line["loss"] < 20 for line in lines)
+
+
+def test_a_base_brings_what_goes_with_it() -> None:
+    """So that data=disfa_affectnet base=sd21 is a whole run; what is chosen beside it stays chosen."""
+    config = load_config(["data=disfa_affectnet", "base=sd21"])
+    assert (config.trainer.steps, config.trainer.learning_rate) == (20_000, 1e-4)
+    assert (config.objective.weighting, config.judge.kind, config.sampling.guidance) == (Weighting.none, JudgeKind.none, 7.5)
+    chosen = load_config(["experiment=fineface", "judge=libreface", "trainer=toyfacs", "objective=min_snr"])
+    assert (chosen.trainer.steps, chosen.judge.kind, chosen.objective.weighting) == (800, JudgeKind.libreface, Weighting.min_snr)
 
 
 def test_five_golden_losses(tmp_path: Path) -> None:

@@ -153,6 +153,14 @@ def test_the_label_tool_as_judge_is_said(tmp_path: Path) -> None:
     path = folder / "metrics.json"
     path.write_text(path.read_text().replace("small_cnn", "libreface"))
     assert "The judge is the label tool" in write_report(folder).read_text()
+    path = folder / "provenance.json"
+    for labels, said in (
+        (["disfa: ActionUnit_Labels", "affectnet: affecnet_metadata.csv, corrected (paper)"], True),
+        (["affectnet: LibreFace 0.0.20, corrected (paper)"], True),
+        (["disfa: ActionUnit_Labels", "affectnet: OpenFace files, corrected (paper)"], False),
+    ):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"labels": labels}))
+        assert ("The judge is the label tool" in write_report(folder).read_text()) is said
 
 
 def test_the_page_says_whose_numbers_these_are(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_parameter_counts(architecture: Architecture) -> None:
 def test_two_steps_at_256_pixels(tmp_path: Path) -> None:
     """The very trainer, on the whole SD 2.1 pipeline: VAE and text encoder to caches, then two steps of the UNet."""
     arguments = [
-        *("train", "base=sd21_random", "encoder=res_mlp64", "finetune.lora_alpha=8", "objective=none", "trainer=fineface"),
+        *("train", "base=sd21_random", "encoder=res_mlp64", "finetune.lora_alpha=8"),
         *("data.toyfacs.disfa_subjects=1", "data.toyfacs.disfa_frames=4", "data.toyfacs.affectnet_images=50", "data.affectnet=null"),
         *(f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "trainer.steps=2", "trainer.batch_size=1"),
         *("trainer.sample_every=0", "evaluation.after_training=false", "tracking.wandb=false", "tracking.log_every=1"),

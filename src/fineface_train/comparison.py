@@ -20,7 +20,7 @@ from fineface_train.evaluation.protocol import Kind
 from fineface_train.files import read_json, read_parquet, replacing, write_json, write_text
 from fineface_train.paper import PAPER
 from fineface_train.pictures import face_sheet
-from fineface_train.report import LABEL_TOOLS, METRICS, grid_row, render
+from fineface_train.report import METRICS, grid_row, judge_wrote_labels, render
 from fineface_train.sweep_records import UNFINISHED, read_records
 
 TEMPLATE = "comparison.html"
@@ -85,7 +85,6 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
         responses=response_charts(found),
         leakage=leakage_charts(found),
         faces=_faces(arms, found["judges"][0]),
-        label_tool=any(tool in found["judges"][0].lower() for tool in LABEL_TOOLS),
     )
     return write_text(folder / "report.html", page)
 
@@ -187,6 +186,7 @@ def _compared(arms: dict[str, dict[int, Run]], reference: str, table: str | None
         "response_curve": {arm: response_curve(r, 0) for arm, r in singles.items()},
         "leakage_matrix": {arm: response_matrix(r, np.ones((1, r.prompts)))[0].tolist() for arm, r in singles.items()},
         "compute": {arm: _compute(runs) for arm, runs in arms.items()},
+        "judge_wrote_labels": any(judge_wrote_labels(judges[0], run.provenance) for runs in arms.values() for run in runs.values()),
         "made_with": _made_with([run for runs in arms.values() for run in runs.values()]),
         "folders": {arm: {seed: str(run.folder) for seed, run in runs.items()} for arm, runs in arms.items()},
         "trade_off": {arm: _scales(next(iter(runs.values()))) for arm, runs in arms.items()},

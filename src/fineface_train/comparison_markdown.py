@@ -36,6 +36,8 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
         "**bold** where p < 0.05 and the sign is the same in every one of two or more seeds, n.s. where not.",
         f"With {found['prompts']} prompts no p can be below {found['smallest_p']:.3g}, before the correction.\n",
     ]
+    if found["judge_wrote_labels"]:
+        parts.append("**The judge is the label tool**: it wrote AU labels that training used, so its numbers are kinder than an independent judge's.\n")
     for kind, title in KINDS.items():
         parts += [f"## {title}\n", markdown_table(_value_rows(found, kind)), markdown_table(_difference_rows(found, kind))]
     parts += [

@@ -27,8 +27,8 @@ GRID_ROWS = 6
 COMBINATIONS = 12
 IMAGE_SIDE = 192
 """Pixels: larger images are shrunk to this side and stored as JPEG."""
-LABEL_TOOLS = ("libreface",)
-"""Judges that also wrote training labels of a real data set, so that they grade their own handwriting."""
+LABEL_TOOL = "libreface"
+"""The judge that also writes training labels, those of FineFace's metadata too, so that it may grade its own handwriting."""
 
 METRICS: dict[str, tuple[str, str]] = {
     "au_mse_active": ("AU error, commanded AUs", "squared error on the AUs that were asked for; lower is better"),
@@ -58,7 +58,7 @@ def write_report(run: Path) -> Path:
     """Write report.html and report.md into the folder `run` from what it holds; returns the page's path."""
     if not run.is_dir():
         raise ValueError(f"run={run} is not a folder; give the folder that `fineface train` or `fineface evaluate` wrote")
-    metrics = _read_json(run / "metrics.json")
+    metrics, provenance = _read_json(run / "metrics.json"), _read_json(run / "provenance.json")
     config = run / "config.yaml"
     page = render(
         TEMPLATE,
@@ -71,14 +71,22 @@ def write_report(run: Path) -> Path:
         curves=training_charts(run / METRICS_FILE),
         samples=_training_samples(run / "samples"),
         audit=_read_json(run / "audit.json"),
-        provenance=list(flat(_read_json(run / "provenance.json"))),
+        provenance=list(flat(provenance)),
         disagreement=[(key, value) for key, value in (metrics.get("judge_disagreement") or {}).items() if isinstance(value, float)],
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
-        label_tool=any(tool in str(metrics.get("first_judge", "")).lower() for tool in LABEL_TOOLS),
+        label_tool=judge_wrote_labels(str(metrics.get("first_judge", "")), provenance),
         missing=[(part, what, command.format(run=run)) for part, (what, command) in PARTS.items() if not (run / part).exists()],
     )
     write_text(run / "report.md", f"# {run.resolve().name}\n\n" + (headline_table(metrics) if metrics else "Not evaluated yet.\n"))
     return write_text(run / "report.html", page)
+
+
+def judge_wrote_labels(judge: str, provenance: dict[str, Any]) -> bool:
+    """Whether the judge is the tool that wrote AUs of the data a run was trained on; where its provenance does not tell, it is taken to be."""
+    if LABEL_TOOL not in judge.lower():
+        return False
+    labels = provenance.get("labels")
+    return labels is None or any(LABEL_TOOL in who.lower() or (who.startswith("affectnet: ") and ".csv" in who) for who in labels)
 
 
 def render(template: str, **values: Any) -> str:
