@@ -9,27 +9,31 @@ from fineface_train.cli import main
 from fineface_train.config import choices, load_config
 from fineface_train.evaluation.judges import JudgeKind
 from fineface_train.methods.au_diffusion.objective import Weighting
+from tests.data.disfa_copy import Copy
 
+SMALL_CORPUS = ("data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60")
 GOLDEN = Path(__file__).parent / "golden" / "five_steps.json"
 
 
 def run(root: Path, *overrides: str) -> list[dict]:
-    """Train without evaluation on a small corpus; returns the lines of metrics.jsonl."""
-    corpus = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60", f"data.root={root / 'data'}"]
-    quiet = ["evaluation.after_training=false", "tracking.wandb=false", "tracking.log_every=1", "trainer.sample_every=0", f"run.root={root / 'runs'}"]
-    assert main(["train", *corpus, *quiet, *overrides]) == 0
+    """Train without evaluation; returns the lines of metrics.jsonl."""
+    folders = [f"data.root={root / 'data'}", f"run.root={root / 'runs'}"]
+    quiet = ["evaluation.after_training=false", "tracking.wandb=false", "tracking.log_every=1", "trainer.sample_every=0"]
+    assert main(["train", *folders, *quiet, *overrides]) == 0
     (folder,) = (root / "runs").iterdir()
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
-def test_every_experiment_runs_two_steps(name: str, tmp_path: Path, saved_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those on licensed data get ToyFACS, which has the same layouts, in its place; all get the tiny base."""
+def test_every_experiment_runs_two_steps(name: str, tmp_path: Path, corpus: Path, saved_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those on licensed data get miniatures of DISFA's videos and of AffectNet; all get the tiny base."""
     overrides = [f"experiment={name}", f"base.path={saved_base}", "base.resolution=16", "trainer.steps=2", "trainer.precision=fp32"]
     if name.startswith("fineface"):
-        overrides.append("data=toyfacs")
-    if name == "fineface_published":
-        overrides.append("data.affectnet.min_height=null")  # the published code wants Y > 512
+        monkeypatch.setenv("DISFA_ROOT", str(Copy(images=None, videos="Videos_LeftCamera").write(corpus, tmp_path / "disfa")))
+        monkeypatch.setenv("AFFECTNET_ROOT", str(corpus / "affectnet"))
+        overrides += ["data.affectnet.min_side=64", "data.affectnet.min_height=null"]  # of 512 and 513 pixels
+    else:
+        overrides += SMALL_CORPUS
     lines = run(tmp_path, *overrides)
     assert [line["step"] for line in lines] == [1, 2]
     assert all(0 < line["loss"] < 20 for line in lines)
@@ -47,7 +51,7 @@ def test_a_base_brings_what_goes_with_it() -> None:
 def test_five_golden_losses(tmp_path: Path) -> None:
     """The shipped base and the default config: a change of these numbers is a change of what training does."""
     golden = json.loads(GOLDEN.read_text())
-    lines = run(tmp_path, "trainer.steps=5", "trainer.batch_size=8")
+    lines = run(tmp_path, *SMALL_CORPUS, "trainer.steps=5", "trainer.batch_size=8")
     assert [line["loss"] for line in lines] == pytest.approx(golden["losses"], rel=golden["relative_tolerance"])
 
 
@@ -56,7 +60,14 @@ def test_bfloat16_with_pictures(tmp_path: Path, saved_base: Path) -> None:
     from safetensors.torch import load_file
 
     lines = run(
-        tmp_path, f"base.path={saved_base}", "base.resolution=16", "trainer.steps=3", "trainer.precision=bf16", "trainer.sample_every=2", "sampling.steps=1"
+        tmp_path,
+        *SMALL_CORPUS,
+        f"base.path={saved_base}",
+        "base.resolution=16",
+        "trainer.steps=3",
+        "trainer.precision=bf16",
+        "trainer.sample_every=2",
+        "sampling.steps=1",
     )
     assert all(0 < line["loss"] < 20 for line in lines)
     (folder,) = (tmp_path / "runs").iterdir()
