@@ -145,13 +145,17 @@ def test_images_in_a_rar_archive_of_several_volumes(tmp_path: Path, own_corpus: 
     volumes = write_rar(root / "Manually_Annotated.part1.rar", members, volume_size=100_000)
     assert len(volumes) > 2
     shutil.rmtree(root / "images")
-    config = DataConfig(root=str(tmp_path / "data"), affectnet=AffectNetConfig(root=str(root), images=volumes[0].name, min_side=64))
+    config = DataConfig(root=str(tmp_path / "data"), affectnet=AffectNetConfig(root=str(root), min_side=64))  # found by itself
     table = prepare(config, 0, crew=Crew(quiet=True))
     assert table.fingerprint() == usual.fingerprint()
     assert all(path.startswith(str(tmp_path / "data" / "images")) for path in table.frame["image"])
     volumes[1].unlink()
     (tmp_path / "data" / "table.parquet").unlink()
     assert prepare(config, 0, crew=Crew(quiet=True)).fingerprint() == usual.fingerprint()  # what is extracted is not extracted again
+    (root / "more").mkdir()
+    shutil.copy(volumes[0], root / "more" / "Others.rar")
+    with pytest.raises(ValueError, match=r"images=images: .* has no such folder, and 2 archives \(.*Manually_Annotated\.part1\.rar, .*Others\.rar\)"):
+        prepare(config, 0, crew=Crew(quiet=True))
 
 
 @pytest.mark.parametrize(("key", "remedy"), [("photo_filter", "blip2"), ("aus", "annotator"), ("captions", "blip2")])

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import logging
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from fineface_train.data.table import VALIDATION_SHARE, Reading, SampleTable, Si
 logger = logging.getLogger(__name__)
 SOURCE = "affectnet"
 KEY = "data.affectnet"
+IMAGES = "images"
 HOW_TO_GET = (
     "AffectNet is licensed: request it at http://mohammadmahoor.com/affectnet/, extract the manually annotated images, and put "
     "FineFace's affecnet_metadata.csv beside them. Without it, data=toyfacs draws data in the same layout"
@@ -62,8 +64,8 @@ class AffectNetConfig:
     root: str | None = None
     metadata: str = "affecnet_metadata.csv"
     """FineFace's CSV, or AffectNet's own (training.csv): which it is, its header tells."""
-    images: str = "images"
-    """Folder of the images, or the first volume of a RAR archive, which is extracted."""
+    images: str = IMAGES
+    """Folder of the images, or the first volume of a RAR archive, which is extracted. Where there is no folder `images`, an archive is looked for."""
     photo_filter: PhotoFilter = PhotoFilter.metadata
     aus: AusFrom = AusFrom.metadata
     captions: CaptionsFrom = CaptionsFrom.metadata
@@ -213,12 +215,28 @@ def _paths(config: AffectNetConfig) -> tuple[Path, Path]:
     if config.root is None:
         raise ValueError(f"{KEY}.root=null: set it, or the environment variable AFFECTNET_ROOT, to the folder that holds {config.metadata}. {HOW_TO_GET}")
     root = Path(os.path.abspath(config.root))
-    for name in ("metadata", "images"):
-        path = root / getattr(config, name)
+    metadata, images = root / config.metadata, root / config.images
+    if config.images == IMAGES and not images.exists():
+        images = _only_archive(root) or images
+    for name, path in (("metadata", metadata), ("images", images)):
         if not path.exists():
             where = f"{KEY}.{name}={getattr(config, name)}"
             raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {HOW_TO_GET}")
-    return root / config.metadata, root / config.images
+    return metadata, images
+
+
+def _only_archive(root: Path) -> Path | None:
+    """The first volume of the only RAR archive in `root` or a folder in it. Raises ValueError where there are more."""
+    found = sorted(path for pattern in ("*", "*/*") for path in root.glob(pattern) if _is_first_volume(path.name))
+    if len(found) > 1:
+        raise ValueError(f"{KEY}.images={IMAGES}: {root} has no such folder, and {len(found)} archives ({', '.join(map(str, found))}); name the one")
+    return found[0] if found else None
+
+
+def _is_first_volume(name: str) -> bool:
+    """x.part01.rar, or x.rar, whose other volumes are x.r00 and so on."""
+    found = re.search(r"(?:\.part(\d+))?\.rar$", name, re.IGNORECASE)
+    return found is not None and int(found[1] or 1) == 1
 
 
 def _top(extracted: Path, names: pd.Series) -> Path:
