@@ -132,6 +132,7 @@ def _method_identity(config: Config) -> dict[str, Any]:
         "au_dropout": not trains(config),
         "base_rate": trained is not Trained.everything,
         **dict.fromkeys(("adapter_scale", "adapter_keys"), enters is not Entry.adapter),
+        "adapter_rate": enters is not Entry.adapter or config.finetune.adapter_rate == 1,
         **dict.fromkeys(("lora_rank", "lora_alpha"), trained is not Trained.lora),
         **dict.fromkeys(("prior_weight", "prior_prompt", "prior_images"), not config.finetune.prior_weight),
     }
@@ -189,7 +190,8 @@ def _fit(config: Config, accelerator: Accelerator, given: Given, folder: Path) -
         took = {"training_seconds": round(seconds, 1), "training_petaflop": round(compute / 1e15, 3)}
         device = accelerator.device
         made_by = {"processes": accelerator.num_processes, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
-        made_from = {"base": {"name": config.base.name} | given.hashes, "table": given.table.fingerprint()}
+        labels = sorted({f"{source}: {who}" for source, who in given.table.frame[["source", "aus_from"]].itertuples(index=False)})
+        made_from = {"base": {"name": config.base.name} | given.hashes, "table": given.table.fingerprint(), "labels": labels}
         write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
         steps = config.trainer.steps if trains(config) else 0
         write_json(folder / FINISHED, {"steps": steps, "bundle": sha256(folder / "bundle" / SEAL)} | took)

@@ -122,6 +122,24 @@ def test_a_value_that_is_not_used_makes_no_other_run(tmp_path: Path, saved_base:
     assert len(list((tmp_path / "runs").glob("toyfacs-text-lora-*"))) == 2
 
 
+def test_the_adapters_keys_and_values_may_learn_faster(tmp_path: Path, saved_base: Path) -> None:
+    """Adam's first step goes as far as the rate says, for keys and values only; a rate that is not used makes no other run."""
+    after = {}
+    for rate in (1, 2, 3):
+        assert main(small(tmp_path, saved_base, "trainer.steps=1", f"finetune.adapter_rate={rate}", f"run.name=rate{rate}")) == 0
+        (run,) = (tmp_path / "runs").glob(f"rate{rate}-*")
+        after[rate] = {name: value for file in (run / "bundle").glob("*.safetensors") for name, value in load_file(file).items()}
+    fast = [name for name in after[1] if "_ip." in name]
+    assert {name.split(".")[-2] for name in fast} == {"to_k_ip", "to_v_ip"}
+    for name, value in after[1].items():
+        once, twice = after[2][name] - value, after[3][name] - value
+        assert (name in fast) == bool(once.abs().max() > 0)
+        torch.testing.assert_close(twice, 2 * once, atol=1e-6, rtol=1e-3)
+    for rate in (1, 2):
+        assert main(small(tmp_path, saved_base, "trainer.steps=1", "method=lora_t", f"finetune.adapter_rate={rate}")) == 0
+    assert len(list((tmp_path / "runs").glob("toyfacs-text-lora-*"))) == 1
+
+
 def test_text_says_the_labels_as_they_are(tmp_path: Path, saved_base: Path) -> None:
     """Not smoothed, and rounded; hidden ones are not said."""
     from fineface_train.config import load_config

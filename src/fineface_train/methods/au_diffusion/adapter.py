@@ -46,6 +46,8 @@ class FinetuneConfig:
     """lambda of equation 2."""
     adapter_keys: bool = True
     """Train the adapter's keys; false keeps them as copies of the text's (with one token they are dead either way)."""
+    adapter_rate: float = 1.0
+    """Learning rate of the adapter's keys and values as a share of trainer.learning_rate; the paper has one rate for all."""
     prior_weight: float = 0.0
     """Of DreamBooth's prior-preservation loss, on what the untrained base makes of `prior_prompt`; 0 trains without it."""
     prior_prompt: str = "a person"
@@ -56,6 +58,8 @@ class FinetuneConfig:
             raise ValueError(f"{key}.lora_rank={self.lora_rank}: must be at least 1 (finetune=nothing trains without LoRA)")
         if not 0 < self.base_rate < math.inf:
             raise ValueError(f"{key}.base_rate={self.base_rate}: must be positive")
+        if not 0 < self.adapter_rate < math.inf:
+            raise ValueError(f"{key}.adapter_rate={self.adapter_rate}: must be positive")
         if not 0 <= self.prior_weight < math.inf:
             raise ValueError(f"{key}.prior_weight={self.prior_weight}: must be 0 (no prior preservation) or more")
         if self.prior_images < 1:

@@ -43,7 +43,7 @@ class AUDiffusion(nn.Module):
             adapt(self.unet, conditioning, encoder, finetune)
         self.conditioning, self.prior_weight = conditioning, finetune.prior_weight
         self.trainable = mark_trainable(self.unet, whole=finetune.train is Trained.everything, keys=finetune.adapter_keys)
-        self.rates = {name: finetune.base_rate if name.startswith("unet.") else 1.0 for name in self.trainable}
+        self.rates = {name: _rate(name, finetune) for name in self.trainable}
         self.objective = Objective(pipe.scheduler.alphas_cumprod, pipe.scheduler.config.prediction_type, objective)
         self.latent_scale = float(pipe.vae.config.scaling_factor)
         if gradient_checkpointing:
@@ -74,6 +74,13 @@ class AUDiffusion(nn.Module):
         predict = self._compiled or self.unet
         prediction = predict(noisy, batch.timesteps, **unet_arguments(self.unet, self.conditioning, batch.text, batch.aus)).sample
         return self.objective.loss(prediction, clean, batch.noise, batch.timesteps)
+
+
+def _rate(name: str, finetune: FinetuneConfig) -> float:
+    """Learning rate of the trained tensor `name` as a share of trainer.learning_rate."""
+    if name.startswith("unet."):
+        return finetune.base_rate
+    return finetune.adapter_rate if name.endswith(("to_k_ip.weight", "to_v_ip.weight")) else 1.0
 
 
 def batch_to(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
