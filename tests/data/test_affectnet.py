@@ -144,7 +144,6 @@ def test_faults_are_named(own_corpus: Path, stages: Stages) -> None:
         ({"min_height": -1}, r"min_height=-1"),
         ({"total_threshold": -0.1}, r"total_threshold=-0\.1"),
         ({"low_cut": 6.0}, r"low_cut=6\.0: must lie in 0\.\.5"),
-        ({"weight": -1.0}, r"weight=-1\.0"),
     ],
 )
 def test_config_errors_name_key_and_value(change: dict, message: str) -> None:

@@ -190,7 +190,6 @@ def test_images_may_be_numbered_from_one(own_corpus: Path) -> None:
         ({"fold": 3}, r"fold=3: must be 0, 1 or 2"),
         ({"fold": 0, "test_share": 0.1}, r"fold=0: .*with data\.disfa\.test_share=0"),
         ({"min_side": -1}, r"min_side=-1"),
-        ({"weight": -1.0}, r"weight=-1\.0"),
     ],
 )
 def test_config_errors_name_key_and_value(change: dict, message: str) -> None:

@@ -69,7 +69,7 @@ def test_numbers_may_count_to_one(root: Path, caplog: pytest.LogCaptureFixture) 
     before = read_manipulation(config(root), seed=0)
     rewrite(root, [entry | {"aus": [float(number) / 5 for number in entry["aus"]]} for entry in entries(root)])
     assert np.allclose(read_manipulation(config(root, scale=1.0), seed=0).aus(), before.aus())
-    assert not caplog.records
+    assert "scale" not in caplog.text
     assert read_manipulation(config(root), seed=0).aus().max() == 1
     assert "no number is greater than 1; if they count from 0 to 1, set data.manipulation.scale=1" in caplog.text
 
@@ -197,7 +197,6 @@ def test_faults_of_the_config_are_named(root: Path) -> None:
         ({"aus": [0, *AUS]}, r"aus=\[0, .*: must list AU numbers"),
         ({"scale": 0.0}, r"scale=0\.0"),
         ({"caption": " "}, r"caption is empty"),
-        ({"weight": -1.0}, r"weight=-1\.0"),
     ):
         with pytest.raises(ValueError, match=r"data\.manipulation\." + message):
             config(root, **change).validate("data.manipulation")

@@ -93,8 +93,6 @@ class AffectNetConfig:
             raise ValueError(f"{key}.total_threshold={self.total_threshold}: must lie in 0..12 (twelve AUs on the 0-1 scale)")
         if not 0 <= self.low_cut <= MAX_INTENSITY:
             raise ValueError(f"{key}.low_cut={self.low_cut}: must lie in 0..{MAX_INTENSITY:g}")
-        if self.weight is not None and self.weight < 0:
-            raise ValueError(f"{key}.weight={self.weight}: must not be negative, or null")
 
 
 def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted: Path | None = None) -> Reading:

@@ -96,8 +96,6 @@ class DisfaConfig:
                 raise ValueError(f"{key}.{name}={getattr(self, name)}: must be a share, from 0 to 1")
         if self.fold is not None and (self.fold not in range(len(FOLDS)) or self.test_share):
             raise ValueError(f"{key}.fold={self.fold}: must be 0, 1 or 2, with {key}.test_share=0; or null")
-        if self.weight is not None and self.weight < 0:
-            raise ValueError(f"{key}.weight={self.weight}: must not be negative, or null")
 
 
 def subject_of(name: str) -> str | None:

@@ -74,8 +74,6 @@ class ManipulationConfig:
             raise ValueError(f"{key}.scale={self.scale}: must be the number that means intensity 5, such as 5 or 1")
         if self.captions is None and not self.caption.strip():
             raise ValueError(f"{key}.caption is empty: set it, or {key}.captions to a CSV")
-        if self.weight is not None and self.weight < 0:
-            raise ValueError(f"{key}.weight={self.weight}: must not be negative, or null")
 
 
 def read_manipulation(config: ManipulationConfig, seed: int) -> SampleTable:

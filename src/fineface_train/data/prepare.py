@@ -66,6 +66,8 @@ class DataConfig:
             self.toyfacs.validate(f"{key}.toyfacs")
         for name, source in self.sources.items():
             source.validate(f"{key}.{name}")
+            if source.weight is not None and not 0 <= source.weight < np.inf:
+                raise ValueError(f"{key}.{name}.weight={source.weight}: must be 0 or more, or null (the number of the source's training rows)")
         if len({source.weight is None for source in self.sources.values()}) > 1:
             raise ValueError(f"{key}: set {' and '.join(f'{key}.{name}.weight' for name in self.sources)}: all of them, or none")
 
