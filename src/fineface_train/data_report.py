@@ -22,7 +22,7 @@ from fineface_train.data.prepare import MANIFEST, read_manifest
 from fineface_train.data.statistics import AuStatistics, au_statistics, caption_statistics, subject_statistics
 from fineface_train.data.suspicions import suspicions
 from fineface_train.data.table import SampleTable
-from fineface_train.files import flat, write_text
+from fineface_train.files import flat, locked, write_text
 from fineface_train.report import Shown, jpeg_uri, render
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ def write_data_report(
         found = gather(table, weights, rarity_weighting, before) | {"copies": len(contents) - len(set(contents))}
         faces = _faces(table, contents, looks, seed)
         aus = list(zip(AU_KEYS, AU_NAMES, strict=True))
-        write_text(page, render(TEMPLATE, key=key, name=root.resolve().name, found=found, faces=faces, provenance=provenance, aus=aus, mixture=MIXTURE))
+        with locked(root, part="_report", wait=True):
+            write_text(page, render(TEMPLATE, key=key, name=root.resolve().name, found=found, faces=faces, provenance=provenance, aus=aus, mixture=MIXTURE))
     return page
 
 

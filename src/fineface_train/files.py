@@ -85,13 +85,13 @@ def write_text(path: Path, text: str) -> Path:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold `folder` for this process; the system lets go of it however the process ends.
+def locked(folder: Path, *, part: str = "", wait: bool = False) -> Iterator[None]:
+    """Hold `folder`, or one part of what is in it, for this process; the system lets go of it however the process ends.
 
     If another process has it, raises ValueError that names the holder; with `wait`, names it in a warning and waits.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    note, lock = folder / ".lock.json", FileLock(folder / ".lock")
+    note, lock = folder / f".lock{part}.json", FileLock(folder / f".lock{part}")
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -112,15 +112,19 @@ def test_models_are_asked_about_what_is_left_only_and_every_loss_is_counted(tmp_
     assert read_affectnet(by_max, seed=0, stages=stages).table.frame["id"].tolist() == ["affectnet/3/two.png"]
 
 
-def test_aus_of_openface_files_instead_of_the_metadatas(tmp_path: Path, own_corpus: Path) -> None:
-    """Through the real stages: OpenFace's files are read for the images that the metadata's filters leave."""
-    images = own_corpus / "affectnet" / "images"
+def write_openface(images: list[Path], folder: Path) -> None:
+    """Files as OpenFace's FaceLandmarkImg writes them: AU12 at 3.25, the others at 0.5."""
     names = ["AU01", "AU02", "AU04", "AU05", "AU06", "AU07", "AU09", "AU10", "AU12", "AU14", "AU15", "AU17", "AU20", "AU23", "AU25", "AU26", "AU45"]
-    for path in images.rglob("*.png"):
+    for path in images:
         values = ["0.50" if name != "AU12" else "3.25" for name in names]
-        out = tmp_path / "openface" / path.parent.name
+        out = folder / path.parent.name
         out.mkdir(parents=True, exist_ok=True)
         (out / f"{path.stem}.csv").write_text(f"face, confidence, {', '.join(f'{name}_r' for name in names)}\n0, 0.98, {', '.join(values)}\n")
+
+
+def test_aus_of_openface_files_instead_of_the_metadatas(tmp_path: Path, own_corpus: Path) -> None:
+    """Through the real stages: OpenFace's files are read for the images that the metadata's filters leave."""
+    write_openface(list((own_corpus / "affectnet" / "images").rglob("*.png")), tmp_path / "openface")
     annotate = AnnotateConfig(kind=AnnotatorKind.openface, openface=OpenFaceConfig(folder=str(tmp_path / "openface")))
     stages = dataclasses.replace(no_models(tmp_path / "prepared"), annotate=annotate)
     config = AffectNetConfig(root=str(own_corpus / "affectnet"), min_side=64, aus=AusFrom.annotator)

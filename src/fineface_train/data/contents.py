@@ -18,9 +18,10 @@ def image_contents(paths: Sequence[str], index: Path, *, title: str = "hashing i
     """SHA-256 of each file, in hex.
 
     `index` keeps them with each file's size, times and inode; only files that it does not know so are read. The time of the last
-    change of the inode is among them, which copying a file with its dates cannot keep.
+    change of the inode is among them, which copying a file with its dates cannot keep. Its lock is its own, as whoever prepares the folder
+    that it lies in holds that one.
     """
-    with locked(index.parent, wait=True):
+    with locked(index.parent, part=f"_{index.stem}", wait=True):
         return _image_contents(paths, index, title, progress)
 
 
