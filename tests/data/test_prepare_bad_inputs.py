@@ -71,6 +71,17 @@ def captions(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]
     return in_file("disfa/disfa_captions.csv", lambda text: "\n".join(change(text.splitlines())) + "\n")
 
 
+def of_subjects_only(rows: list[str]) -> list[str]:
+    """Without frames, the last one first."""
+    told = [row.split(",", 2) for row in rows[:0:-1]]
+    return ["subject,caption", *(f"{subject},{caption}" for subject, _, caption in told)]
+
+
+def from_zero(rows: list[str]) -> list[str]:
+    told = [row.split(",", 2) for row in rows[1:]]
+    return [rows[0], *(f"{subject},{int(number) - 1},{caption}" for subject, number, caption in told)]
+
+
 def in_file(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
     return lambda root: (root / name).write_text(change((root / name).read_text()))
 
@@ -205,6 +216,11 @@ CASES = [
     Case("captions_without_a_column", captions(lambda rows: [rows[0].replace("caption", "text"), *rows[1:]]), r"disfa_captions\.csv: columns missing: caption"),
     Case("caption_twice", captions(lambda rows: [*rows, rows[1]]), r"disfa_captions\.csv, line"),
     Case("caption_missing", captions(lambda rows: rows[:-1]), r"disfa_captions\.csv: 1 of 35 frames have no caption, the first is SN003, frame 12"),
+    Case("captions_by_another_case", captions(lambda rows: ["Subject,FRAME,Caption", *rows[:0:-1]])),
+    Case("captions_of_shuffled_subjects", captions(of_subjects_only), r"line 2: subject='SN003'.*of another subject"),
+    Case("captions_with_a_frame_alone", captions(lambda rows: [row.partition(",")[2] for row in rows]), r"has a column frame but none that is called subject"),
+    Case("captions_counted_from_0", captions(from_zero), r"disfa_captions\.csv, line 2: frame='0': must be a number, counted from 1"),
+    Case("caption_of_nan", captions(lambda rows: [*rows[:-1], ",".join([*rows[-1].split(",")[:2], "NaN"])]), r"1 of 35 frames have no caption"),
     # AffectNet's CSV
     Case("csv_by_semicolon", table(lambda rows: None, sep=";")),
     Case("csv_by_tab", table(lambda rows: None, sep="\t")),
@@ -232,6 +248,8 @@ CASES = [
     Case("quote_opened_by_hand", in_file(CSV, lambda text: text + '"'), r"affecnet_metadata\.csv, line 62: cannot be read as CSV"),
     Case("caption_in_latin_1", as_bytes(CSV, lambda data: data.replace(b" hair", b" h\xe4ir")), r"is not UTF-8"),
     Case("csv_in_utf_16", as_bytes(CSV, lambda data: data.decode().encode("utf-16")), r"is not UTF-8"),
+    Case("no_caption", cell("TextDescription", " "), lost=1, told="no caption 1"),
+    Case("no_caption_but_nan", cell("TextDescription", "nan"), lost=1, told="no caption 1"),
     Case("caption_of_several_lines", cell("TextDescription", "a man\nin a hat")),
     # images
     Case("image_missing", image(Path.unlink), r"1 of \d+ images are missing"),
@@ -246,6 +264,7 @@ CASES = [
     Case("16_bit", saved(grey16, "PNG"), overrides=SKIP),
     Case("animated", saved(lambda picture: picture, "GIF", save_all=True, append_images=[Image.new("RGB", (64, 64))]), overrides=SKIP),
     Case("rotated_by_exif", saved(lambda picture: picture.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=turned()), overrides=SKIP),
+    Case("prepared_where_the_data_lies", lambda root: None, r"data\.root=.*: is data\.affectnet\.root", overrides=["data.affectnet.root={root}/prepared"]),
     # archives and lists
     Case("archive_with_a_way_out", archived(Member("../../x.png", b"x")), r"'\.\./\.\./x\.png': the path leads out of the folder", overrides=RAR),
     Case("archive_cut_off", archived(cut=3000), r"\.rar", overrides=RAR),
@@ -303,7 +322,8 @@ def test_one_thing_wrong(case: Case, corpus: Path, usual: pd.DataFrame, tmp_path
     found = rows(root)
     counts = read_manifest(root / "prepared")["sources"]
     assert sum(source["kept"] for source in counts.values()) == len(found) == len(usual) - case.lost
-    assert sum(source.get("dropped: image cannot be read", 0) for source in counts.values()) == case.lost
+    dropped = ("dropped: image cannot be read", "dropped: no caption")
+    assert sum(source.get(name, 0) for source in counts.values() for name in dropped) == case.lost
     same = usual.loc[found.index]
     pd.testing.assert_frame_equal(found.drop(columns=["caption"]), same.drop(columns=["caption"]))
-    assert (found["caption"] != same["caption"]).sum() == ("caption" in case.name)
+    assert (found["caption"] != same["caption"]).sum() == (case.name in ("quotes_in_a_caption", "caption_of_several_lines"))

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
-from fineface_train.data.affectnet_metadata import FLAGS, read_metadata
-from fineface_train.data.archives import extract
+from fineface_train.data.affectnet_metadata import FLAGS, is_official, read_metadata
+from fineface_train.data.archives import extract, is_extracted
 from fineface_train.data.crew import ALONE, Crew
+from fineface_train.data.csv_rows import said
 from fineface_train.data.intensities import Correction, Transform, fit_correction
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import VALIDATION_SHARE, Reading, SampleTable, Sieve, hash_fraction
@@ -109,8 +110,8 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
         if extracted is None:
             raise ValueError(f"{KEY}.images={config.images}: is an archive, and was not extracted")
         images_root = extracted
+    _check_columns(config, metadata_path)
     sieve = Sieve(read_metadata(metadata_path))
-    _check_columns(config, metadata_path, sieve.rows)
     _by_metadata(sieve, config)
     if images_root == extracted:
         images_root = _top(extracted, sieve.rows["name"])
@@ -139,14 +140,14 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
     return Reading(dataclasses.replace(table, counts={SOURCE: counts}), before, correction)
 
 
-def _check_columns(config: AffectNetConfig, path: Path, rows: pd.DataFrame) -> None:
+def _check_columns(config: AffectNetConfig, path: Path) -> None:
     """Raises ValueError, with the remedy, where the metadata does not hold what the config takes from it."""
-    for key, chosen, column, other in (
-        ("photo_filter", config.photo_filter is PhotoFilter.metadata, "IsPhoto", "blip2 (or none)"),
-        ("aus", config.aus is AusFrom.metadata, AU_KEYS[0], "annotator"),
-        ("captions", config.captions is CaptionsFrom.metadata, "caption", "blip2"),
+    for key, chosen, other in (
+        ("photo_filter", config.photo_filter is PhotoFilter.metadata, "blip2 (or none)"),
+        ("aus", config.aus is AusFrom.metadata, "annotator"),
+        ("captions", config.captions is CaptionsFrom.metadata, "blip2"),
     ):
-        if chosen and column not in rows:
+        if chosen and is_official(path):
             raise ValueError(
                 f"{KEY}.{key}=metadata: {path} is AffectNet's own file, which does not tell; set {KEY}.{key}={other}, as data=affectnet_official does"
             )
@@ -156,6 +157,8 @@ def _by_metadata(sieve: Sieve, config: AffectNetConfig) -> None:
     """Filter by what the metadata tells."""
     for flag in FLAGS if config.photo_filter is PhotoFilter.metadata else FLAGS[:1]:
         sieve.keep(sieve.rows[flag].to_numpy(dtype=bool), f"{flag} is false")
+    if config.captions is CaptionsFrom.metadata:
+        sieve.keep(said(sieve.rows["caption"]), "no caption")
     if "width" in sieve.rows:
         _by_size(sieve, config)
     if config.aus is AusFrom.metadata:
@@ -196,10 +199,18 @@ def _passes_total(raw: np.ndarray, config: AffectNetConfig) -> np.ndarray:
     return raw.max(axis=1) > config.total_threshold
 
 
+def check(config: AffectNetConfig) -> None:
+    """That metadata and images are there, and the metadata tells what the config takes from it. Raises ValueError."""
+    metadata, _ = _paths(config)
+    _check_columns(config, metadata)
+
+
 def ensure_images(config: AffectNetConfig, folder: Path, crew: Crew = ALONE) -> None:
     """Extract the images into `folder`, as far as they are not there; nothing where AffectNet lies as a folder."""
-    images = _paths(config)[1]
+    metadata, images = _paths(config)
     if images.is_file() and crew.index == 0:
+        if not is_extracted(images, folder):
+            read_metadata(metadata)  # its faults are told before hours of extraction
         extract(images, folder, progress=not crew.quiet)
     crew.wait()
 

@@ -22,11 +22,14 @@ def read_metadata(path: Path) -> pd.DataFrame:
     Columns: `name`, `HasFace`; of FineFace's file also `IsPhoto`, `IsReal`, `width`, `height`, the 12 AUs on the 0-1 scale and `caption`. Which
     of the two it is, its header tells. Raises ValueError that names file and line.
     """
+    return _official(path) if is_official(path) else _fineface(path)
+
+
+def is_official(path: Path) -> bool:
+    """Whether it is AffectNet's own file, and not FineFace's. Raises ValueError where it is neither."""
     names = header(path)
-    if FINEFACE_NAME in names:
-        return _fineface(path)
-    if OFFICIAL_NAME in names:
-        return _official(path)
+    if FINEFACE_NAME in names or OFFICIAL_NAME in names:
+        return FINEFACE_NAME not in names
     raise ValueError(f"{path}: neither FineFace's metadata (column {FINEFACE_NAME}) nor AffectNet's own ({OFFICIAL_NAME}); it has {', '.join(names)}")
 
 

@@ -33,7 +33,7 @@ def extract(archive: Path, folder: Path, *, progress: bool = True) -> Path:
     """The files of `archive`, a RAR's first volume, in `folder`; an `archive` that is a folder is returned as it is.
 
     Started again after a kill it goes on: files that are there with the right size and checksum are not written again. What is done is
-    noted in `folder`/.extraction, and then neither looked at nor wanted any more: the volumes may go. Names that differ in case alone are
+    noted in `folder`/.extraction, and then neither looked at nor wanted any more: all volumes but the first may go. Names that differ in case alone are
     told, and refused where the file system takes them for one.
 
     Raises:
@@ -44,15 +44,12 @@ def extract(archive: Path, folder: Path, *, progress: bool = True) -> Path:
     if archive.is_dir():
         return archive
     archive = archive.absolute()  # no name of an archive is to be an unpacker's option
-    note = folder / STATE / f"{archive.name}.json"
-    if _is_done(note, archive):
+    if is_extracted(archive, folder):
         return folder
     volumes, members = read_members(archive)
-    tools = _unpackers(volumes)
-    if not tools:
-        raise ValueError(f"{archive}: no program that unpacks RAR was found (unrar, unar or bsdtar); install one: {INSTALL}")
+    tools = _tools(archive, volumes)
     with locked(folder / STATE, wait=True):
-        if _is_done(note, archive):  # by the process that was waited for
+        if is_extracted(archive, folder):  # by the process that was waited for
             return folder
         _check_case(archive, folder, members)
         missing = {member.name for member in _bar(members, f"checking {folder}", progress) if not _is_whole(folder / member.name, member)}
@@ -61,17 +58,34 @@ def extract(archive: Path, folder: Path, *, progress: bool = True) -> Path:
         if missing:
             _unpack(archive, tools, members, missing, folder, progress)
         os.sync()  # the note must not survive a power cut that the files do not
-        write_json(note, {"volumes": {Path(volume).name: _stamp(Path(volume)) for volume in volumes}, "files": len(members)})
+        write_json(_note(archive, folder), {"volumes": {Path(volume).name: _stamp(Path(volume)) for volume in volumes}, "files": len(members)})
     logger.info("%s: %d files in %s, %d of them new", archive, len(members), folder, new)
     return folder
 
 
-def _is_done(note: Path, archive: Path) -> bool:
-    """Whether `note` tells of this archive; volumes that are gone by now are taken for those."""
+def is_extracted(archive: Path, folder: Path) -> bool:
+    """Whether `folder` tells that this archive is in it; volumes that are gone by now are taken for those."""
+    note = _note(archive, folder)
     if not note.is_file():
         return False
     volumes = {archive.with_name(name): stamp for name, stamp in read_json(note, "volumes")["volumes"].items()}
     return all(not volume.exists() or _stamp(volume) == stamp for volume, stamp in volumes.items())
+
+
+def check(archive: Path) -> None:
+    """That all volumes of `archive` are there, and a program that unpacks them. Raises ValueError as `extract` does."""
+    _tools(archive, read_members(archive)[0])
+
+
+def _tools(archive: Path, volumes: list[str]) -> dict[str, list[list[str]]]:
+    tools = _unpackers(volumes)
+    if not tools:
+        raise ValueError(f"{archive}: no program that unpacks RAR was found (unrar, unar or bsdtar); install one: {INSTALL}")
+    return tools
+
+
+def _note(archive: Path, folder: Path) -> Path:
+    return folder / STATE / f"{archive.name}.json"
 
 
 def _stamp(volume: Path) -> list[int]:

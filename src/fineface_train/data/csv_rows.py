@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 SEPARATORS = ",;\t|"
+NOTHING = ("", "nan", "none", "null")
 
 
 def header(path: Path) -> list[str]:
@@ -80,6 +81,11 @@ def numbers(path: Path, values: pd.Series, low: float, high: float) -> pd.Series
     upper = "" if high == np.inf else f"{high:g}"
     refuse(path, values, (np.isfinite(found) & (found >= low) & (found <= high)).to_numpy(), f"must be a number in {low:g}..{upper}")
     return found
+
+
+def said(texts: pd.Series) -> np.ndarray:
+    """Which texts (N,) say something: not those that are empty, or what a program wrote for nothing."""
+    return ~texts.fillna("").str.strip().str.lower().isin(NOTHING).to_numpy()
 
 
 def unique(path: Path, values: pd.Series) -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from fineface_train.aus import AUS
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.data.csv_rows import read_rows, refuse
+from fineface_train.data.csv_rows import header, read_rows, refuse, said
 from fineface_train.data.disfa_images import images_of_frames
 from fineface_train.data.disfa_labels import SubjectLabels, read_subject
 from fineface_train.data.disfa_layout import (
@@ -45,9 +45,16 @@ class DisfaFrames:
 
     frame: pd.DataFrame
     """Columns `subject`, `frame` (from 1), `image` (absolute path), `split`, one per AU number, and `row`: its place among all labelled frames."""
-    labelled: int
-    """Frames with labels, used or not."""
+    labelled: list[str]
+    """The subject of each frame with labels, used or not."""
     counts: dict[str, int]
+
+
+def check(config: DisfaConfig) -> None:
+    """That labels, images or videos, and captions are there. Raises ValueError; what is wrong in the labels is told later, with the images."""
+    input_files(config)
+    if (path := captions_file(config)) is not None:
+        _caption_columns(path)
 
 
 def ensure_frames(config: DisfaConfig, folder: Path, crew: Crew = ALONE) -> None:
@@ -92,7 +99,7 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
         parts.append(joined)
     frames = pd.concat(parts, ignore_index=True)
     frames["row"] = np.arange(len(frames))
-    labelled, frames = len(frames), frames[frames["image"].notna()]
+    labelled, frames = frames["subject"].tolist(), frames[frames["image"].notna()]
     if frames.empty:
         raise ValueError(f"{KEY}: no labelled frame has an image")
 
@@ -128,21 +135,51 @@ def _table(frames: DisfaFrames, captions: Sequence[str], aus_from: str, caption_
 def read_captions(path: Path, frames: DisfaFrames) -> list[str]:
     """The CSV's caption of each frame, joined by (subject, frame), or by the place among all labelled frames where it has no such columns.
 
-    Raises ValueError that names the file, and the line or frame.
+    Where the place decides, another column that tells subjects must tell those of the labels. Raises ValueError that names the file, and the line or
+    frame.
     """
-    captions = read_rows(path, ["caption"], ["subject", "frame"])
-    if not {"subject", "frame"} <= set(captions.columns):
-        if len(captions) != frames.labelled:
-            raise ValueError(f"{path}: {len(captions)} captions in row order, but the labels have {frames.labelled} frames; add columns subject and frame")
-        return _filled(path, captions["caption"].iloc[frames.frame["row"]], frames)
+    columns = _caption_columns(path)
+    if "frame" not in columns:
+        return _by_place(path, columns, frames)
+    captions = read_rows(path, list(columns.values())).set_axis(list(columns), axis=1)
     keys = pd.DataFrame({"subject": captions["subject"].map(subject_of), "frame": pd.to_numeric(captions["frame"], errors="coerce")})
     refuse(path, captions["subject"], keys["subject"].notna().to_numpy(), "must read like SN001")
-    refuse(path, captions["frame"], keys["frame"].notna().to_numpy(), "must be a number")
+    refuse(path, captions["frame"], (keys["frame"] >= 1).to_numpy(), "must be a number, counted from 1")
     if (twice := keys.duplicated()).any():
         first = keys[twice].iloc[0]
         raise ValueError(f"{path}, line {keys.index[twice][0]}: subject {first['subject']}, frame {first['frame']:g} occurs twice")
     joined = frames.frame[["subject", "frame"]].merge(keys.assign(caption=captions["caption"]), on=["subject", "frame"], how="left")
     return _filled(path, joined["caption"], frames)
+
+
+def _caption_columns(path: Path) -> dict[str, str]:
+    """The file's names of the columns `caption` and, if it has both, `subject` and `frame`, whatever their case. Raises ValueError."""
+    names = {name.lower(): name for name in header(path)}
+    if "caption" not in names:
+        raise ValueError(f"{path}: columns missing: caption; it has {', '.join(names.values()) or 'nothing'}")
+    if "frame" in names and "subject" not in names:
+        raise ValueError(f"{path}: has a column {names['frame']} but none that is called subject; add it, or leave caption alone, in the labels' order")
+    return {name: names[name] for name in (("caption", "subject", "frame") if "frame" in names else ("caption",))}
+
+
+def _by_place(path: Path, columns: dict[str, str], frames: DisfaFrames) -> list[str]:
+    """Captions in the order of all labelled frames."""
+    others = [name for name in header(path) if name and name != columns["caption"]]
+    captions = read_rows(path, [columns["caption"]], others)
+    if len(captions) != len(frames.labelled):
+        raise ValueError(f"{path}: {len(captions)} captions in row order, but the labels have {len(frames.labelled)} frames; add columns subject and frame")
+    for name in others:
+        told = captions[name].map(subject_of)
+        if told.notna().all():
+            refuse(
+                path,
+                captions[name],
+                (told == np.array(frames.labelled)).to_numpy(),
+                "the labels' frame at this place is of another subject; add columns subject and frame",
+            )
+    if others:
+        logger.info("%s: captions are taken in row order; %s not used", path, ", ".join(others))
+    return _filled(path, captions[columns["caption"]].iloc[frames.frame["row"]], frames)
 
 
 def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str, str]:
@@ -198,7 +235,7 @@ def _chosen(config: DisfaConfig, of_subject: dict[str, T]) -> dict[str, T]:
 
 def _filled(path: Path, captions: pd.Series, frames: DisfaFrames) -> list[str]:
     """Raises ValueError for frames without a caption."""
-    without = (captions.isna() | (captions.str.strip() == "")).to_numpy()
+    without = captions.isna().to_numpy() | ~said(captions)
     if without.any():
         row = frames.frame.iloc[int(without.argmax())]
         raise ValueError(f"{path}: {without.sum()} of {len(captions)} frames have no caption, the first is {row['subject']}, frame {row['frame']}")

@@ -47,13 +47,16 @@ def _hint(config: DisfaConfig, files: dict[str, dict[int, list[Path]]], unfit: s
 
 
 def _numbered(config: DisfaConfig, labels: SubjectLabels, files: dict[int, list[Path]], findings: Findings) -> dict[int, str]:
-    """Frame to image, by the number in its name; a base that cannot be right is a fault."""
+    """Frame to image, by the number in its name; a base that cannot be right is a fault, and so is one that may be wrong: numbers without a gap
+    that begin later than the others'.
+    """
     for number, paths in files.items():
         if len(paths) > 1:
             findings.wrong.append(f"{paths[0]} and {paths[1].name}: both are image {number}")
     if files and not labels.frames.empty:
         low, high, last = min(files), max(files), int(labels.frames["frame"].max())
-        if low < config.first_index or (low > config.first_index and high > config.first_index + last - 1):
+        whole = len(files) == high - low + 1
+        if low < config.first_index or (low > config.first_index and (whole or high > config.first_index + last - 1)):
             findings.wrong.append(
                 f"{files[low][0].parent}: images are numbered {low} to {high}, but {last} labelled frames with {KEY}.first_index={config.first_index} "
                 f"are {config.first_index} to {config.first_index + last - 1}"

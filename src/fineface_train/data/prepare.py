@@ -90,9 +90,13 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
     Does nothing but read the table, and says so, when config, seed, corpus and input files are those of the manifest that lies there.
     """
     root = Path(config.root).absolute()
+    for name, source in config.sources.items():
+        if source.root is not None and root.resolve() == Path(source.root).resolve():
+            raise ValueError(f"data.root={config.root}: is data.{name}.root, where the data itself lies; give what is prepared a folder of its own")
     with locked(root, wait=True) if crew.index == 0 else contextlib.nullcontext():
         corpus = _ensure_corpus(config.toyfacs, root / CORPUS, not crew.quiet) if crew.index == 0 else None
         crew.wait()
+        check_sources(config)  # before hours of extraction
         if config.disfa is not None:
             disfa.ensure_frames(config.disfa, root / FRAMES, crew)
         if config.affectnet is not None:
@@ -114,6 +118,16 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
     if crew.index == 0:
         logger.info("data %s: %s%d samples in %s", config.name, "nothing changed, " if found is not None else "", len(table), root / TABLE)
     return table
+
+
+def check_sources(config: DataConfig) -> None:
+    """That what the config names is there, and lists and captions have their columns. Raises ValueError that names the first fault."""
+    if config.disfa is not None:
+        disfa.check(config.disfa)
+    if config.affectnet is not None:
+        affectnet.check(config.affectnet)
+    if config.manipulation is not None:
+        manipulation.input_files(config.manipulation)
 
 
 def _find_prepared(config: DataConfig, root: Path, key: str) -> SampleTable | None:
