@@ -1,6 +1,7 @@
 """The command line as a user meets it: help, mistakes, and the verbs on the shipped world."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,20 @@ def test_every_config_composes(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert config.experiment == name
     if group == "encoder":
         assert config.encoder.name.value == name
+
+
+@pytest.mark.parametrize("path", ["/a b/DISFA (2013)/x,y=[1]{2}", "~/faces", "Gesichter/Übung's"])
+def test_paths_may_hold_what_hydra_reads_otherwise(path: str) -> None:
+    assert load_config([f"data.disfa.root={path}"]).data.disfa.root == os.path.expanduser(path)
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for variable in ("DISFA_ROOT", "AFFECTNET_ROOT"):
+        monkeypatch.setenv(variable, "")
+    assert main(["doctor", "data=disfa_affectnet", "base=sd21", "base.path=nowhere", f"data.root={tmp_path}", f"run.root={tmp_path}"]) == 2
+    told = capsys.readouterr().err
+    assert "DISFA_ROOT" in told
+    assert "AFFECTNET_ROOT" in told
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -1,6 +1,7 @@
 """The command line: `fineface <verb> [key=value ...]`."""
 
 import difflib
+import errno
 import logging
 import signal
 import sys
@@ -48,7 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FloatingPointError, OSError) as error:
         if debug:
             traceback.print_exc()
-        print(f"fineface {verb}: {error}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        remedy = "; make room (see run.root and data.root): the same command goes on where it was" if full else ""
+        print(f"fineface {verb}: {error}{remedy}", file=sys.stderr)
         return 2
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):

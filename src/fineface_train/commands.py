@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator, PartialState
+from accelerate import PartialState
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -25,6 +25,7 @@ from fineface_train.methods.protocol import Request
 from fineface_train.sweep_records import is_sweep, named_folder
 from fineface_train.toyfacs.render import to_uint8
 from fineface_train.tracking import log_tables
+from fineface_train.trainer import launched
 from fineface_train.training import DATA_SEED
 
 __all__ = ["calibrate", "doctor", "evaluate", "generate", "prepare", "report", "train"]
@@ -32,7 +33,7 @@ __all__ = ["calibrate", "doctor", "evaluate", "generate", "prepare", "report", "
 
 def prepare(config: Config) -> SampleTable:
     """`fineface prepare`: from the files of a dataset to one table and a page about it, on all processes of a launch."""
-    crew, root = training.make_crew(Accelerator()), Path(config.data.root)
+    crew, root = training.make_crew(launched()), Path(config.data.root)
     table = prepare_data(config.data, DATA_SEED, crew=crew)
     weights = config.data.weights(table)
     page = write_data_report(root, table, weights, config.data.rarity_weighting, raw=read_parquet(root / RAW), crew=crew)

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import itertools
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -37,6 +38,8 @@ from fineface_train.tracking import TrackingConfig
 from fineface_train.trainer import TrainerConfig
 
 TEXT_KEYS = ("prompt", "aus", "out", "bundle")
+PATH_KEYS = re.compile(r".*\.(root|path|images|labels|captions|metadata|videos|folder|weights|model|clip|correction|image_pattern|video_pattern)")
+"""Values of these may hold what Hydra reads as a list or a dictionary: commas, brackets, equal signs."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
 
@@ -216,8 +219,10 @@ def quoted(override: str) -> str:
     added = key.lstrip("+")
     if key != added and added not in _known_keys() and not added.startswith("hydra") and not (CONFIGS / added.split("@")[0]).is_dir():
         raise ValueError(_unknown_key(added))  # with a + Hydra would add it, and nothing would read it
-    if key not in TEXT_KEYS or not equals or value in ("", "null") or value[0] in "\"'":
+    if not (key in TEXT_KEYS or PATH_KEYS.fullmatch(key)) or not equals or value in ("", "null") or value[0] in "\"'":
         return override
+    if value.startswith("~"):
+        value = os.path.expanduser(value)
     return key + '="' + value.replace('"', '\\"') + '"'
 
 

@@ -21,9 +21,10 @@ from fineface_train.aus import AU_COUNT
 from fineface_train.config import Config
 from fineface_train.data import affectnet, disfa, manipulation
 from fineface_train.data.annotate import AnnotatorKind, annotated_by
+from fineface_train.data.blip2 import find_model
 from fineface_train.data.examples import Batch, check_batch_size
 from fineface_train.data.libreface import check_environment, find_weights
-from fineface_train.data.prepare import TABLE
+from fineface_train.data.prepare import TABLE, wants_blip2
 from fineface_train.data.stages import ANNOTATE_KEY
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges import LIBREFACE_KEY, JudgeKind, find_judges
@@ -104,9 +105,16 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
     trainer = config.trainer
     check(lambda: check_batch_size(trainer.batch_size, trainer.accumulation, accelerator.num_processes))
     if config.data.toyfacs is None:  # else the corpus is drawn
-        for reader, source in ((disfa, config.data.disfa), (affectnet, config.data.affectnet), (manipulation, config.data.manipulation)):
-            if source is not None:
-                check(functools.partial(reader.input_files, source))
+        sources = config.data
+        if sources.disfa is not None:
+            check(functools.partial(disfa.check, sources.disfa))
+        if sources.affectnet is not None:
+            check(functools.partial(affectnet.check, sources.affectnet))
+            check(functools.partial(affectnet.check_archive, sources.affectnet))
+        if sources.manipulation is not None:
+            check(functools.partial(manipulation.input_files, sources.manipulation))
+        if wants_blip2(sources):
+            check(functools.partial(find_model, sources.blip2))
     if config.judge.kind is not JudgeKind.none and config.evaluation.wanted:
         check(lambda: find_judges(config.judge))
         if config.judge.kind is JudgeKind.libreface:

@@ -160,12 +160,21 @@ def make_accelerator(config: TrainerConfig) -> Accelerator:
     if precision is Precision.auto:
         precision = Precision.bf16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else Precision.fp32
     mixed = {Precision.bf16: "bf16", Precision.fp16: "fp16"}.get(precision, "no")
-    # Preparing a large dataset keeps the others waiting for the first process longer than the default 10 or 30 minutes.
-    patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=24))
-    accelerator = Accelerator(mixed_precision=mixed, gradient_accumulation_steps=config.accumulation, kwargs_handlers=[patient])
+    accelerator = launched(mixed_precision=mixed, gradient_accumulation_steps=config.accumulation)
     compiler = os.environ.get("CXX", "g++")
     if config.compile and accelerator.device.type == "cpu" and not shutil.which(compiler):
         raise ValueError(f"trainer.compile=true: no C++ compiler {compiler!r} here (Debian: apt install g++; or set CXX); or leave trainer.compile out")
+    return accelerator
+
+
+def launched(**options: Any) -> Accelerator:
+    """An accelerator over all processes of this launch. Raises ValueError where it does not see them, so that each would work for itself."""
+    # Preparing a large dataset keeps the others waiting for the first process longer than the default 10 or 30 minutes.
+    patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=24))
+    accelerator = Accelerator(kwargs_handlers=[patient], **options)
+    wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != wanted:
+        raise ValueError(f"{wanted} processes were launched, but accelerate sees {accelerator.num_processes}; on a CPU set ACCELERATE_USE_CPU=true")
     return accelerator
 
 

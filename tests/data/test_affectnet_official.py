@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fineface_train.aus import AU_KEYS
+from fineface_train.cli import main
 from fineface_train.data.affectnet import AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, read_affectnet
 from fineface_train.data.annotate import AnnotateConfig, AnnotatorKind
 from fineface_train.data.openface import OpenFaceConfig
@@ -177,7 +178,7 @@ def test_what_the_owners_list_does_not_tell_is_named_with_the_remedy(tmp_path: P
         ("1/a.png,1,2,3,4,x,,0,0", r"line 3: expression='': must be a number"),
         ("1/a.png,1,2,3,4,x,1,0", r"line 3: 8 cells, but the header has 9"),
         ("1/a.jpg,1,2,3,4,x,1,0,0", r"line 3: subDirectory_filePath='1/a.jpg' occurs twice, first in line 2"),
-        ("../a.png,1,2,3,4,x,1,0,0", r"'\.\./a\.png' leads out of"),
+        ("../a.png,1,2,3,4,x,1,0,0", r"'\.\./a\.png': must lie below"),
         ("1/b.png,1,2,3,4,x,1,0,0", r"1 of 2 images are missing, the first is .*b\.png"),
     ],
 )
@@ -209,3 +210,19 @@ def test_a_prepared_folder_keeps_the_correction(tmp_path: Path, own_corpus: Path
     again = prepare(DataConfig(root=str(tmp_path / "two"), affectnet=dataclasses.replace(first, correction=str(kept))), 0, crew=Crew(quiet=True))
     assert len(again) == 7
     assert np.array_equal(again.aus(), table.aus()[:7])
+
+
+def test_doctor_tells_what_a_prepare_would_stop_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    official(tmp_path / "affectnet", [("1/a.png", 0, (64, 64))])
+    (tmp_path / "affectnet" / "Manually_Annotated_Images").rename(tmp_path / "aside")
+    members = [Member(f"1/{number}.png", bytes(3000)) for number in range(9)]
+    volumes = write_rar(tmp_path / "affectnet" / "Faces.part1.rar", members, volume_size=10_000)
+    volumes[1].unlink()
+    where = [f"data.affectnet.root={tmp_path / 'affectnet'}", f"data.root={tmp_path}", f"run.root={tmp_path}", "data.blip2.model=null"]
+    where += ["data.affectnet.metadata=training.csv", "data.affectnet.images=Faces.part1.rar"]
+    assert main(["doctor", "data=affectnet_official", *where]) == 2
+    told = capsys.readouterr().err
+    assert "  - data.blip2.model=null: captions and the photo filter by BLIP-2 need one" in told
+    assert "Faces.part2.rar" in told
+    assert main(["doctor", "data=affectnet", *where]) == 2
+    assert "data.affectnet.photo_filter=metadata" in capsys.readouterr().err

@@ -63,6 +63,21 @@ def line(number: int, text: str) -> Callable[[list[str]], list[str]]:
     return lambda lines: [*lines[: number - 1], text, *lines[number:]]
 
 
+def litter(root: Path) -> None:
+    """What people and systems leave behind."""
+    folder = root / "disfa" / "ActionUnit_Labels"
+    for name in ("SN001.zip", "SN001_notes.txt", "Thumbs.db", "._SN001"):
+        (folder / name).write_bytes(b"x")
+    (folder / "SN001" / "broken.txt").symlink_to("nowhere")
+
+
+def frames_deeper(root: Path) -> None:
+    frames = root / "disfa" / "frames"
+    frames.rename(root / "disfa" / "aside")
+    frames.mkdir()
+    (root / "disfa" / "aside").rename(frames / "frames")
+
+
 def frame(change: Callable[[Path], None], number: int = 3) -> Callable[[Path], None]:
     return lambda root: change(sorted((root / "disfa" / "frames" / subject(root)).iterdir())[number])
 
@@ -108,6 +123,24 @@ def table(change: Callable[[pd.DataFrame], pd.DataFrame | None], **options: obje
 
 def cell(column: str, value: str) -> Callable[[Path], None]:
     return table(lambda rows: rows.__setitem__(column, rows[column].where(rows.index != GOOD, value)))
+
+
+def prefixed(text: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    return lambda rows: rows.assign(ImageName=text + rows["ImageName"])
+
+
+def twice(rows: pd.DataFrame) -> pd.DataFrame:
+    """One image by two spellings of its name."""
+    return pd.concat([rows, rows.iloc[[GOOD]].assign(ImageName="./" + rows["ImageName"][GOOD])])
+
+
+def deeper(root: Path) -> None:
+    """As an archive is unpacked."""
+    images = root / "affectnet" / "images"
+    images.rename(root / "affectnet" / "aside")
+    (images / "Manually_Annotated").mkdir(parents=True)
+    (root / "affectnet" / "aside").rename(images / "Manually_Annotated" / "Manually_Annotated_Images")
+    (images / "Thumbs.db").write_bytes(b"x")
 
 
 def image(change: Callable[[Path], None]) -> Callable[[Path], None]:
@@ -211,6 +244,8 @@ CASES = [
     Case("one_image_more", frame(lambda path: shutil.copy(path, path.with_name("00999.png"))), r"SN\d{3}"),
     Case("frame_cut_off", frame(lambda path: path.write_bytes(path.read_bytes()[:200])), lost=1, told="cannot be read", overrides=SKIP),
     Case("pattern_of_no_file", lambda root: None, r"data\.disfa\.image_pattern", overrides=["data.disfa.image_pattern='{subject}/{index}.tif'"]),
+    Case("labels_with_litter", litter),
+    Case("frames_a_folder_deeper", frames_deeper),
     # DISFA's captions
     Case("captions_missing", lambda root: (root / "disfa/disfa_captions.csv").unlink(), r"data\.disfa\.captions"),
     Case("captions_without_a_column", captions(lambda rows: [rows[0].replace("caption", "text"), *rows[1:]]), r"disfa_captions\.csv: columns missing: caption"),
@@ -240,8 +275,8 @@ CASES = [
     Case("flag_neither_true_nor_false", cell("IsPhoto", "maybe"), rf"line {GOOD + 2}: IsPhoto='maybe': must be True or False"),
     Case("size_in_words", cell("ImageResolutionX", "large"), rf"line {GOOD + 2}: ImageResolutionX='large'"),
     Case("rows_twice", table(lambda rows: pd.concat([rows, rows.iloc[[GOOD]]])), rf"line 62: ImageName=.* occurs twice, first in line {GOOD + 2}"),
-    Case("name_out_of_the_folder", cell("ImageName", "../../etc/passwd"), r"ImageName='\.\./\.\./etc/passwd' leads out of"),
-    Case("name_absolute", cell("ImageName", "/etc/passwd"), r"ImageName='/etc/passwd' leads out of"),
+    Case("name_out_of_the_folder", cell("ImageName", "../../etc/passwd"), rf"line {GOOD + 2}: ImageName='\.\./\.\./etc/passwd': must lie below"),
+    Case("name_absolute", cell("ImageName", "/etc/passwd"), rf"line {GOOD + 2}: ImageName='/etc/passwd': must lie below"),
     Case("csv_empty", as_bytes(CSV, lambda data: b""), r"affecnet_metadata\.csv"),
     Case("csv_of_a_header_only", in_file(CSV, lambda text: text.splitlines()[0] + "\n"), r"affecnet_metadata\.csv: holds no rows"),
     Case("quotes_in_a_caption", cell("TextDescription", 'a man said "hello"')),
@@ -253,6 +288,13 @@ CASES = [
     Case("caption_of_several_lines", cell("TextDescription", "a man\nin a hat")),
     # images
     Case("image_missing", image(Path.unlink), r"1 of \d+ images are missing"),
+    Case("image_missing_and_skipped", image(Path.unlink), lost=1, told="image is missing 1", overrides=SKIP),
+    Case("image_of_another_extension", image(lambda path: path.rename(path.with_suffix(".JPG"))), r"are missing.*has [0-9a-f]+\.JPG; data\.skip_broken=true"),
+    Case("images_a_folder_deeper", deeper),
+    Case("names_of_windows", table(lambda rows: rows.assign(ImageName=rows["ImageName"].str.replace("/", "\\")))),
+    Case("names_with_a_dot", table(prefixed("./"))),
+    Case("names_of_one_image_twice", table(twice), r"line 62: .*twice"),
+    Case("name_empty", cell("ImageName", ""), rf"line {GOOD + 2}: ImageName='': must name an image"),
     Case("image_is_a_folder", image(folder_instead), r"1 of \d+ images are missing"),
     Case("image_cut_off", image(lambda path: path.write_bytes(path.read_bytes()[:200])), lost=1, told="cannot be read", overrides=SKIP),
     Case("image_of_zero_bytes", image(lambda path: path.write_bytes(b"")), lost=1, told="cannot be read", overrides=SKIP),
@@ -322,7 +364,7 @@ def test_one_thing_wrong(case: Case, corpus: Path, usual: pd.DataFrame, tmp_path
     found = rows(root)
     counts = read_manifest(root / "prepared")["sources"]
     assert sum(source["kept"] for source in counts.values()) == len(found) == len(usual) - case.lost
-    dropped = ("dropped: image cannot be read", "dropped: no caption")
+    dropped = ("dropped: image cannot be read", "dropped: image is missing", "dropped: no caption")
     assert sum(source.get(name, 0) for source in counts.values() for name in dropped) == case.lost
     same = usual.loc[found.index]
     pd.testing.assert_frame_equal(found.drop(columns=["caption"]), same.drop(columns=["caption"]))

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
+from fineface_train.data import archives
 from fineface_train.data.affectnet_metadata import FLAGS, is_official, read_metadata
-from fineface_train.data.archives import extract, is_extracted
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.csv_rows import said
 from fineface_train.data.intensities import Correction, Transform, fit_correction
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 SOURCE = "affectnet"
 KEY = "data.affectnet"
 IMAGES = "images"
+SAMPLED, DEEPEST = 20, 2
+"""Names that tell where images lie, and how many folders below the one that is given."""
 HOW_TO_GET = (
     "AffectNet is licensed: request it at http://mohammadmahoor.com/affectnet/, extract the manually annotated images, and put "
     "FineFace's affecnet_metadata.csv beside them. Without it, data=toyfacs draws data in the same layout"
@@ -113,9 +115,7 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
     _check_columns(config, metadata_path)
     sieve = Sieve(read_metadata(metadata_path))
     _by_metadata(sieve, config)
-    if images_root == extracted:
-        images_root = _top(extracted, sieve.rows["name"])
-    sieve.rows = sieve.rows.assign(path=_existing_images(images_root, sieve.rows["name"].tolist(), metadata_path))
+    missing = _images_of(sieve, images_root, stages)
     _by_images(sieve, config, stages)
     rows, counts = sieve.rows, sieve.done()
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -137,7 +137,7 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
         caption_from=metadata_path.name if config.captions is CaptionsFrom.metadata else rows["caption_from"].iloc[0],
     )
     before = pd.DataFrame(raw * MAX_INTENSITY, columns=list(AU_KEYS)).assign(id=table.frame["id"])
-    return Reading(dataclasses.replace(table, counts={SOURCE: counts}), before, correction)
+    return Reading(dataclasses.replace(table, counts={SOURCE: counts}), before, correction, tuple(missing))
 
 
 def _check_columns(config: AffectNetConfig, path: Path) -> None:
@@ -205,13 +205,20 @@ def check(config: AffectNetConfig) -> None:
     _check_columns(config, metadata)
 
 
+def check_archive(config: AffectNetConfig) -> None:
+    """That the archive's volumes are whole and can be unpacked, where there is one. Raises ValueError."""
+    images = _paths(config)[1]
+    if images.is_file():
+        archives.check(images)
+
+
 def ensure_images(config: AffectNetConfig, folder: Path, crew: Crew = ALONE) -> None:
     """Extract the images into `folder`, as far as they are not there; nothing where AffectNet lies as a folder."""
     metadata, images = _paths(config)
     if images.is_file() and crew.index == 0:
-        if not is_extracted(images, folder):
+        if not archives.is_extracted(images, folder):
             read_metadata(metadata)  # its faults are told before hours of extraction
-        extract(images, folder, progress=not crew.quiet)
+        archives.extract(images, folder, progress=not crew.quiet)
     crew.wait()
 
 
@@ -221,22 +228,24 @@ def input_files(config: AffectNetConfig) -> list[Path]:
 
 
 def _paths(config: AffectNetConfig) -> tuple[Path, Path]:
-    if config.root is None:
+    if not config.root:
         raise ValueError(f"{KEY}.root=null: set it, or the environment variable AFFECTNET_ROOT, to the folder that holds {config.metadata}. {HOW_TO_GET}")
-    root = Path(os.path.abspath(config.root))
+    root = Path(os.path.abspath(os.path.expanduser(config.root)))
     metadata, images = root / config.metadata, root / config.images
     if config.images == IMAGES and not images.exists():
         images = _only_archive(root) or images
     for name, path in (("metadata", metadata), ("images", images)):
         if not path.exists():
             where = f"{KEY}.{name}={getattr(config, name)}"
-            raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {HOW_TO_GET}")
+            holds = ", ".join(sorted(path.name for path in root.iterdir() if not _is_litter(path))[:8]) if root.is_dir() else "nothing"
+            raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {root} holds {holds}. {HOW_TO_GET}")
     return metadata, images
 
 
 def _only_archive(root: Path) -> Path | None:
     """The first volume of the only RAR archive in `root` or a folder in it. Raises ValueError where there are more."""
-    found = sorted(path for pattern in ("*", "*/*") for path in root.glob(pattern) if _is_first_volume(path.name))
+    folders = [root, *(path for path in root.iterdir() if path.is_dir() and not _is_litter(path))]
+    found = sorted(path for folder in folders for path in folder.iterdir() if _is_first_volume(path.name) and not _is_litter(path))
     if len(found) > 1:
         raise ValueError(f"{KEY}.images={IMAGES}: {root} has no such folder, and {len(found)} archives ({', '.join(map(str, found))}); name the one")
     return found[0] if found else None
@@ -248,19 +257,39 @@ def _is_first_volume(name: str) -> bool:
     return found is not None and int(found[1] or 1) == 1
 
 
-def _top(extracted: Path, names: pd.Series) -> Path:
-    """Where the list's names begin in an extracted archive: there, or in the only folder that it holds."""
-    inside = [path for path in extracted.iterdir() if not path.name.startswith(".")]
-    first = names.iloc[0] if len(names) else ""
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() and not (extracted / first).exists() else extracted
+def _base(root: Path, names: list[str]) -> Path:
+    """Where the list's names begin: `root`, the folder that it lies in, or one of those in it, as unpacking often adds one or two."""
+    sample = names[:: max(1, len(names) // SAMPLED)]
+    level = [root, root.parent]
+    for _ in range(DEEPEST + 1):
+        for folder in level:
+            if any((folder / name).is_file() for name in sample):
+                return folder
+        level = [path for folder in level if folder != root.parent for path in sorted(folder.iterdir()) if path.is_dir() and not _is_litter(path)]
+    return root
 
 
-def _existing_images(root: Path, names: list[str], metadata: Path) -> list[str]:
-    outside = [name for name in names if not Path(os.path.normpath(root / name)).is_relative_to(root)]
-    if outside:
-        raise ValueError(f"{metadata}: ImageName={outside[0]!r} leads out of {root}; image names must lie below it")
-    paths = [root / name for name in names]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise ValueError(f"{KEY}.images={root}: {len(missing)} of {len(paths)} images are missing, the first is {missing[0]}")
-    return [str(path) for path in paths]
+def _is_litter(path: Path) -> bool:
+    """What systems leave behind: ._x, .DS_Store, __MACOSX."""
+    return path.name.startswith((".", "__"))
+
+
+def _images_of(sieve: Sieve, root: Path, stages: Stages) -> list[str]:
+    """Give the rows the paths of their images; returns the paths of images that are missing.
+
+    Raises ValueError where some are, unless these are to be skipped; and where all are.
+    """
+    names = sieve.rows["name"].tolist()
+    base = _base(root, names)
+    paths = [base / name for name in names]
+    there = np.array([path.is_file() for path in paths], dtype=bool)
+    if not there.all() and not (stages.skip_broken and there.any()):
+        first = paths[int(there.argmin())]
+        alike = sorted(path.name for path in first.parent.glob("*") if path.stem.lower() == first.stem.lower()) if first.parent.is_dir() else []
+        hint = f"; {first.parent} has {', '.join(alike[:3])}" if alike else ""
+        remedy = f"set {KEY}.images to the folder that the list's names begin in" if not there.any() else "data.skip_broken=true leaves them out"
+        raise ValueError(f"{KEY}.images={root}: {(~there).sum()} of {len(paths)} images are missing, the first is {first}{hint}; {remedy}")
+    sieve.rows = sieve.rows.assign(path=[str(path) for path in paths])
+    if not there.all():
+        sieve.keep(there, "image is missing")
+    return [str(path) for path, is_there in zip(paths, there, strict=True) if not is_there]

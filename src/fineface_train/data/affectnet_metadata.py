@@ -1,5 +1,6 @@
 """AffectNet's two CSV files: its own, which knows of faces and emotions, and FineFace's, which knows all that training wants (SPEC section 6)."""
 
+import posixpath
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def is_official(path: Path) -> bool:
 def _fineface(path: Path) -> pd.DataFrame:
     levels = {f"{key}_rec": key for key in AU_KEYS}
     rows = read_rows(path, [FINEFACE_NAME, *FLAGS, *SIZES, *levels, "TextDescription"])
-    unique(path, rows[FINEFACE_NAME])
+    rows[FINEFACE_NAME] = _names(path, rows[FINEFACE_NAME])
     for flag in FLAGS:
         truth = rows[flag].str.lower().map(TRUTH)
         refuse(path, rows[flag], truth.notna().to_numpy(), "must be True or False")
@@ -50,6 +51,16 @@ def _fineface(path: Path) -> pd.DataFrame:
 
 def _official(path: Path) -> pd.DataFrame:
     rows = read_rows(path, [OFFICIAL_NAME, "expression"])
-    unique(path, rows[OFFICIAL_NAME])
+    rows[OFFICIAL_NAME] = _names(path, rows[OFFICIAL_NAME])
     expression = numbers(path, rows["expression"], 0, NO_FACE)
-    return pd.DataFrame({"name": rows[OFFICIAL_NAME].str.replace("\\", "/"), "HasFace": expression != NO_FACE})
+    return pd.DataFrame({"name": rows[OFFICIAL_NAME], "HasFace": expression != NO_FACE})
+
+
+def _names(path: Path, values: pd.Series) -> pd.Series:
+    """Names of images below their folder, each spelled in one way: / for \\, no ./ at the start; each once."""
+    names = values.str.replace("\\", "/").map(posixpath.normpath)
+    refuse(path, values, (values.str.strip() != "").to_numpy(), "must name an image")
+    inside = ~(names.str.startswith(("/", "../")) | names.isin(["..", "."]) | names.str.match("[A-Za-z]:"))
+    refuse(path, values, inside.to_numpy(), "must lie below the images' folder")
+    unique(path, names)
+    return names

@@ -182,7 +182,7 @@ def _ask_each(
     crew: Crew,
 ) -> pd.DataFrame:
     """`per_image` of what `say` makes of images, or `nothing` where they cannot be read; the model is loaded if there is any left to do."""
-    source = _source(config)
+    source = find_model(config)
     weights = _weights(source, folder / "weights", crew)
     made_by = {"weights": weights, "transformers": transformers.__version__, **asked}
     name = f"{what}-{hash_of(made_by)}"
@@ -248,7 +248,7 @@ class _Blip2:
             torch.cuda.empty_cache()
 
 
-def _source(config: Blip2Config) -> Path:
+def find_model(config: Blip2Config) -> Path:
     """The folder of the model; one on the hub is downloaded to its cache."""
     if config.model is None:
         raise ValueError(f"{KEY}.model=null: captions and the photo filter by BLIP-2 need one; {HOW_TO_GET}")

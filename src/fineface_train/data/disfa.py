@@ -36,6 +36,7 @@ from fineface_train.data.video import extract_videos
 
 logger = logging.getLogger(__name__)
 SOURCE = "disfa"
+FRAMES_TRIED = 10
 T = TypeVar("T")
 
 
@@ -103,8 +104,7 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
     if frames.empty:
         raise ValueError(f"{KEY}: no labelled frame has an image")
 
-    first = frames.drop_duplicates("subject")
-    large = {subject for subject, image in zip(first["subject"], first["image"], strict=True) if min(image_size(image)) >= config.min_side}
+    large = {subject for subject, images in frames.groupby("subject")["image"] if _is_large(images.tolist(), config.min_side)}
     frames, counts["dropped: subject's frames under min_side"] = _keep(frames, frames["subject"].isin(large).to_numpy())
     neutral = (frames[list(AUS)] == 0).all(axis=1).to_numpy()
     lucky = [hash_fraction(seed, SOURCE, subject, frame) < config.neutral_share for subject, frame in zip(frames["subject"], frames["frame"], strict=True)]
@@ -200,7 +200,7 @@ def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str,
 def input_files(config: DisfaConfig) -> list[Path]:
     """Labels, captions, and videos or folders of images: the table changes only when one of them (or the config) does."""
     videos, captions = video_files(config), captions_file(config)
-    labels = [path for folder in _chosen(config, label_folders(config)).values() for path in sorted(folder.iterdir())]
+    labels = [path for folder in _chosen(config, label_folders(config)).values() for path in sorted(folder.iterdir()) if path.is_file()]
     if videos is None:
         root = images_root(config)
         pictures = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
@@ -240,6 +240,19 @@ def _filled(path: Path, captions: pd.Series, frames: DisfaFrames) -> list[str]:
         row = frames.frame.iloc[int(without.argmax())]
         raise ValueError(f"{path}: {without.sum()} of {len(captions)} frames have no caption, the first is {row['subject']}, frame {row['frame']}")
     return captions.tolist()
+
+
+def _is_large(images: Sequence[str], min_side: int) -> bool:
+    """Whether a subject's frames are, by the first that can be read. Raises ValueError where none of some can."""
+    fault = None
+    for image in images[:FRAMES_TRIED] if min_side else ():
+        try:
+            return min(image_size(image)) >= min_side
+        except ValueError as error:
+            fault = error
+    if fault is not None:
+        raise fault
+    return True
 
 
 def _keep(frames: pd.DataFrame, kept: np.ndarray) -> tuple[pd.DataFrame, int]:

@@ -110,13 +110,16 @@ def label_folders(config: DisfaConfig) -> dict[str, Path]:
     folder = _find(root, config.labels)
     if folder is None:
         raise _missing(config, "labels", root)
-    return _by_subject(_children(_unpacked(folder)), "labels")
+    if not folder.is_dir():
+        raise ValueError(f"{KEY}.labels={config.labels}: {folder} is a file; give the unpacked folder")
+    return _by_subject([path for path in _children(_unpacked(folder)) if path.is_dir()], "labels")
 
 
 def video_files(config: DisfaConfig) -> dict[str, Path] | None:
     """The video of each subject; None if frames are read from the folder `images`. Raises ValueError that says what is missing."""
     root = _root(config)
-    if config.videos is None or (config.videos == AUTO and _find(root, config.images) is not None):
+    frames = _find(root, config.images)
+    if config.videos is None or (config.videos == AUTO and frames is not None and (not frames.is_dir() or _children(frames))):
         return None
     folder = next(filter(None, (_find(root, name) for name in _video_folders(config.camera))), None) if config.videos == AUTO else _find(root, config.videos)
     if folder is None:
@@ -128,7 +131,7 @@ def video_files(config: DisfaConfig) -> dict[str, Path] | None:
     if not videos:
         raise ValueError(
             f"{KEY}.videos={folder}: holds no video of the {config.camera.value} camera that {KEY}.video_pattern={config.video_pattern!r} fits; "
-            f"it holds {_listing(folder)}"
+            f"it holds {_listing(folder)} (read are {', '.join(VIDEO_SUFFIXES)}, not in folders of their own; {KEY}.camera={other.value} takes the other's)"
         )
     return videos
 
@@ -154,7 +157,7 @@ def images_root(config: DisfaConfig) -> Path:
     folder = _find(_root(config), config.images)
     if folder is None:
         raise _missing(config, "images", _root(config))
-    return folder
+    return _unpacked(folder)
 
 
 def captions_file(config: DisfaConfig) -> Path | None:
@@ -168,9 +171,9 @@ def captions_file(config: DisfaConfig) -> Path | None:
 
 
 def _root(config: DisfaConfig) -> Path:
-    if config.root is None:
+    if not config.root:
         raise ValueError(f"{KEY}.root=null: set it, or the environment variable DISFA_ROOT, to the folder that holds {config.labels}. {HOW_TO_GET}")
-    root = Path(config.root).absolute()
+    root = Path(config.root).expanduser().absolute()
     if not root.is_dir():
         raise ValueError(f"{KEY}.root={config.root}: {root} does not exist; set {KEY}.root (or DISFA_ROOT) to what holds {config.labels}. {HOW_TO_GET}")
     return root
@@ -217,8 +220,11 @@ def _children(folder: Path) -> list[Path]:
 
 def _unpacked(folder: Path) -> Path:
     """Unpacking an archive often puts a folder into one of the same name."""
-    inside = _children(folder)
-    return _unpacked(inside[0]) if len(inside) == 1 and inside[0].is_dir() and subject_of(inside[0].name) is None else folder
+    children = _children(folder)
+    inside = [path for path in children if path.is_dir()]
+    if len(inside) == 1 and subject_of(inside[0].name) is None and not any(subject_of(path.name) for path in children):
+        return _unpacked(inside[0])
+    return folder
 
 
 def _by_subject(paths: list[Path], what: str) -> dict[str, Path]:

@@ -150,9 +150,9 @@ def input_files(config: ManipulationConfig) -> list[Path]:
 
 
 def _paths(config: ManipulationConfig) -> tuple[Path, Path, Path | None]:
-    if config.root is None:
+    if not config.root:
         raise ValueError(f"{KEY}.root=null: set it, or the environment variable MANIPULATION_ROOT, to the folder that holds {config.labels}. {HOW_TO_GET}")
-    root = Path(os.path.abspath(config.root))
+    root = Path(os.path.abspath(os.path.expanduser(config.root)))
     for name in ("labels", "images", "captions"):
         value = getattr(config, name)
         if value is not None and not (root / value).exists():

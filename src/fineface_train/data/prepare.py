@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.data import affectnet, disfa, manipulation
-from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
+from fineface_train.data.affectnet import AffectNetConfig, CaptionsFrom, PhotoFilter, read_affectnet
 from fineface_train.data.annotate import AnnotateConfig
 from fineface_train.data.blip2 import Blip2Config
 from fineface_train.data.crew import ALONE, Crew
@@ -52,7 +52,7 @@ class DataConfig:
     rarity_weighting: float = 0.0
     """Power of the mean inverse frequency of a row's active AUs in its chance to be drawn; 0 draws uniformly."""
     skip_broken: bool = False
-    """Decode every image while preparing, and drop and count those that cannot be read; else the first one met is an error."""
+    """Decode every image while preparing, and drop and count those that are missing or cannot be read; else the first one met is an error."""
 
     def validate(self, key: str) -> None:
         check_name(f"{key}.name", self.name)
@@ -107,7 +107,7 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
             found = _find_prepared(config, root, hash_of(identity))
         if not crew.agree(found is not None):
             start = time.monotonic()
-            readings = _read_sources(config, seed, Stages(root, config.blip2, config.annotate, crew))
+            readings = _read_sources(config, seed, Stages(root, config.blip2, config.annotate, crew, config.skip_broken))
             if crew.index == 0:
                 if config.skip_broken:
                     readings = [_without_broken_images(reading, not crew.quiet) for reading in readings]
@@ -118,6 +118,13 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
     if crew.index == 0:
         logger.info("data %s: %s%d samples in %s", config.name, "nothing changed, " if found is not None else "", len(table), root / TABLE)
     return table
+
+
+def wants_blip2(config: DataConfig) -> bool:
+    """Whether captions or the photo filter are BLIP-2's."""
+    one, other = config.disfa, config.affectnet
+    by_disfa = one is not None and one.captions is None
+    return by_disfa or (other is not None and (other.captions is CaptionsFrom.blip2 or other.photo_filter is PhotoFilter.blip2))
 
 
 def check_sources(config: DataConfig) -> None:
@@ -136,9 +143,10 @@ def _find_prepared(config: DataConfig, root: Path, key: str) -> SampleTable | No
         return None
     try:
         manifest, table = read_manifest(root), SampleTable.read(root / TABLE)
-        if manifest["config_hash"] == key and manifest["table"]["fingerprint"] == table.fingerprint():
+        mended = [path for path, stamp in manifest.get("skipped", {}).items() if _stamp(path) != stamp]
+        if manifest["config_hash"] == key and manifest["table"]["fingerprint"] == table.fingerprint() and not mended:
             return table
-        logger.info("data %s: config, table or input files changed, preparing again", config.name)
+        logger.info("data %s: config, table, input files or an image that was left out changed, preparing again", config.name)
     except (ValueError, KeyError, TypeError) as error:
         fault = error if isinstance(error, ValueError) else f"{root / MANIFEST} is damaged (without {error})"
         logger.warning("data %s: preparing again: %s", config.name, fault)
@@ -148,7 +156,8 @@ def _find_prepared(config: DataConfig, root: Path, key: str) -> SampleTable | No
 def _write(root: Path, config: DataConfig, readings: list[Reading], identity: dict[str, Any]) -> None:
     """The files of a prepared folder. The manifest vouches for the others, so it goes first and comes back last."""
     table = SampleTable.concatenate([reading.table for reading in readings])
-    (root / MANIFEST).unlink(missing_ok=True)
+    for name in (MANIFEST, CORRECTION):
+        (root / name).unlink(missing_ok=True)
     table.write(root / TABLE)
     with replacing(root / RAW) as partial:
         raw = [reading.raw for reading in readings if reading.raw is not None]
@@ -156,7 +165,9 @@ def _write(root: Path, config: DataConfig, readings: list[Reading], identity: di
     for reading in readings:
         if reading.correction is not None:
             reading.correction.write(root / CORRECTION)
-    write_json(root / MANIFEST, {"name": config.name, "config_hash": hash_of(identity), **identity, "sources": table.counts, "table": _summary(table)})
+    made_of = {"name": config.name, "config_hash": hash_of(identity), **identity}
+    skipped = {path: _stamp(path) for reading in readings for path in reading.skipped}
+    write_json(root / MANIFEST, made_of | {"sources": table.counts, "skipped": skipped, "table": _summary(table)})
 
 
 def read_manifest(root: Path | str) -> dict[str, Any]:
@@ -201,7 +212,8 @@ def _without_broken_images(reading: Reading, progress: bool) -> Reading:
     counts = {source: numbers | {"dropped: image cannot be read": gone, "kept": numbers["kept"] - gone} for source, numbers in table.counts.items()}
     for fault in [fault for fault in faults if fault is not None][:10]:
         logger.warning("skipped: %s", fault)
-    return dataclasses.replace(reading, table=SampleTable(table.frame[good].reset_index(drop=True), counts))
+    left = SampleTable(table.frame[good].reset_index(drop=True), counts)
+    return dataclasses.replace(reading, table=left, skipped=(*reading.skipped, *table.frame["image"][~good]))
 
 
 def _fault(path: str) -> str | None:
@@ -212,12 +224,20 @@ def _fault(path: str) -> str | None:
     return None
 
 
+def _stamp(path: str) -> str | None:
+    """Size and time of a file, None where there is none."""
+    with contextlib.suppress(OSError):
+        status = Path(path).stat()
+        return f"{status.st_size}|{status.st_mtime_ns}"
+    return None
+
+
 def _inputs(config: DataConfig) -> str:
     """A hash over name, size and time of every file that labels and captions are read from."""
     files = [] if config.disfa is None else disfa.input_files(config.disfa)
     files += [] if config.affectnet is None else affectnet.input_files(config.affectnet)
     files += [] if config.manipulation is None else manipulation.input_files(config.manipulation)
-    stamps = [f"{file}|{file.stat().st_size}|{file.stat().st_mtime_ns}" for file in files]
+    stamps = [f"{file}|{_stamp(str(file))}" for file in files]
     return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
 
 

@@ -29,6 +29,8 @@ class Stages:
     blip2: Blip2Config
     annotate: AnnotateConfig
     crew: Crew
+    skip_broken: bool = False
+    """Leave out images that are missing."""
 
     def sizes(self, paths: Sequence[str]) -> pd.DataFrame:
         """width, height (0 where it cannot be read) and fault (in words, or None) of each image."""

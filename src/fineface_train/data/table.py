@@ -102,6 +102,8 @@ class Reading:
     raw: pd.DataFrame | None = None
     """`id` and the AUs on the 0-5 scale before they were corrected, where they were."""
     correction: Correction | None = None
+    skipped: tuple[str, ...] = ()
+    """Images that were left out as they are missing or cannot be read."""
 
 
 class Sieve:
