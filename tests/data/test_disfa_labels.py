@@ -20,7 +20,7 @@ def read(folder: Path, text: str | bytes, first: int = 1) -> tuple[dict, list[st
 
 @pytest.mark.parametrize(
     "text",
-    ["1,0\n2,3\n3,5\n4,0", "1,0\r\n2,3\r\n3,5\r\n4,0\r\n\r\n", "1 0\r2\t3\r3  5\r4,0", "1 , 0\n2;3.0\n 3, 5.\n4.0,0\n \n", "\ufeff1,0\n2,3\n3,5\n4,0\n"],
+    ["1,0\n2,3\n3,5\n4,0", "1,0\r\n2,3\r\n3,5\r\n4,0\r\n\r\n", "1 0\r2\t3\r3  5\r4,0", "1 , 0\n2;3.0\n 3, 5.\n4.0,0\n \n", "\ufeff1,0\n2,3\n3,5\n4,0\n\x1a"],
 )
 def test_spellings_read_alike(text: str, tmp_path: Path) -> None:
     assert read(tmp_path, text) == ({1: 0, 2: 3, 3: 5, 4: 0}, [], [])

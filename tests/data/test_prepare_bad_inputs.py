@@ -129,6 +129,12 @@ def prefixed(text: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
     return lambda rows: rows.assign(ImageName=text + rows["ImageName"])
 
 
+def no_flags_without_a_face(rows: pd.DataFrame) -> pd.DataFrame:
+    empty = rows["HasFace"] == "False"
+    assert empty.any()
+    return rows.assign(IsPhoto=rows["IsPhoto"].mask(empty, ""), IsReal=rows["IsReal"].mask(empty, ""))
+
+
 def twice(rows: pd.DataFrame) -> pd.DataFrame:
     """One image by two spellings of its name."""
     return pd.concat([rows, rows.iloc[[GOOD]].assign(ImageName="./" + rows["ImageName"][GOOD])])
@@ -273,6 +279,7 @@ CASES = [
     Case("intensity_infinite", cell("AU12_rec", "inf"), rf"line {GOOD + 2}: AU12_rec='inf'"),
     Case("intensity_with_a_comma", cell("AU12_rec", "0,3"), rf"line {GOOD + 2}: AU12_rec='0,3'"),
     Case("flag_neither_true_nor_false", cell("IsPhoto", "maybe"), rf"line {GOOD + 2}: IsPhoto='maybe': must be True or False"),
+    Case("flags_empty_without_a_face", table(no_flags_without_a_face)),
     Case("size_in_words", cell("ImageResolutionX", "large"), rf"line {GOOD + 2}: ImageResolutionX='large'"),
     Case("rows_twice", table(lambda rows: pd.concat([rows, rows.iloc[[GOOD]]])), rf"line 62: ImageName=.* occurs twice, first in line {GOOD + 2}"),
     Case("name_out_of_the_folder", cell("ImageName", "../../etc/passwd"), rf"line {GOOD + 2}: ImageName='\.\./\.\./etc/passwd': must lie below"),

@@ -10,7 +10,7 @@ from fineface_train.aus import AU_KEYS
 from fineface_train.data.csv_rows import header, numbers, read_rows, refuse, unique
 
 FLAGS: tuple[str, ...] = ("HasFace", "IsPhoto", "IsReal")
-TRUTH = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+TRUTH = dict.fromkeys(("true", "t", "1", "1.0", "yes"), True) | dict.fromkeys(("false", "f", "0", "0.0", "no"), False)
 SIZES: tuple[str, ...] = ("ImageResolutionX", "ImageResolutionY")
 FINEFACE_NAME, OFFICIAL_NAME = "ImageName", "subDirectory_filePath"
 NO_FACE = 10
@@ -38,11 +38,12 @@ def _fineface(path: Path) -> pd.DataFrame:
     levels = {f"{key}_rec": key for key in AU_KEYS}
     rows = read_rows(path, [FINEFACE_NAME, *FLAGS, *SIZES, *levels, "TextDescription"])
     rows[FINEFACE_NAME] = _names(path, rows[FINEFACE_NAME])
+    # An annotator that found no face has no more to tell: what else belongs to rows that are dropped anyway may be empty.
     for flag in FLAGS:
         truth = rows[flag].str.lower().map(TRUTH)
-        refuse(path, rows[flag], truth.notna().to_numpy(), "must be True or False")
-        rows[flag] = truth.astype(bool)
-    # An annotator that found no face has no numbers to tell: those of rows that are dropped anyway may be empty.
+        told = truth.notna() | (~rows[FLAGS[0]].eq(True) & rows[flag].eq("") if flag != FLAGS[0] else False)
+        refuse(path, rows[flag], told.to_numpy(), "must be True or False")
+        rows[flag] = truth.eq(True)
     used = rows[list(FLAGS)].all(axis=1)
     for column in (*SIZES, *levels):
         rows[column] = numbers(path, rows.loc[used, column], 0, 1 if column in levels else np.inf).reindex(rows.index, fill_value=0.0)

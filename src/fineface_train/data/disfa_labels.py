@@ -11,6 +11,8 @@ import pandas as pd
 from fineface_train.aus import AUS, MAX_INTENSITY
 from fineface_train.data.disfa_layout import subject_of
 
+ENDS = " \t\r\n\x1a"
+"""What may follow the last line: DOS ended text with a Ctrl-Z."""
 SHOWN = 3
 """Lines of a file that are told one by one."""
 
@@ -65,7 +67,7 @@ def read_labels(path: Path, first_label: int) -> tuple[pd.Series, Findings]:
     Comma, semicolon, blanks or a tab stand between the two; a byte order mark, any line ends and empty lines at the end are all the same.
     """
     try:
-        lines = path.read_bytes().decode("utf-8-sig").rstrip().splitlines()
+        lines = path.read_bytes().decode("utf-8-sig").rstrip(ENDS).splitlines()
     except UnicodeDecodeError as error:
         return pd.Series(dtype=float), Findings(wrong=[f"{path}: is no UTF-8 text ({error.reason} at byte {error.start})"])
     if not lines:
