@@ -1,10 +1,7 @@
 """AffectNet on disk to a sample table: a metadata CSV and images, filtered and transformed as in SPEC sections 2 and 6."""
 
 import dataclasses
-import enum
 import logging
-import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,90 +9,16 @@ import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
 from fineface_train.data import archives
+from fineface_train.data.affectnet_layout import KEY, AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, base_of, paths_of
 from fineface_train.data.affectnet_metadata import FLAGS, is_official, read_metadata
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.csv_rows import said
-from fineface_train.data.intensities import Correction, Transform, fit_correction
+from fineface_train.data.intensities import Correction, fit_correction
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import VALIDATION_SHARE, Reading, SampleTable, Sieve, hash_fraction
 
 logger = logging.getLogger(__name__)
 SOURCE = "affectnet"
-KEY = "data.affectnet"
-IMAGES = "images"
-SAMPLED, DEEPEST = 20, 2
-"""Names that tell where images lie, and how many folders below the one that is given."""
-HOW_TO_GET = (
-    "AffectNet is licensed: request it at http://mohammadmahoor.com/affectnet/, extract the manually annotated images, and put "
-    "FineFace's affecnet_metadata.csv beside them. Without it, data=toyfacs draws data in the same layout"
-)
-
-
-class TotalFilter(enum.Enum):
-    """What of a row's raw AUs must exceed the threshold: their `sum` (paper) or their `max` (published code)."""
-
-    sum = "sum"
-    max = "max"
-
-
-class PhotoFilter(enum.Enum):
-    """Who says what is a photograph: the columns `IsPhoto` and `IsReal` of the `metadata`, `blip2`'s answers (data.blip2), or nobody (`none`)."""
-
-    metadata = "metadata"
-    blip2 = "blip2"
-    none = "none"
-
-
-class AusFrom(enum.Enum):
-    """Who says the AUs: the metadata's columns, or data.annotate."""
-
-    metadata = "metadata"
-    annotator = "annotator"
-
-
-class CaptionsFrom(enum.Enum):
-    """Who says the captions: the metadata's column, or data.blip2."""
-
-    metadata = "metadata"
-    blip2 = "blip2"
-
-
-@dataclasses.dataclass
-class AffectNetConfig:
-    """Where AffectNet lies and which of its images are used. Paths are relative to `root` unless absolute."""
-
-    root: str | None = None
-    metadata: str = "affecnet_metadata.csv"
-    """FineFace's CSV, or AffectNet's own (training.csv): which it is, its header tells."""
-    images: str = IMAGES
-    """Folder of the images, or the first volume of a RAR archive, which is extracted. Where there is no folder `images`, an archive is looked for."""
-    photo_filter: PhotoFilter = PhotoFilter.metadata
-    aus: AusFrom = AusFrom.metadata
-    captions: CaptionsFrom = CaptionsFrom.metadata
-    min_side: int = 512
-    """Least width and height in pixels, by the metadata or, where it does not tell, the images."""
-    min_height: int | None = None
-    """Another least height; null: `min_side`. The published code asks for 513."""
-    total_filter: TotalFilter = TotalFilter.sum
-    total_threshold: float = 0.2
-    """On the metadata's 0-1 scale: rows below it (sum), or not above it (max), are dropped."""
-    transform: Transform = Transform.paper
-    low_cut: float = 1.0
-    """Intensities below this become 0, on the 0-5 scale, after the transform."""
-    correction: str | None = None
-    """A correction.json of another `fineface prepare`: its curves and low cut, instead of `transform` and `low_cut` fitted to these images."""
-    weight: float | None = None
-    """Share of training examples, relative to the other sources; null: the number of its training rows."""
-
-    def validate(self, key: str) -> None:
-        if self.min_side < 0:
-            raise ValueError(f"{key}.min_side={self.min_side}: must not be negative (pixels; 0 keeps all)")
-        if self.min_height is not None and self.min_height < 0:
-            raise ValueError(f"{key}.min_height={self.min_height}: must not be negative, or null")
-        if not 0 <= self.total_threshold <= 12:
-            raise ValueError(f"{key}.total_threshold={self.total_threshold}: must lie in 0..12 (twelve AUs on the 0-1 scale)")
-        if not 0 <= self.low_cut <= MAX_INTENSITY:
-            raise ValueError(f"{key}.low_cut={self.low_cut}: must lie in 0..{MAX_INTENSITY:g}")
 
 
 def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted: Path | None = None) -> Reading:
@@ -107,7 +30,7 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
     Args:
         extracted: where `ensure_images` has put the images of an archive.
     """
-    metadata_path, images_root = _paths(config)
+    metadata_path, images_root = paths_of(config)
     if images_root.is_file():
         if extracted is None:
             raise ValueError(f"{KEY}.images={config.images}: is an archive, and was not extracted")
@@ -201,20 +124,20 @@ def _passes_total(raw: np.ndarray, config: AffectNetConfig) -> np.ndarray:
 
 def check(config: AffectNetConfig) -> None:
     """That metadata and images are there, and the metadata tells what the config takes from it. Raises ValueError."""
-    metadata, _ = _paths(config)
+    metadata, _ = paths_of(config)
     _check_columns(config, metadata)
 
 
 def check_archive(config: AffectNetConfig) -> None:
     """That the archive's volumes are whole and can be unpacked, where there is one. Raises ValueError."""
-    images = _paths(config)[1]
+    images = paths_of(config)[1]
     if images.is_file():
         archives.check(images)
 
 
 def ensure_images(config: AffectNetConfig, folder: Path, crew: Crew = ALONE) -> None:
     """Extract the images into `folder`, as far as they are not there; nothing where AffectNet lies as a folder."""
-    metadata, images = _paths(config)
+    metadata, images = paths_of(config)
     if images.is_file() and crew.index == 0:
         if not archives.is_extracted(images, folder):
             read_metadata(metadata)  # its faults are told before hours of extraction
@@ -224,54 +147,7 @@ def ensure_images(config: AffectNetConfig, folder: Path, crew: Crew = ALONE) -> 
 
 def input_files(config: AffectNetConfig) -> list[Path]:
     """The metadata and the archive: the table changes only when one of them (or the config) does."""
-    return [path for path in _paths(config) if path.is_file()]
-
-
-def _paths(config: AffectNetConfig) -> tuple[Path, Path]:
-    if not config.root:
-        raise ValueError(f"{KEY}.root=null: set it, or the environment variable AFFECTNET_ROOT, to the folder that holds {config.metadata}. {HOW_TO_GET}")
-    root = Path(os.path.abspath(os.path.expanduser(config.root)))
-    metadata, images = root / config.metadata, root / config.images
-    if config.images == IMAGES and not images.exists():
-        images = _only_archive(root) or images
-    for name, path in (("metadata", metadata), ("images", images)):
-        if not path.exists():
-            where = f"{KEY}.{name}={getattr(config, name)}"
-            holds = ", ".join(sorted(path.name for path in root.iterdir() if not _is_litter(path))[:8]) if root.is_dir() else "nothing"
-            raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {root} holds {holds}. {HOW_TO_GET}")
-    return metadata, images
-
-
-def _only_archive(root: Path) -> Path | None:
-    """The first volume of the only RAR archive in `root` or a folder in it. Raises ValueError where there are more."""
-    folders = [root, *(path for path in root.iterdir() if path.is_dir() and not _is_litter(path))]
-    found = sorted(path for folder in folders for path in folder.iterdir() if _is_first_volume(path.name) and not _is_litter(path))
-    if len(found) > 1:
-        raise ValueError(f"{KEY}.images={IMAGES}: {root} has no such folder, and {len(found)} archives ({', '.join(map(str, found))}); name the one")
-    return found[0] if found else None
-
-
-def _is_first_volume(name: str) -> bool:
-    """x.part01.rar, or x.rar, whose other volumes are x.r00 and so on."""
-    found = re.search(r"(?:\.part(\d+))?\.rar$", name, re.IGNORECASE)
-    return found is not None and int(found[1] or 1) == 1
-
-
-def _base(root: Path, names: list[str]) -> Path:
-    """Where the list's names begin: `root`, the folder that it lies in, or one of those in it, as unpacking often adds one or two."""
-    sample = names[:: max(1, len(names) // SAMPLED)]
-    level = [root, root.parent]
-    for _ in range(DEEPEST + 1):
-        for folder in level:
-            if any((folder / name).is_file() for name in sample):
-                return folder
-        level = [path for folder in level if folder != root.parent for path in sorted(folder.iterdir()) if path.is_dir() and not _is_litter(path)]
-    return root
-
-
-def _is_litter(path: Path) -> bool:
-    """What systems leave behind: ._x, .DS_Store, __MACOSX."""
-    return path.name.startswith((".", "__"))
+    return [path for path in paths_of(config) if path.is_file()]
 
 
 def _images_of(sieve: Sieve, root: Path, stages: Stages) -> list[str]:
@@ -280,7 +156,7 @@ def _images_of(sieve: Sieve, root: Path, stages: Stages) -> list[str]:
     Raises ValueError where some are, unless these are to be skipped; and where all are.
     """
     names = sieve.rows["name"].tolist()
-    base = _base(root, names)
+    base = base_of(root, names)
     paths = [base / name for name in names]
     there = np.array([path.is_file() for path in paths], dtype=bool)
     if not there.all() and not (stages.skip_broken and there.any()):

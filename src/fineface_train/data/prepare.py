@@ -29,7 +29,7 @@ from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp
 logger = logging.getLogger(__name__)
 CORPUS, FRAMES, IMAGES, TABLE, MANIFEST = "corpus", "frames", "images", "table.parquet", "manifest.json"
 RAW, CORRECTION = "raw.parquet", "correction.json"
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 """Raised when readers change what they make of the same files and config."""
 
 

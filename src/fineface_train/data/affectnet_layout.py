@@ -1,0 +1,136 @@
+"""Where AffectNet's parts lie, and what is taken from which: metadata, images as a folder or an archive (SPEC section 6)."""
+
+import dataclasses
+import enum
+import os
+import re
+from pathlib import Path
+
+from fineface_train.aus import MAX_INTENSITY
+from fineface_train.data.intensities import Transform
+
+KEY = "data.affectnet"
+IMAGES = "images"
+SAMPLED, DEEPEST = 20, 2
+"""Names that tell where images lie, and how many folders below the one that is given."""
+HOW_TO_GET = (
+    "AffectNet is licensed: request it at http://mohammadmahoor.com/affectnet/, extract the manually annotated images, and put "
+    "FineFace's affecnet_metadata.csv beside them. Without it, data=toyfacs draws data in the same layout"
+)
+
+
+class TotalFilter(enum.Enum):
+    """What of a row's raw AUs must exceed the threshold: their `sum` (paper) or their `max` (published code)."""
+
+    sum = "sum"
+    max = "max"
+
+
+class PhotoFilter(enum.Enum):
+    """Who says what is a photograph: the columns `IsPhoto` and `IsReal` of the `metadata`, `blip2`'s answers (data.blip2), or nobody (`none`)."""
+
+    metadata = "metadata"
+    blip2 = "blip2"
+    none = "none"
+
+
+class AusFrom(enum.Enum):
+    """Who says the AUs: the metadata's columns, or data.annotate."""
+
+    metadata = "metadata"
+    annotator = "annotator"
+
+
+class CaptionsFrom(enum.Enum):
+    """Who says the captions: the metadata's column, or data.blip2."""
+
+    metadata = "metadata"
+    blip2 = "blip2"
+
+
+@dataclasses.dataclass
+class AffectNetConfig:
+    """Where AffectNet lies and which of its images are used. Paths are relative to `root` unless absolute."""
+
+    root: str | None = None
+    metadata: str = "affecnet_metadata.csv"
+    """FineFace's CSV, or AffectNet's own (training.csv): which it is, its header tells."""
+    images: str = IMAGES
+    """Folder of the images, or the first volume of a RAR archive, which is extracted. Where there is no folder `images`, an archive is looked for."""
+    photo_filter: PhotoFilter = PhotoFilter.metadata
+    aus: AusFrom = AusFrom.metadata
+    captions: CaptionsFrom = CaptionsFrom.metadata
+    min_side: int = 512
+    """Least width and height in pixels, by the metadata or, where it does not tell, the images."""
+    min_height: int | None = None
+    """Another least height; null: `min_side`. The published code asks for 513."""
+    total_filter: TotalFilter = TotalFilter.sum
+    total_threshold: float = 0.2
+    """On the metadata's 0-1 scale: rows below it (sum), or not above it (max), are dropped."""
+    transform: Transform = Transform.paper
+    low_cut: float = 1.0
+    """Intensities below this become 0, on the 0-5 scale, after the transform."""
+    correction: str | None = None
+    """A correction.json of another `fineface prepare`: its curves and low cut, instead of `transform` and `low_cut` fitted to these images."""
+    weight: float | None = None
+    """Share of training examples, relative to the other sources; null: the number of its training rows."""
+
+    def validate(self, key: str) -> None:
+        if self.min_side < 0:
+            raise ValueError(f"{key}.min_side={self.min_side}: must not be negative (pixels; 0 keeps all)")
+        if self.min_height is not None and self.min_height < 0:
+            raise ValueError(f"{key}.min_height={self.min_height}: must not be negative, or null")
+        if not 0 <= self.total_threshold <= 12:
+            raise ValueError(f"{key}.total_threshold={self.total_threshold}: must lie in 0..12 (twelve AUs on the 0-1 scale)")
+        if not 0 <= self.low_cut <= MAX_INTENSITY:
+            raise ValueError(f"{key}.low_cut={self.low_cut}: must lie in 0..{MAX_INTENSITY:g}")
+
+
+def paths_of(config: AffectNetConfig) -> tuple[Path, Path]:
+    """Of the metadata, and of the images' folder or archive. Raises ValueError that says what is missing."""
+    if not config.root:
+        raise ValueError(f"{KEY}.root=null: set it, or the environment variable AFFECTNET_ROOT, to the folder that holds {config.metadata}. {HOW_TO_GET}")
+    root = Path(os.path.abspath(os.path.expanduser(config.root)))
+    if not root.is_dir():
+        raise ValueError(f"{KEY}.root={config.root}: {root} does not exist; set {KEY}.root (or AFFECTNET_ROOT) to what holds {config.metadata}. {HOW_TO_GET}")
+    metadata, images = root / config.metadata, root / config.images
+    if config.images == IMAGES and not images.exists():
+        images = _only_archive(root) or images
+    for name, path in (("metadata", metadata), ("images", images)):
+        if not path.exists():
+            where = f"{KEY}.{name}={getattr(config, name)}"
+            holds = ", ".join(sorted(path.name for path in root.iterdir() if not _is_litter(path))[:8]) or "nothing"
+            raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {root} holds {holds}. {HOW_TO_GET}")
+    return metadata, images
+
+
+def _only_archive(root: Path) -> Path | None:
+    """The first volume of the only RAR archive in `root` or a folder in it. Raises ValueError where there are more."""
+    folders = [root, *(path for path in root.iterdir() if path.is_dir() and not _is_litter(path))]
+    found = sorted(path for folder in folders for path in folder.iterdir() if _is_first_volume(path.name) and not _is_litter(path))
+    if len(found) > 1:
+        raise ValueError(f"{KEY}.images={IMAGES}: {root} has no such folder, and {len(found)} archives ({', '.join(map(str, found))}); name the one")
+    return found[0] if found else None
+
+
+def _is_first_volume(name: str) -> bool:
+    """x.part01.rar, or x.rar, whose other volumes are x.r00 and so on."""
+    found = re.search(r"(?:\.part(\d+))?\.rar$", name, re.IGNORECASE)
+    return found is not None and int(found[1] or 1) == 1
+
+
+def base_of(root: Path, names: list[str]) -> Path:
+    """Where the list's names begin: `root`, the folder that it lies in, or one of those in it, as unpacking often adds one or two."""
+    sample = names[:: max(1, len(names) // SAMPLED)]
+    level = [root, root.parent]
+    for _ in range(DEEPEST + 1):
+        for folder in level:
+            if any((folder / name).is_file() for name in sample):
+                return folder
+        level = [path for folder in level if folder != root.parent for path in sorted(folder.iterdir()) if path.is_dir() and not _is_litter(path)]
+    return root
+
+
+def _is_litter(path: Path) -> bool:
+    """What systems leave behind: ._x, .DS_Store, __MACOSX."""
+    return path.name.startswith((".", "__"))
