@@ -190,7 +190,7 @@ def _fit(config: Config, accelerator: Accelerator, given: Given, folder: Path) -
         took = {"training_seconds": round(seconds, 1), "training_petaflop": round(compute / 1e15, 3)}
         device = accelerator.device
         made_by = {"processes": accelerator.num_processes, "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
-        labels = sorted({f"{source}: {who}" for source, who in given.table.frame[["source", "aus_from"]].itertuples(index=False)})
+        labels = sorted({f"{source}: {who}" for source, who in given.table.frame[["source", "aus_from"]].drop_duplicates().itertuples(index=False)})
         made_from = {"base": {"name": config.base.name} | given.hashes, "table": given.table.fingerprint(), "labels": labels}
         write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
         steps = config.trainer.steps if trains(config) else 0

@@ -65,12 +65,14 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
 
 def _check_columns(config: AffectNetConfig, path: Path) -> None:
     """Raises ValueError, with the remedy, where the metadata does not hold what the config takes from it."""
+    if not is_official(path):
+        return
     for key, chosen, other in (
         ("photo_filter", config.photo_filter is PhotoFilter.metadata, "blip2 (or none)"),
         ("aus", config.aus is AusFrom.metadata, "annotator"),
         ("captions", config.captions is CaptionsFrom.metadata, "blip2"),
     ):
-        if chosen and is_official(path):
+        if chosen:
             raise ValueError(
                 f"{KEY}.{key}=metadata: {path} is AffectNet's own file, which does not tell; set {KEY}.{key}={other}, as data=affectnet_official does"
             )

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from fineface_train.aus import MAX_INTENSITY
+from fineface_train.data.folders import children, listing
 from fineface_train.data.intensities import Transform
 
 KEY = "data.affectnet"
@@ -99,15 +100,14 @@ def paths_of(config: AffectNetConfig) -> tuple[Path, Path]:
     for name, path in (("metadata", metadata), ("images", images)):
         if not path.exists():
             where = f"{KEY}.{name}={getattr(config, name)}"
-            holds = ", ".join(sorted(path.name for path in root.iterdir() if not _is_litter(path))[:8]) or "nothing"
-            raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {root} holds {holds}. {HOW_TO_GET}")
+            raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {root} holds {listing(root)}. {HOW_TO_GET}")
     return metadata, images
 
 
 def _only_archive(root: Path) -> Path | None:
     """The first volume of the only RAR archive in `root` or a folder in it. Raises ValueError where there are more."""
-    folders = [root, *(path for path in root.iterdir() if path.is_dir() and not _is_litter(path))]
-    found = sorted(path for folder in folders for path in folder.iterdir() if _is_first_volume(path.name) and not _is_litter(path))
+    folders = [root, *(path for path in children(root) if path.is_dir())]
+    found = sorted(path for folder in folders for path in children(folder) if _is_first_volume(path.name))
     if len(found) > 1:
         raise ValueError(f"{KEY}.images={IMAGES}: {root} has no such folder, and {len(found)} archives ({', '.join(map(str, found))}); name the one")
     return found[0] if found else None
@@ -127,10 +127,5 @@ def base_of(root: Path, names: list[str]) -> Path:
         for folder in level:
             if any((folder / name).is_file() for name in sample):
                 return folder
-        level = [path for folder in level if folder != root.parent for path in sorted(folder.iterdir()) if path.is_dir() and not _is_litter(path)]
+        level = [path for folder in level if folder != root.parent for path in children(folder) if path.is_dir()]
     return root
-
-
-def _is_litter(path: Path) -> bool:
-    """What systems leave behind: ._x, .DS_Store, __MACOSX."""
-    return path.name.startswith((".", "__"))

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from fineface_train.data.folders import children, is_litter, listing
 from fineface_train.data.video import FrameFormat
 
 logger = logging.getLogger(__name__)
@@ -112,26 +113,26 @@ def label_folders(config: DisfaConfig) -> dict[str, Path]:
         raise _missing(config, "labels", root)
     if not folder.is_dir():
         raise ValueError(f"{KEY}.labels={config.labels}: {folder} is a file; give the unpacked folder")
-    return _by_subject([path for path in _children(_unpacked(folder)) if path.is_dir()], "labels")
+    return _by_subject([path for path in children(_unpacked(folder)) if path.is_dir()], "labels")
 
 
 def video_files(config: DisfaConfig) -> dict[str, Path] | None:
     """The video of each subject; None if frames are read from the folder `images`. Raises ValueError that says what is missing."""
     root = _root(config)
     frames = _find(root, config.images)
-    if config.videos is None or (config.videos == AUTO and frames is not None and (not frames.is_dir() or _children(frames))):
+    if config.videos is None or (config.videos == AUTO and frames is not None and (not frames.is_dir() or children(frames))):
         return None
     folder = next(filter(None, (_find(root, name) for name in _video_folders(config.camera))), None) if config.videos == AUTO else _find(root, config.videos)
     if folder is None:
         raise _missing(config, "images" if config.videos == AUTO else "videos", root)
     other = Camera.right if config.camera is Camera.left else Camera.left
-    files = [path for path in _children(_unpacked(folder)) if path.suffix.lower() in VIDEO_SUFFIXES and other.value not in path.stem.lower()]
+    files = [path for path in children(_unpacked(folder)) if path.suffix.lower() in VIDEO_SUFFIXES and other.value not in path.stem.lower()]
     wanted = fnmatch.translate(config.video_pattern.lower().replace("{subject}", "sn*"))
     videos = _by_subject([path for path in files if re.fullmatch(wanted, path.stem.lower())], "videos")
     if not videos:
         raise ValueError(
             f"{KEY}.videos={folder}: holds no video of the {config.camera.value} camera that {KEY}.video_pattern={config.video_pattern!r} fits; "
-            f"it holds {_listing(folder)} (read are {', '.join(VIDEO_SUFFIXES)}, not in folders of their own; {KEY}.camera={other.value} takes the other's)"
+            f"it holds {listing(folder)} (read are {', '.join(VIDEO_SUFFIXES)}, not in folders of their own; {KEY}.camera={other.value} takes the other's)"
         )
     return videos
 
@@ -184,12 +185,7 @@ def _missing(config: DisfaConfig, name: str, root: Path) -> ValueError:
     what = f"{KEY}.{name}={value}: {root / value} does not exist"
     if name == "images" and config.videos == AUTO:
         what += ", nor does a folder of videos such as Videos_LeftCamera"
-    return ValueError(f"{what}; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}. {root} holds {_listing(root)}. {HOW_TO_GET}")
-
-
-def _listing(folder: Path, shown: int = 8) -> str:
-    names = [path.name for path in _children(folder)]
-    return (", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")) or "nothing"
+    return ValueError(f"{what}; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}. {root} holds {listing(root)}. {HOW_TO_GET}")
 
 
 def _plain(name: str) -> str:
@@ -201,7 +197,7 @@ def _find(root: Path, name: str) -> Path | None:
     if (root / name).exists():
         return root / name
     parent = (root / name).parent
-    alike = [path for path in _children(parent) if _plain(path.name) == _plain(Path(name).name)] if parent.is_dir() else []
+    alike = [path for path in children(parent) if _plain(path.name) == _plain(Path(name).name)] if parent.is_dir() else []
     if len(alike) > 1:
         raise ValueError(f"{root}: {' and '.join(path.name for path in alike)} could both be {name}; say which in {KEY}, or remove one")
     return alike[0] if alike else None
@@ -213,16 +209,11 @@ def _video_folders(camera: Camera) -> list[str]:
     return [f"videos_{side}_camera", f"video_{side}_camera", f"{side}_video", f"{side}_videos", f"{side}_camera", f"videos_{side}", f"video_{side}", "videos"]
 
 
-def _children(folder: Path) -> list[Path]:
-    """Sorted, without what systems leave behind (.DS_Store, ._x, __MACOSX)."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__")))
-
-
 def _unpacked(folder: Path) -> Path:
     """Unpacking an archive often puts a folder into one of the same name."""
-    children = _children(folder)
-    inside = [path for path in children if path.is_dir()]
-    if len(inside) == 1 and subject_of(inside[0].name) is None and not any(subject_of(path.name) for path in children):
+    held = children(folder)
+    inside = [path for path in held if path.is_dir()]
+    if len(inside) == 1 and subject_of(inside[0].name) is None and not any(subject_of(path.name) for path in held):
         return _unpacked(inside[0])
     return folder
 
@@ -254,7 +245,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def _names(folder: Path, depth: int, prefix: str = "") -> Iterator[str]:
     """Names of the files `depth` folders below `folder`, sorted."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith((".", "__")):
+        if is_litter(entry.name):
             continue
         if depth and entry.is_dir():
             yield from _names(Path(entry.path), depth - 1, f"{prefix}{entry.name}/")
