@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -179,6 +180,21 @@ def test_processes_share_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sorted(made) == sorted(map(str, range(7)))
     assert results[0] == results[1] == results[2]
     assert {name: each.decoded for name, each in results[0].items()} == {f"SN{number:03d}": 3 + number for number in range(7)}
+
+
+@pytest.mark.parametrize(("frame_format", "free"), [(FrameFormat.jpg, 20_000), (FrameFormat.png, 1_000)])
+def test_too_little_room_is_said_before_the_first_frame(
+    frame_format: FrameFormat, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = numbered_video(tmp_path / "a.avi", 40)
+    extract(path, tmp_path / "enough", frame_format)
+    assert "are free" not in caplog.text
+    taken = sum(file.stat().st_size for file in (tmp_path / "enough").rglob(f"*.{frame_format.value}"))
+    assert free < taken
+    monkeypatch.setattr(video.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    assert extract(path, tmp_path / "little", frame_format).decoded == 40
+    assert "40 frames take about 0.0 GB" in caplog.text
+    assert "set data.root to another disk" in caplog.text
 
 
 def test_a_folder_without_frames_of_a_video_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import enum
+import io
 import logging
 import os
 import shutil
@@ -92,6 +93,8 @@ def extract_videos(videos: Mapping[str, Path], root: Path, frame_format: FrameFo
         crew.wait()  # nobody writes before all have seen what there was
         stop = threading.Event()
         total = sum(_promised(videos[name]) for name in pending) or None
+        if crew.index == 0 and pending:
+            _warn_of_space(root, videos[pending[0]], total or 0, wanted[pending[0]]["quality"])
         quiet = crew.quiet or crew.index > 0 or not pending
         with tqdm(total=total, desc=f"frames of {len(pending)} videos", unit="frame", mininterval=1, disable=quiet) as bar:
 
@@ -144,6 +147,19 @@ def _promised(video: Path) -> int:
             return container.streams.video[0].frames if container.streams.video else 0
     except av.error.FFmpegError:
         return 0
+
+
+def _warn_of_space(root: Path, video: Path, frames: int, quality: int | None) -> None:
+    """Say at once if so many frames like the first of `video` are more than the disk of `root` has room for; no more than a guess, so nothing stops."""
+    try:
+        with av.open(str(video)) as container:
+            frame = next(container.decode(video=0), None)
+    except (av.error.FFmpegError, IndexError):  # `_decode` says what it is
+        return
+    needed, free = frames * (len(_encode(frame, quality)) if frame else 0), shutil.disk_usage(root).free
+    if needed > free:
+        room = f"{frames:,} frames take about {needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are free"
+        logger.warning("%s: %s; make room or set data.root to another disk (what is extracted stays, and is not done again)", root, room)
 
 
 def _extract(video: Path, folder: Path, identity: dict[str, Any], tick: Callable[[], None]) -> None:
@@ -208,9 +224,15 @@ def _save(frame: VideoFrame, path: Path, quality: int | None) -> None:
     if path.exists():
         return
     partial = path.with_suffix(".partial")
-    image = frame.to_image()
-    if quality is None:
-        image.save(partial, format="PNG", compress_level=1)
-    else:
-        image.save(partial, format="JPEG", quality=quality)
+    partial.write_bytes(_encode(frame, quality))
     os.replace(partial, path)
+
+
+def _encode(frame: VideoFrame, quality: int | None) -> bytes:
+    """A png, or with a quality a jpg."""
+    written = io.BytesIO()
+    if quality is None:
+        frame.to_image().save(written, format="PNG", compress_level=1)
+    else:
+        frame.to_image().save(written, format="JPEG", quality=quality)
+    return written.getvalue()
