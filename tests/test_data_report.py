@@ -84,6 +84,13 @@ def test_the_page_tells_the_numbers_of_the_table(table: SampleTable, tmp_path: P
     assert "Most frequent sizes: 300 x 200 pixels (60)" in text
 
 
+def test_rare_rows_that_are_drawn_more_often_are_told(table: SampleTable, tmp_path: Path) -> None:
+    plain = _text(write_data_report(tmp_path / "plain", table, WEIGHTS).read_text())
+    rare = _text(write_data_report(tmp_path / "rare", table, WEIGHTS, rarity_weighting=2.0).read_text())
+    assert "data.rarity_weighting=2.0" in rare
+    assert "rarity_weighting" not in plain
+
+
 def test_the_page_is_whole_small_and_needs_nothing_else(table: SampleTable, tmp_path: Path) -> None:
     path = write_data_report(tmp_path, table, WEIGHTS)
     page = Page(path.read_text())

@@ -27,7 +27,7 @@ from fineface_train.report import Shown, jpeg_uri, render
 
 logger = logging.getLogger(__name__)
 PAGE, TEMPLATE, LOOKS = "report.html", "data.html", "looks"
-VERSION = 1
+VERSION = 2
 """Raised when the same table gets another page."""
 SAMPLES = 30
 """Faces of each source."""
@@ -75,7 +75,8 @@ def write_data_report(
         faces = _faces(table, contents, looks, seed)
         aus = list(zip(AU_KEYS, AU_NAMES, strict=True))
         with locked(root, part="_report", wait=True):
-            write_text(page, render(TEMPLATE, key=key, name=root.resolve().name, found=found, faces=faces, provenance=provenance, aus=aus, mixture=MIXTURE))
+            shown = {"found": found, "faces": faces, "provenance": provenance, "aus": aus, "mixture": MIXTURE, "rarity_weighting": rarity_weighting}
+            write_text(page, render(TEMPLATE, key=key, name=root.resolve().name, **shown))
     return page
 
 
