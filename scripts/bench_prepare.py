@@ -32,11 +32,18 @@ from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.training import DATA_SEED
 
 WANTED = 180_000
+DRAW = "draw"
 
 
 def run_stage(stage: str, config: Config) -> tuple[int, float]:
     """How many images the stage went over, and the seconds without loading models."""
     root = Path(config.data.root)
+    if stage == DRAW:
+        prepare(config.data, DATA_SEED)
+        for name in (MANIFEST, INDEX):  # nothing of what an earlier bench made stays
+            (root / name).unlink(missing_ok=True)
+        shutil.rmtree(root / "bench", ignore_errors=True)
+        return 0, 0.0
     if stage == "read and filter":
         start = time.perf_counter()
         prepare(config.data, DATA_SEED)
@@ -88,21 +95,18 @@ def main() -> None:
             corpus = [f"data.root={root}", "data.disfa=null", "data.toyfacs.disfa_subjects=1", "data.toyfacs.disfa_frames=12"]
             overrides = [*corpus, f"data.toyfacs.affectnet_images={images}", *arguments.overrides]
             if stage == "read and filter":
-                _draw(root, load_config(overrides))
-            command = [sys.executable, __file__, "--stage", stage, *overrides]
-            ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            found = json.loads(ran.stdout.splitlines()[-1])
+                _in_a_process_of_its_own(DRAW, overrides)
+            found = _in_a_process_of_its_own(stage, overrides)
             speed = found["images"] / found["seconds"]
             print(f"{stage:<20}{found['images']:>9,}{speed:>11,.1f}{_duration(WANTED / speed):>15}{found['megabytes']:>12,.0f} MB", flush=True)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
 
 
-def _draw(root: Path, config: Config) -> None:
-    """The corpus, and nothing of what an earlier bench made of it."""
-    prepare(config.data, DATA_SEED)
-    for name in (MANIFEST, INDEX):
-        (root / name).unlink(missing_ok=True)
-    shutil.rmtree(root / "bench", ignore_errors=True)
+def _in_a_process_of_its_own(stage: str, overrides: list[str]) -> dict[str, float]:
+    """What `--stage` prints. Its peak memory counts from the peak of the process that starts it, which therefore does no work itself."""
+    ran = subprocess.run([sys.executable, __file__, "--stage", stage, *overrides], check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(ran.stdout.splitlines()[-1])
+    return found
 
 
 def _duration(seconds: float) -> str:
