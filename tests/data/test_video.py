@@ -191,7 +191,12 @@ def test_too_little_room_is_said_before_the_first_frame(
     assert "are free" not in caplog.text
     taken = sum(file.stat().st_size for file in (tmp_path / "enough").rglob(f"*.{frame_format.value}"))
     assert free < taken
-    monkeypatch.setattr(video.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+
+    def usage(folder: Path) -> SimpleNamespace:
+        assert not (folder / "SN001").exists()
+        return SimpleNamespace(free=free)
+
+    monkeypatch.setattr(video.shutil, "disk_usage", usage)
     assert extract(path, tmp_path / "little", frame_format).decoded == 40
     assert "40 frames take about 0.0 GB" in caplog.text
     assert "set data.root to another disk" in caplog.text

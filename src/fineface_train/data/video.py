@@ -230,9 +230,9 @@ def _save(frame: VideoFrame, path: Path, quality: int | None) -> None:
 
 def _encode(frame: VideoFrame, quality: int | None) -> bytes:
     """A png, or with a quality a jpg."""
-    written = io.BytesIO()
+    written, image = io.BytesIO(), frame.to_image()
     if quality is None:
-        frame.to_image().save(written, format="PNG", compress_level=1)
+        image.save(written, format="PNG", compress_level=1)
     else:
-        frame.to_image().save(written, format="JPEG", quality=quality)
+        image.save(written, format="JPEG", quality=quality)
     return written.getvalue()
