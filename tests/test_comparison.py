@@ -12,9 +12,11 @@ from PIL import Image
 from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
 from fineface_train.comparison import comparison_tables, write_comparison
+from fineface_train.comparison_markdown import least_error
 from fineface_train.evaluation.metrics import measure
 from fineface_train.files import read_json
 from fineface_train.paper import PAPER
+from fineface_train.sweep_records import read_records
 from report_fixture import JUDGES, build_run
 from tests.test_report import Page
 
@@ -90,12 +92,39 @@ def test_the_figures_of_the_markdown_are_there_and_can_be_read(sweep: Path) -> N
     assert set(linked) == {str(path.relative_to(sweep)) for path in (sweep / "figures").iterdir()}
     with Image.open(sweep / "figures" / "faces.png") as faces:
         assert faces.height > 2 * 64  # a row for each arm
-    for name, charts in (("values", 16), ("responses", 12), ("leakage", 2), ("trade_off", 1)):
+    for name, charts in (("values", 16), ("responses", 12), ("leakage", 2), ("trade_off", 2)):
         tree = ElementTree.parse(sweep / "figures" / f"{name}.svg").getroot()
         assert len(tree.findall("{*}svg")) == charts
         assert all(float(chart.get("x")) + float(chart.get("width")) <= float(tree.get("width")) for chart in tree.findall("{*}svg"))
     matrix = ElementTree.parse(sweep / "figures" / "leakage.svg").getroot().findall("{*}svg")[0]
     assert len(matrix.findall("{*}rect")) == 144
+
+
+def test_the_least_error_at_a_clip_i_lies_on_the_lines_between_what_was_tried() -> None:
+    falling, risen = [(0.95, 8.0), (0.85, 4.0), (0.75, 1.0)], [(0.9, 7.0), (0.7, 0.5)]
+    assert least_error([falling, risen], 0.85) == 4.0
+    assert least_error([falling, risen], 0.9) == pytest.approx(6.0)  # halfway between the first two
+    assert least_error([falling, risen], 0.7) == 0.5
+    assert least_error([falling, risen], 0.96) is None
+
+
+def test_other_scales_and_guidances_are_compared_at_equal_clip_i(sweep: Path) -> None:
+    for number, (arm, error) in enumerate((("labels=none", 6.0), ("labels=fineface", 3.0))):
+        run = next(Path(one["folder"]) for one in read_records(sweep) if one["arm"] == arm)
+        for scale, clip_i in ((0.5, 0.93), (1.0, 0.83)):
+            cells = {name: {"value": value} for name, value in (("au_mse_active", error), ("au_mse_mean", error / 10), ("clip_i", clip_i), ("attributes", 1.0))}
+            settings = SETTINGS | {"scale": scale}
+            folder = run / f"evaluation-pareto-scale{scale}-{number}"
+            folder.mkdir()
+            (folder / "metrics.json").write_text(json.dumps({"settings": settings, "individual": cells, "combination": cells}))
+    write_comparison(sweep)
+    text = (sweep / "report.md").read_text()
+    table = text[text.index("## At equal CLIP-I") :].splitlines()
+    assert re.search(r"\| CLIP-I 0.90 \| CLIP-I 0.85 \|$", next(line for line in table if "CLIP-I 0.90" in line))
+    assert re.search(r"\| +6.00 \| +6.00 \|$", next(line for line in table if line.startswith("| `labels=none`")))
+    assert re.search(r"\| +3.00 \| +3.00 \|$", next(line for line in table if line.startswith("| `labels=fineface`")))
+    charts = ElementTree.parse(sweep / "figures" / "trade_off.svg").getroot().findall("{*}svg")
+    assert len(charts) == 2 * 2  # singles and combinations: as evaluated, and over scale
 
 
 def test_the_papers_orderings_are_told_as_they_are(sweep: Path) -> None:

@@ -39,11 +39,14 @@ def test_from_a_sweep_to_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert main(["report", f"out={folder}", "tracking.wandb=false"]) == 0
     assert "| `method=sd`" in capsys.readouterr().out
 
-    monkeypatch.setattr(sys, "argv", ["pareto.py", f"out={folder}", *where, "--scales", "0.5", "--guidances"])
+    monkeypatch.setattr(sys, "argv", ["pareto.py", f"out={folder}", *where, "--scales", "0.5", "--guidances", "--out", str(tmp_path / "pareto")])
     script("pareto").main()
     points = read_json(folder / "comparison.json")["trade_off"]
     assert [point["scale"] for point in points["method=fineface"]] == [0.5]
     assert points["method=sd"] == []
+    assert read_json(tmp_path / "pareto" / "trade_off.json") == points
+    assert "CLIP-I" in (tmp_path / "pareto" / "trade_off.md").read_text()
+    assert (tmp_path / "pareto" / "trade_off.svg").is_file()
 
     monkeypatch.setattr(sys, "argv", ["calibrate_sweep.py", f"out={folder}", *where, "--out", str(tmp_path / "calibrated")])
     script("calibrate_sweep").main()

@@ -221,17 +221,23 @@ def _made_with(runs: list[Run]) -> str:
 
 
 def _scales(run: Run) -> list[dict[str, Any]]:
-    """The run's evaluations at other adapter scales and guidances (scripts/pareto.py): the AU error and CLIP-I of each."""
+    """The run's evaluations at other adapter scales and guidances (scripts/pareto.py): what was reached, by kind, and "drawn", what true drawings reach."""
     points = []
     for path in sorted(run.folder.glob("evaluation-*/metrics.json")):
-        metrics = read_json(path, "individual")
+        metrics = read_json(path, "individual", "combination")
         settings = metrics.get("settings")
         if settings and "pareto" in path.parent.name:
-            values = {name: metrics["individual"][name]["value"] for name in ("au_mse_active", "clip_i", "attributes")}
-            ceiling = (metrics.get("ceiling") or {}).get("individual") or {}
-            drawn = {name: (ceiling.get(name) or {}).get("value") for name in ("au_mse_active", "clip_i")}
-            points.append(values | {"scale": settings["scale"], "guidance": settings["sampling"]["guidance"], "drawn": drawn})
+            reached, drawn = _trade_off_values(metrics), _trade_off_values(metrics.get("ceiling") or {})
+            points.append(reached | {"scale": settings["scale"], "guidance": settings["sampling"]["guidance"], "drawn": drawn})
     return points
+
+
+def _trade_off_values(metrics: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+    """kind -> the metrics that are traded against each other."""
+    return {
+        kind.value: {name: ((metrics.get(kind.value) or {}).get(name) or {}).get("value") for name in (SUBSET_METRIC[kind.value], "clip_i", "attributes")}
+        for kind in KINDS
+    }
 
 
 def _claims(found: dict[str, Any]) -> list[dict[str, Any]]:

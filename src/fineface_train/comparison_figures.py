@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.charts import chart_sheet, heat_chart, interval_chart, responses_chart, scatter_chart
-from fineface_train.comparison_markdown import KINDS, SHOWN, short_name
+from fineface_train.comparison_markdown import KINDS, SHOWN, SUBSET_METRIC, short_name, swept
 from fineface_train.files import write_text
 from fineface_train.report import METRICS
 
@@ -60,20 +60,27 @@ def _finite(value: float | None) -> float | None:
 def trade_off(found: dict[str, Any]) -> dict[str, Any]:
     """AU error against CLIP-I: of every arm as it was evaluated, and where other adapter scales or guidances were tried, over each of these."""
     arms = found["trade_off"]
-    own = {arm: found["numbers"]["individual"][arm] for arm in arms}
-    drawn = found["ceiling"]["individual"]
-    charts = [("as evaluated", _trade_off_chart({arm: [(cells["clip_i"]["value"], cells["au_mse_active"]["value"], "")] for arm, cells in own.items()}, drawn))]
-    for what in ("scale", "guidance"):
-        tried = {arm: [point for point in points if (point["scale"] is None) == (what == "guidance")] for arm, points in arms.items()}
-        if any(tried.values()):
-            quick = next(point["drawn"] for points in tried.values() for point in points)
-            lines = {arm: [(point["clip_i"], point["au_mse_active"], f"{what} {point[what]:g}") for point in points] for arm, points in tried.items()}
-            charts.append((f"over {what} (quick protocol, first seed)", _trade_off_chart(lines, quick)))
-    return {"charts": charts, "names": [*map(short_name, arms), *(["true drawings"] if drawn["clip_i"] is not None else [])]}
+    points = [point for points in arms.values() for point in points]
+    charts = []
+    for kind, title in KINDS.items():
+        metric = SUBSET_METRIC[kind.value]
+        own = {arm: [(cells["clip_i"]["value"], cells[metric]["value"], "")] for arm, cells in found["numbers"][kind.value].items()}
+        charts.append((f"{title}, as evaluated", _trade_off_chart(own, found["ceiling"][kind.value], metric)))
+        for what in ("scale", "guidance"):
+            lines = {
+                arm: [(point[kind.value]["clip_i"], point[kind.value][metric], f"{what} {point[what]:g}") for point in swept(tried, what)]
+                for arm, tried in arms.items()
+            }
+            if any(lines.values()):
+                charts.append((f"{title}, over {what} (quick protocol, first seed)", _trade_off_chart(lines, points[0]["drawn"][kind.value], metric)))
+    drawn = ["true drawings"] if found["ceiling"]["individual"]["clip_i"] is not None else []
+    return {"charts": charts, "names": [*map(short_name, arms), *drawn], "tried": bool(points)}
 
 
-def _trade_off_chart(lines: dict[str, list[tuple[float, float, str]]], drawn: dict[str, Any]) -> Markup:
-    series = [(short_name(arm), sorted(points)) for arm, points in lines.items()]
+def _trade_off_chart(lines: dict[str, list[tuple[float, float, str]]], drawn: dict[str, Any], metric: str) -> Markup:
+    """(CLIP-I, error, what it is) of each arm's points; `drawn`: the metrics of true drawings, if there are some."""
+    series = [(short_name(arm), points) for arm, points in lines.items()]
     if drawn["clip_i"] is not None:
-        series.append(("true drawings", [(drawn["clip_i"], drawn["au_mse_active"], "")]))
-    return scatter_chart(series, title="AU error against CLIP-I", labels=("CLIP-I to neutral", "AU error, commanded AUs"))
+        series.append(("true drawings", [(drawn["clip_i"], drawn[metric], "")]))
+    label = METRICS[metric][0]
+    return scatter_chart(series, title=f"{label} against CLIP-I", labels=("CLIP-I to neutral", label))

@@ -1,5 +1,6 @@
 """A comparison of a sweep's arms as Markdown tables: report.md."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
         "What was measured over what was asked for, of each AU alone; dashed: as asked.\n\n![responses](figures/responses.svg)\n",
         "Leakage: slope of each measured AU (column) over each requested AU (row).\n\n![leakage](figures/leakage.svg)\n",
         "AU error against CLIP-I: down is better control, at an equal CLIP-I.\n\n![AU error against CLIP-I](figures/trade_off.svg)\n",
+        *equal_clip_i(found),
         "## AU by AU\n",
         "Slope of the AU alone, then its rank correlation, each with its 95% interval.\n",
         markdown_table(_au_rows(found, "slope")),
@@ -137,3 +139,44 @@ def _difference_cell(cell: dict[str, Any]) -> str:
         return "–"
     text = f"{number(cell['difference'], 3)} ({number(cell['difference_low'], 3)} to {number(cell['difference_high'], 3)}), p {cell['p_holm']:.3f}"
     return f"**{text}**" if is_significant(cell) else f"{text}, n.s."
+
+
+def equal_clip_i(found: dict[str, Any]) -> list[str]:
+    """Tables of the least AU error that every arm reaches at a CLIP-I, over the adapter scales and guidances that were tried; none where none were."""
+    arms = found["trade_off"]
+    if not any(arms.values()):
+        return []
+    parts = [
+        "## At equal CLIP-I\n",
+        "The least AU error that an arm reaches with at least this CLIP-I, over the adapter scales and guidances that were tried (joined by lines;",
+        "quick protocol, first seed); – where it never keeps so much.\n",
+    ]
+    for kind, title in KINDS.items():
+        metric = SUBSET_METRIC[kind.value]
+        curves = {
+            arm: [[(point[kind.value]["clip_i"], point[kind.value][metric]) for point in swept(points, what)] for what in ("scale", "guidance")]
+            for arm, points in arms.items()
+        }
+        reached = [clip_i for lines in curves.values() for line in lines for clip_i, _ in line]
+        levels = [level for level in np.arange(0.95, 0.0, -0.05) if min(reached) < level < max(reached)]
+        rows = [[f"{title}: {METRICS[metric][0]}", *(f"CLIP-I {level:.2f}" for level in levels)]]
+        rows += [[f"`{arm}`", *(number(least_error(lines, level)) for level in levels)] for arm, lines in curves.items()]
+        parts.append(markdown_table(rows))
+    return parts
+
+
+def swept(points: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+    """Of an arm's trade-off points those of a sweep over "scale" or "guidance", in its order."""
+    chosen = [point for point in points if (point["scale"] is None) == (what == "guidance")]
+    return sorted(chosen, key=lambda point: float(point[what]))
+
+
+def least_error(lines: list[list[tuple[float, float]]], clip_i: float) -> float | None:
+    """The least error on `lines` of (CLIP-I, error) points, joined in their order, where CLIP-I is at least `clip_i`; None where it never is."""
+    found = []
+    for line in lines:
+        found += [error for kept, error in line if kept >= clip_i]
+        for (kept, error), (next_kept, next_error) in itertools.pairwise(line):
+            if (kept - clip_i) * (next_kept - clip_i) < 0:  # crosses the level between two points
+                found.append(error + (next_error - error) * (clip_i - kept) / (next_kept - kept))
+    return min(found, default=None)

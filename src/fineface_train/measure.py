@@ -21,6 +21,7 @@ from fineface_train.evaluation.protocol import (
     ProtocolName,
     build_plan,
     calibration_prompts,
+    calibration_sets,
     toyfacs_combinations,
     toyfacs_prompts,
 )
@@ -64,7 +65,8 @@ def calibrate_bundle(config: Config, bundle: Path) -> Path:
     generator = load_generator(dataclasses.replace(config, calibrated=False), bundle)
     judges = load_judges(config.judge, generator.pipe.device)
     judge = next(iter(judges.aus))
-    plan = build_plan(ProtocolName.calibration, calibration_prompts(config.base.prompts is PromptSet.toyfacs), [], config.evaluation.seed + CALIBRATION_SEED)
+    prompts = calibration_prompts(config.base.prompts is PromptSet.toyfacs)
+    plan = build_plan(ProtocolName.calibration, prompts, calibration_sets(), config.evaluation.seed + CALIBRATION_SEED)
     frame = read_images(generator, judges, plan, config.evaluation.batch_size)
     calibration = fit_calibration(*(frame[[f"{prefix}{key}" for key in AU_KEYS]].to_numpy(float) for prefix in ("", f"{judge}_")))
     here = plain(config)

@@ -7,7 +7,7 @@ import pytest
 
 from fineface_train.aus import AU_COUNT
 from fineface_train.cli import main
-from fineface_train.evaluation.protocol import ProtocolName, build_plan, calibration_prompts, toyfacs_prompts
+from fineface_train.evaluation.protocol import ProtocolName, build_plan, calibration_prompts, calibration_sets, toyfacs_combinations, toyfacs_prompts
 from fineface_train.files import read_json
 from fineface_train.methods.calibration import Calibration, fit_calibration
 
@@ -15,23 +15,24 @@ LEVELS = (1.0, 2.0, 3.0, 4.0, 5.0)
 
 
 def asked() -> np.ndarray:
-    """Neutral, and each AU alone at each level; four prompts."""
+    """Neutral, each AU alone at each level, and the sets of calibration; four prompts."""
     sets = [np.zeros(AU_COUNT), *(level * np.eye(AU_COUNT)[au] for au in range(AU_COUNT) for level in LEVELS)]
-    return np.array(sets * 4)
+    return np.array([*sets, *(np.array(one.aus) for one in calibration_sets())] * 4)
 
 
 class Answers:
     """An adapter that overshoots in the middle, leaks and has a baseline; AU 7 does not answer."""
 
-    def __init__(self, seed: int = 0, leak: float = 0.1) -> None:
+    def __init__(self, seed: int = 0, leak: float = 0.1, crowding: float = 0.04) -> None:
         rng = np.random.default_rng(seed)
         self.mixing = np.eye(AU_COUNT) + leak * rng.uniform(0, 1, (AU_COUNT, AU_COUNT)) * (1 - np.eye(AU_COUNT))
         self.gain = rng.uniform(0.6, 1.1, AU_COUNT)
         self.mixing[7], self.gain[7] = np.eye(AU_COUNT)[7], 0.0
-        self.baseline = rng.uniform(0, 0.1, AU_COUNT)
+        self.baseline, self.crowding = rng.uniform(0, 0.1, AU_COUNT), crowding
 
     def __call__(self, requested: np.ndarray) -> np.ndarray:
-        return self.baseline + (self.gain * 5 * (requested / 5) ** 0.6) @ self.mixing
+        beside = requested.sum(-1, keepdims=True) - requested
+        return self.baseline + (self.gain * 5 * (requested / 5) ** 0.6 / (1 + self.crowding * beside)) @ self.mixing
 
 
 def error(answers: Answers, wanted: np.ndarray, calibration: Calibration | None) -> float:
@@ -76,14 +77,24 @@ def test_missing_levels_are_an_error() -> None:
     kept = ~((requested[:, 2] == 4) & (requested.sum(1) == 4))
     with pytest.raises(ValueError, match="AU number 2 was not asked for"):
         fit_calibration(requested[kept], requested[kept])
+    alone = (requested != 0).sum(1) < 2
+    with pytest.raises(ValueError, match="several AUs at once were never asked for"):
+        fit_calibration(requested[alone], requested[alone])
+
+
+def test_how_much_less_is_answered_beside_others_is_found() -> None:
+    for crowding in (0.0, 0.02, 0.1):
+        answers = Answers(1, leak=0.02, crowding=crowding)
+        assert fit_calibration(asked(), answers(asked())).crowding == pytest.approx(crowding, abs=0.003)
 
 
 def test_calibration_prompts_are_not_those_of_the_evaluation() -> None:
     mine, theirs = calibration_prompts(True), toyfacs_prompts()
     assert not {prompt.face.identity for prompt in mine if prompt.face} & {prompt.face.identity for prompt in theirs if prompt.face}
     assert not any(prompt.held_out for prompt in mine)
-    assert len(build_plan(ProtocolName.calibration, mine, [], 0)) == 4 * 61
-    assert len(build_plan(ProtocolName.calibration, calibration_prompts(False), [], 0)) == 4 * 61
+    assert len(build_plan(ProtocolName.calibration, mine, calibration_sets(), 0)) == 4 * (61 + 60)
+    assert len(build_plan(ProtocolName.calibration, calibration_prompts(False), calibration_sets(), 0)) == 4 * (61 + 60)
+    assert not {one.commanded for one in calibration_sets()} & {one.commanded for one in toyfacs_combinations()}
 
 
 def test_a_bundle_is_calibrated_once_and_used_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

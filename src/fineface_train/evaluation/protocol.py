@@ -16,7 +16,7 @@ SEEN_PROMPTS, HELD_OUT_PROMPTS = 5, 10
 
 class ProtocolName(enum.Enum):
     """`paper`: 15 prompts x (12 AUs x 5 intensities + 50 sets), 1,650 images. `quick`: a subset of it, 265 images. `glance`: 48 images of single
-    AUs, for looks while training goes on. `calibration`: 240 of single AUs, on prompts of its own. All plus neutrals.
+    AUs, for looks while training goes on. `calibration`: 240 of single AUs and 240 of sets, on prompts and sets of its own. All plus neutrals.
     """
 
     calibration = "calibration"
@@ -91,12 +91,13 @@ _REAL_CALIBRATION_TEXTS = (
     "a black man with short hair in front of a window",
 )
 CALIBRATION_PROMPTS = len(_REAL_CALIBRATION_TEXTS)
+CALIBRATION_SETS = 60
 CALIBRATION_SEED = 10_000
 """Added to the evaluation's seed, so that no starting noise is shared."""
 
 
 _SHARES = {
-    ProtocolName.calibration: _Share(prompts=(CALIBRATION_PROMPTS, 0), sets=(0, 0), intensities=(1, 2, 3, 4, 5)),
+    ProtocolName.calibration: _Share(prompts=(CALIBRATION_PROMPTS, 0), sets=(CALIBRATION_SETS, 0), intensities=(1, 2, 3, 4, 5)),
     ProtocolName.glance: _Share(prompts=(0, 2), sets=(0, 0), intensities=(2, 5)),
     ProtocolName.quick: _Share(prompts=(1, 4), sets=(2, 15), intensities=(1, 3, 5)),
     ProtocolName.paper: _Share(prompts=(SEEN_PROMPTS, HELD_OUT_PROMPTS), sets=(25, 25), intensities=(1, 2, 3, 4, 5)),
@@ -138,6 +139,19 @@ def calibration_prompts(toyfacs: bool) -> list[EvaluationPrompt]:
             taken.add(face.identity)
             prompts.append(EvaluationPrompt(caption(face, rng), False, face))
     return prompts
+
+
+def calibration_sets() -> list[AuSet]:
+    """Two to five AUs at random, 1 to 5; none moves the same AUs as a combination of the evaluation."""
+    rng = np.random.default_rng(PROMPTS_SEED + 1)
+    taken = {one.commanded for one in toyfacs_combinations()}
+    sets: list[AuSet] = []
+    while len(sets) < CALIBRATION_SETS:
+        chosen = rng.choice(AU_COUNT, size=rng.integers(2, 6), replace=False)
+        one = au_set({AU_KEYS[au]: float(rng.integers(1, 6)) for au in chosen}, held_out=False)
+        if one.commanded not in taken:
+            sets.append(one)
+    return sets
 
 
 def toyfacs_prompts() -> list[EvaluationPrompt]:
