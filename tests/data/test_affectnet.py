@@ -1,5 +1,8 @@
 """The AffectNet reader: its filters, its transforms, and that they bring ToyFACS's truth back."""
 
+import dataclasses
+import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,8 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.affectnet import AffectNetConfig, TotalFilter, read_affectnet
+from fineface_train.data.affectnet import AffectNetConfig, PhotoFilter, TotalFilter, read_affectnet
+from fineface_train.data.crew import ALONE
 from fineface_train.data.stages import Stages
 from fineface_train.toyfacs.combinations import holds_held_out
 from fineface_train.toyfacs.corpus import sample_expressions
@@ -149,3 +153,48 @@ def test_faults_are_named(own_corpus: Path, stages: Stages) -> None:
 def test_config_errors_name_key_and_value(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AffectNetConfig(**change).validate("data.affectnet")
+
+
+def test_what_is_no_photograph_keeps_its_aus_where_another_filter_is_in_force(corpus: Path, stages: Stages) -> None:
+    rows = _metadata(corpus)
+    painted = rows[rows["HasFace"] & ~(rows["IsPhoto"] & rows["IsReal"])]
+    assert len(painted) == 2
+    read = read_affectnet(affectnet_config(corpus, photo_filter=PhotoFilter.none, total_threshold=0), seed=0, stages=stages)
+    assert read.raw is not None
+    raw = read.raw.set_index("id")
+    for _, row in painted.iterrows():
+        np.testing.assert_allclose(raw.loc[f"affectnet/{row['ImageName']}", list(AU_KEYS)].astype(float), 5 * row[LEVELS].astype(float), rtol=1e-6)
+    assert "dropped: IsPhoto is false" not in read.table.counts["affectnet"]
+
+
+def test_images_that_were_scaled_down_are_told(own_corpus: Path, stages: Stages, caplog: pytest.LogCaptureFixture) -> None:
+    rows = _metadata(own_corpus)
+    rows[["ImageResolutionX", "ImageResolutionY"]] = rows[["ImageResolutionX", "ImageResolutionY"]] * 8
+    _rewrite(own_corpus, rows)
+    loud = dataclasses.replace(stages, crew=ALONE)
+    read_affectnet(affectnet_config(own_corpus, min_side=48), seed=0, stages=loud)
+    assert "smaller than" not in caplog.text
+    read_affectnet(affectnet_config(own_corpus, min_side=512), seed=0, stages=loud)
+    assert "images looked at are smaller than affecnet_metadata.csv says and data.affectnet.min_side=512 wants" in caplog.text
+    assert "(64 x 64 pixels)" in caplog.text
+
+
+def test_two_copies_or_parts_of_one_are_not_guessed_between(own_corpus: Path, stages: Stages) -> None:
+    root = own_corpus / "affectnet"
+    (root / "images").rename(root / "aligned")
+    (root / "images").mkdir()
+    (root / "aligned").rename(root / "images" / "aligned")
+    assert len(read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages).table)
+    shutil.copytree(root / "images" / "aligned", root / "images" / "original")
+    with pytest.raises(ValueError, match=r"the list's names begin in 2 folders \(.*aligned, .*original\); set data\.affectnet\.images to the one"):
+        read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages)
+
+
+def test_names_in_the_other_form_of_unicode_are_found(own_corpus: Path, stages: Stages) -> None:
+    rows = _good(own_corpus).reset_index(drop=True)
+    name = rows["ImageName"][0]
+    old = own_corpus / "affectnet" / "images" / name
+    old.rename(old.with_name(unicodedata.normalize("NFD", "Zo\u00e9.png")))
+    rows.loc[rows["ImageName"] == name, "ImageName"] = str(Path(name).with_name(unicodedata.normalize("NFC", "Zo\u00e9.png")))
+    _rewrite(own_corpus, rows)
+    assert len(read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages).table)

@@ -35,18 +35,19 @@ class Told(Stages):
         self.asked[stage] = [Path(path).name for path in paths]
         return [self.told[name] for name in self.asked[stage]]
 
-    def photo_filter(self, paths: Sequence[str]) -> tuple[np.ndarray, dict[str, int]]:
-        passes = np.array([one[0] for one in self._of("photographs", paths)])
-        return passes, {"dropped: cartoon": int((~passes).sum())}
+    def answers(self, paths: Sequence[str]) -> pd.DataFrame:
+        told = self._of("photographs", paths)
+        return pd.DataFrame({"path": paths, "answers": [["no" if one[0] else "yes", "yes"] for one in told], "status": "ok", "fault": ""})
 
     def aus(self, paths: Sequence[str]) -> pd.DataFrame:
         told = self._of("aus", paths)
         levels = {key: [np.nan if one[1] == "no_face" else one[2] * (key == "AU12") for one in told] for key in AU_KEYS}
-        return pd.DataFrame({"status": [one[1] for one in told], **levels})
+        return pd.DataFrame({"path": paths, "status": [one[1] for one in told], **levels})
 
     def captions(self, paths: Sequence[str]) -> pd.DataFrame:
         told = self._of("captions", paths)
-        return pd.DataFrame({"caption": [one[3] for one in told], "status": [one[4] for one in told], "made_with": "a model"})
+        rows = {"caption": [one[3] for one in told], "status": [one[4] for one in told]}
+        return pd.DataFrame({"path": paths, **rows, "fault": ["cannot be read" * (one[4] == "unreadable") for one in told], "made_with": "a model"})
 
     @property
     def annotator(self) -> str:
@@ -86,19 +87,20 @@ def test_models_are_asked_about_what_is_left_only_and_every_loss_is_counted(tmp_
         "two.png": (True, "several_faces", 3.0, "two people", "ok"),
         "good.png": (True, "ok", 2.0, "a man", "ok"),
     }
-    stages = Told(**vars(no_models(tmp_path / "prepared")), told=told)
+    stages = Told(**vars(no_models(tmp_path / "prepared")) | {"skip_broken": True}, told=told)
     reading = read_affectnet(config, seed=0, stages=stages)
-    assert reading.table.counts["affectnet"] == {
+    assert {name: count for name, count in reading.table.counts["affectnet"].items() if count} == {
         "read": 9,
         "dropped: HasFace is false": 1,
         "dropped: image cannot be read": 1,
         "dropped: under min_side": 1,
-        "dropped: cartoon": 1,
+        "dropped: 'Question: Is this a cartoon? Answer:' answered yes": 1,
         "dropped: the annotator found no face": 1,
         "dropped: low total": 1,
         "dropped: caption: empty": 1,
         "kept": 2,
     }
+    assert [Path(path).name for path in reading.skipped] == ["broken.jpg"]
     assert stages.asked["aus"] == ["missed.png", "weak.png", "silent.png", "two.png", "good.png"]
     assert stages.asked["captions"] == ["silent.png", "two.png", "good.png"]
     frame = reading.table.frame
@@ -111,6 +113,26 @@ def test_models_are_asked_about_what_is_left_only_and_every_loss_is_counted(tmp_
     assert reading.raw["AU12"].tolist() == [3.0, 2.0]
     by_max = dataclasses.replace(config, total_filter=TotalFilter.max, total_threshold=0.5)
     assert read_affectnet(by_max, seed=0, stages=stages).table.frame["id"].tolist() == ["affectnet/3/two.png"]
+
+
+def test_an_image_that_cannot_be_read_is_named_unless_it_is_to_be_skipped(tmp_path: Path) -> None:
+    config = official(tmp_path / "affectnet", [("1/a.png", 1, (64, 64)), ("1/b.png", 1, (64, 64))])
+    fine = (True, "ok", 4.0, "a man", "ok")
+    for told in ((True, "unreadable", 0.0, "", "ok"), (True, "ok", 4.0, "", "unreadable")):
+        stages = Told(**vars(no_models(tmp_path / "prepared")), told={"a.png": fine, "b.png": told})
+        with pytest.raises(ValueError, match=r"cannot be read.* \(1 such images\); bring back whole copies, or leave them out with data.skip_broken=true"):
+            read_affectnet(config, seed=0, stages=stages)
+        reading = read_affectnet(config, seed=0, stages=dataclasses.replace(stages, skip_broken=True))
+        assert reading.table.counts["affectnet"]["dropped: image cannot be read"] == 1
+        assert [Path(path).name for path in reading.skipped] == ["b.png"]
+
+
+def test_where_nothing_is_left_the_next_model_is_not_asked(tmp_path: Path) -> None:
+    config = official(tmp_path / "affectnet", [("1/a.png", 1, (64, 64))])
+    stages = Told(**vars(no_models(tmp_path / "prepared")), told={"a.png": (False, "ok", 4.0, "a man", "ok")})
+    with pytest.raises(ValueError, match="no row passes the filters"):
+        read_affectnet(config, seed=0, stages=stages)
+    assert set(stages.asked) == {"photographs"}
 
 
 def write_openface(images: list[Path], folder: Path) -> None:
@@ -154,9 +176,15 @@ def test_images_in_a_rar_archive_of_several_volumes(tmp_path: Path, own_corpus: 
     table = prepare(config, 0, crew=Crew(quiet=True))
     assert table.fingerprint() == usual.fingerprint()
     assert all(path.startswith(str(tmp_path / "data" / "images")) for path in table.frame["image"])
+    for number, harm in enumerate((Path.unlink, lambda path: path.write_bytes(b""))):
+        harm(Path(table.frame["image"].iloc[number]))
+        assert prepare(config, 0, crew=Crew(quiet=True)).fingerprint() == usual.fingerprint()
+        assert Path(table.frame["image"].iloc[number]).stat().st_size  # extracted again
     volumes[1].unlink()
     (tmp_path / "data" / "table.parquet").unlink()
     assert prepare(config, 0, crew=Crew(quiet=True)).fingerprint() == usual.fingerprint()  # what is extracted is not extracted again
+    official_name = dataclasses.replace(config, affectnet=AffectNetConfig(root=str(root), min_side=64, images="Manually_Annotated_Images"))
+    assert prepare(official_name, 0, crew=Crew(quiet=True)).fingerprint() == usual.fingerprint()  # found whatever the folder would be called
     (root / "more").mkdir()
     shutil.copy(volumes[0], root / "more" / "Others.rar")
     with pytest.raises(ValueError, match=r"images=images: .* has no such folder, and 2 archives \(.*Manually_Annotated\.part1\.rar, .*Others\.rar\)"):

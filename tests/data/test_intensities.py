@@ -67,3 +67,11 @@ def test_what_is_no_correction_is_named(tmp_path: Path, text: str) -> None:
         Correction.read(path)
     path.write_text(json.dumps({"curves": {key: {} for key in AU_KEYS}, "low_cut": 0}))
     assert Correction.read(path)(np.full((1, 12), 0.4)).tolist() == [[2.0] * 12]
+
+
+@pytest.mark.parametrize("value", [None, "x", -1, 0, [1], True])
+def test_a_correction_of_no_numbers_is_refused(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "correction.json"
+    path.write_text(json.dumps({"curves": {key: {"power": value if key == "AU4" else 1} for key in AU_KEYS}, "low_cut": 0}))
+    with pytest.raises(ValueError, match=r"correction\.json is no correction of AUs \(AU4\.power=.* must be a number above 0\)"):
+        Correction.read(path)

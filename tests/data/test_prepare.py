@@ -88,6 +88,43 @@ def test_edited_labels_are_noticed(config: DataConfig) -> None:
     assert prepare(config, seed=0, crew=QUIET).fingerprint() != first.fingerprint()
 
 
+def test_a_correction_that_changed_is_noticed(config: DataConfig, tmp_path: Path) -> None:
+    prepare(config, seed=0, crew=QUIET)
+    given = Path(shutil.copy(Path(config.root) / "correction.json", tmp_path / "given.json"))
+    assert config.affectnet is not None
+    config.affectnet.correction = str(given)
+    first = prepare(config, seed=0, crew=QUIET)
+    given.write_text(given.read_text().replace('"height": 1.0', '"height": 0.5'))
+    assert prepare(config, seed=0, crew=QUIET).fingerprint() != first.fingerprint()
+    given.unlink()
+    with pytest.raises(ValueError, match=r"data\.affectnet\.correction=.*given\.json: .* does not exist"):
+        prepare(config, seed=0, crew=QUIET)
+
+
+@pytest.mark.parametrize("name", ["raw.parquet", "correction.json"])
+def test_what_lies_beside_the_table_is_made_again_when_it_is_damaged(config: DataConfig, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    first = prepare(config, seed=0, crew=QUIET)
+    path = Path(config.root) / name
+    whole = path.read_bytes()
+    for damage in (lambda: path.write_bytes(whole[: len(whole) // 2]), path.unlink):
+        caplog.clear()
+        damage()
+        assert prepare(config, seed=0, crew=QUIET).fingerprint() == first.fingerprint()
+        assert f"{name} changed since it was written, preparing again" in caplog.text
+        assert path.read_bytes() == whole
+
+
+def test_images_that_changed_or_are_gone_are_noticed(config: DataConfig, caplog: pytest.LogCaptureFixture) -> None:
+    table = prepare(config, seed=0, crew=QUIET)
+    image = Path(table.frame["image"].iloc[-1])
+    shutil.copy(table.frame["image"].iloc[-2], image)
+    prepare(config, seed=0, crew=QUIET)
+    assert "images changed or are gone, preparing again" in caplog.text
+    image.unlink()
+    with pytest.raises(ValueError, match=rf"1 of \d+ images are missing, the first is {image}"):
+        prepare(config, seed=0, crew=QUIET)
+
+
 def test_the_table_does_not_depend_on_where_it_lies(config: DataConfig, tmp_path: Path) -> None:
     shutil.copytree(config.root, tmp_path / "elsewhere")
     tables = [prepare(each, seed=0, crew=QUIET) for each in (config, _config(tmp_path / "elsewhere"))]

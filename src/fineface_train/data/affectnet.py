@@ -9,8 +9,9 @@ import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
 from fineface_train.data import archives
-from fineface_train.data.affectnet_layout import KEY, AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, base_of, paths_of
+from fineface_train.data.affectnet_layout import KEY, AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, base_of, image_path, paths_of
 from fineface_train.data.affectnet_metadata import FLAGS, is_official, read_metadata
+from fineface_train.data.blip2 import photo_filter
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.csv_rows import said
 from fineface_train.data.intensities import Correction, fit_correction
@@ -19,6 +20,9 @@ from fineface_train.data.table import VALIDATION_SHARE, Reading, SampleTable, Si
 
 logger = logging.getLogger(__name__)
 SOURCE = "affectnet"
+CORRECTION = "correction.json"
+"""Of a prepared folder: the curves that its AUs went through."""
+SIZES_LOOKED_AT = 200
 
 
 def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted: Path | None = None) -> Reading:
@@ -36,9 +40,9 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
             raise ValueError(f"{KEY}.images={config.images}: is an archive, and was not extracted")
         images_root = extracted
     _check_columns(config, metadata_path)
-    sieve = Sieve(read_metadata(metadata_path))
+    sieve = Sieve(read_metadata(metadata_path, _flags(config)))
     _by_metadata(sieve, config)
-    missing = _images_of(sieve, images_root, stages)
+    _images_of(sieve, images_root, stages)
     _by_images(sieve, config, stages)
     rows, counts = sieve.rows, sieve.done()
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -46,7 +50,7 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
         raise ValueError(f"{metadata_path}: no row passes the filters ({counts}); check {KEY}.min_side={config.min_side} and {KEY}.total_threshold")
 
     raw = rows[list(AU_KEYS)].to_numpy(dtype=float)
-    correction = Correction.read(Path(config.correction)) if config.correction else fit_correction(raw, config.transform, config.low_cut)
+    correction = _given_correction(config) or fit_correction(raw, config.transform, config.low_cut)
     names = rows["name"].tolist()
     table = SampleTable.build(
         SOURCE,
@@ -60,7 +64,7 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
         caption_from=metadata_path.name if config.captions is CaptionsFrom.metadata else rows["caption_from"].iloc[0],
     )
     before = pd.DataFrame(raw * MAX_INTENSITY, columns=list(AU_KEYS)).assign(id=table.frame["id"])
-    return Reading(dataclasses.replace(table, counts={SOURCE: counts}), before, correction, tuple(missing))
+    return Reading(dataclasses.replace(table, counts={SOURCE: counts}), before, correction, tuple(sieve.skipped))
 
 
 def _check_columns(config: AffectNetConfig, path: Path) -> None:
@@ -80,7 +84,7 @@ def _check_columns(config: AffectNetConfig, path: Path) -> None:
 
 def _by_metadata(sieve: Sieve, config: AffectNetConfig) -> None:
     """Filter by what the metadata tells."""
-    for flag in FLAGS if config.photo_filter is PhotoFilter.metadata else FLAGS[:1]:
+    for flag in _flags(config):
         sieve.keep(sieve.rows[flag].to_numpy(dtype=bool), f"{flag} is false")
     if config.captions is CaptionsFrom.metadata:
         sieve.keep(said(sieve.rows["caption"]), "no caption")
@@ -90,27 +94,64 @@ def _by_metadata(sieve: Sieve, config: AffectNetConfig) -> None:
         _by_total(sieve, config)
 
 
+def _flags(config: AffectNetConfig) -> tuple[str, ...]:
+    """The metadata's columns that must be true of a row."""
+    return FLAGS if config.photo_filter is PhotoFilter.metadata else FLAGS[:1]
+
+
 def _by_images(sieve: Sieve, config: AffectNetConfig, stages: Stages) -> None:
-    """Filter by what the images and the models tell, the cheapest first."""
-    if "width" not in sieve.rows:
-        sizes = stages.sizes(sieve.rows["path"].tolist())
+    """Filter by what the images and the models tell, the cheapest first; what nothing is left for is not asked."""
+    if "width" in sieve.rows:
+        _check_sizes(sieve, config, stages)
+    else:
+        sizes = stages.sizes(_paths(sieve))
         sieve.rows = sieve.rows.assign(width=sizes["width"].to_numpy(), height=sizes["height"].to_numpy())
-        sieve.keep(sizes["fault"].isna().to_numpy(), "image cannot be read")
+        sieve.keep_readable(_paths(sieve), sizes["fault"].tolist(), skip_broken=stages.skip_broken)
         _by_size(sieve, config)
-    if config.photo_filter is PhotoFilter.blip2:
-        sieve.keep_counted(*stages.photo_filter(sieve.rows["path"].tolist()))
-    if config.aus is AusFrom.annotator:
-        found = stages.aus(sieve.rows["path"].tolist())
+    if config.photo_filter is PhotoFilter.blip2 and len(sieve.rows):
+        answered = stages.answers(_paths(sieve))
+        sieve.keep_readable(_paths(sieve), answered["fault"].tolist(), skip_broken=stages.skip_broken)
+        sieve.keep_counted(*photo_filter(stages.blip2, answered[answered["fault"] == ""]))
+    if config.aus is AusFrom.annotator and len(sieve.rows):
+        found = stages.aus(_paths(sieve))
         sieve.rows = sieve.rows.assign(**{key: found[key].to_numpy(dtype=float) / MAX_INTENSITY for key in AU_KEYS}, status=found["status"].to_numpy())
-        for status, words in (("unreadable", "image cannot be read"), ("no_face", "the annotator found no face")):
-            sieve.keep((sieve.rows["status"] != status).to_numpy(), words)
+        faults = [
+            f"{path}: cannot be read by the annotator" if status == "unreadable" else "" for path, status in zip(found["path"], found["status"], strict=True)
+        ]
+        sieve.keep_readable(_paths(sieve), faults, skip_broken=stages.skip_broken)
+        sieve.keep((sieve.rows["status"] != "no_face").to_numpy(), "the annotator found no face")
         _by_total(sieve, config)
-    if config.captions is CaptionsFrom.blip2:
-        sieve.caption(stages.captions(sieve.rows["path"].tolist()))
+    if config.captions is CaptionsFrom.blip2 and len(sieve.rows):
+        sieve.caption(stages.captions(_paths(sieve)), skip_broken=stages.skip_broken)
+
+
+def _paths(sieve: Sieve) -> list[str]:
+    paths: list[str] = sieve.rows["path"].tolist()
+    return paths
+
+
+def _check_sizes(sieve: Sieve, config: AffectNetConfig, stages: Stages) -> None:
+    """Warns of images that are, by a sample, smaller than the config wants though the metadata says otherwise: a copy that was scaled down."""
+    paths = _paths(sieve)[:: max(1, len(sieve.rows) // SIZES_LOOKED_AT)]
+    sizes = stages.sizes(paths)
+    least = least_size(config)
+    small = ((sizes["fault"] == "") & ((sizes["width"] < least[0]) | (sizes["height"] < least[1]))).to_numpy()
+    if small.any() and not stages.crew.silent:
+        first = int(small.argmax())
+        logger.warning(
+            "%s: %d of %d images looked at are smaller than %s says and %s.min_side=%d wants, such as %s (%d x %d pixels): a copy that was scaled down? "
+            "They are used as they are",
+            *(SOURCE, int(small.sum()), len(paths), config.metadata, KEY, config.min_side, paths[first], sizes["width"][first], sizes["height"][first]),
+        )
+
+
+def least_size(config: AffectNetConfig) -> tuple[int, int]:
+    """Least width and height of an image, in pixels."""
+    return config.min_side, config.min_side if config.min_height is None else config.min_height
 
 
 def _by_size(sieve: Sieve, config: AffectNetConfig) -> None:
-    least = config.min_side, config.min_side if config.min_height is None else config.min_height
+    least = least_size(config)
     sieve.keep(((sieve.rows["width"] >= least[0]) & (sieve.rows["height"] >= least[1])).to_numpy(), "under min_side")
 
 
@@ -128,6 +169,19 @@ def check(config: AffectNetConfig) -> None:
     """That metadata and images are there, and the metadata tells what the config takes from it. Raises ValueError."""
     metadata, _ = paths_of(config)
     _check_columns(config, metadata)
+    _given_correction(config)
+
+
+def _given_correction(config: AffectNetConfig) -> Correction | None:
+    """What `correction` names, if it names something. Raises ValueError, naming the key."""
+    if config.correction is None:
+        return None
+    path = Path(config.correction).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"{KEY}.correction={config.correction}: {path.absolute()} does not exist; give the {CORRECTION} of another `fineface prepare`, or null"
+        )
+    return Correction.read(path)
 
 
 def check_archive(config: AffectNetConfig) -> None:
@@ -142,24 +196,22 @@ def ensure_images(config: AffectNetConfig, folder: Path, crew: Crew = ALONE) -> 
     metadata, images = paths_of(config)
     if images.is_file() and crew.index == 0:
         if not archives.is_extracted(images, folder):
-            read_metadata(metadata)  # its faults are told before hours of extraction
+            read_metadata(metadata, _flags(config))  # its faults are told before hours of extraction
         archives.extract(images, folder, progress=not crew.quiet)
     crew.wait()
 
 
 def input_files(config: AffectNetConfig) -> list[Path]:
-    """The metadata and the archive: the table changes only when one of them (or the config) does."""
-    return [path for path in paths_of(config) if path.is_file()]
+    """The metadata, the archive and the correction: the table changes only when one of them, an image or the config does."""
+    given = [Path(config.correction).expanduser()] if config.correction else []
+    return [path for path in (*paths_of(config), *given) if path.is_file()]
 
 
-def _images_of(sieve: Sieve, root: Path, stages: Stages) -> list[str]:
-    """Give the rows the paths of their images; returns the paths of images that are missing.
-
-    Raises ValueError where some are, unless these are to be skipped; and where all are.
-    """
+def _images_of(sieve: Sieve, root: Path, stages: Stages) -> None:
+    """Give the rows the paths of their images. Raises ValueError where some are missing, unless these are to be skipped; and where all are."""
     names = sieve.rows["name"].tolist()
     base = base_of(root, names)
-    paths = [base / name for name in names]
+    paths = [image_path(base, name) for name in names]
     there = np.array([path.is_file() for path in paths], dtype=bool)
     if not there.all() and not (stages.skip_broken and there.any()):
         first = paths[int(there.argmin())]
@@ -169,5 +221,5 @@ def _images_of(sieve: Sieve, root: Path, stages: Stages) -> list[str]:
         raise ValueError(f"{KEY}.images={root}: {(~there).sum()} of {len(paths)} images are missing, the first is {first}{hint}; {remedy}")
     sieve.rows = sieve.rows.assign(path=[str(path) for path in paths])
     if not there.all():
+        sieve.skipped += [str(path) for path, is_there in zip(paths, there, strict=True) if not is_there]
         sieve.keep(there, "image is missing")
-    return [str(path) for path, is_there in zip(paths, there, strict=True) if not is_there]

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 from fineface_train.aus import MAX_INTENSITY
@@ -57,7 +58,7 @@ class AffectNetConfig:
     metadata: str = "affecnet_metadata.csv"
     """FineFace's CSV, or AffectNet's own (training.csv): which it is, its header tells."""
     images: str = IMAGES
-    """Folder of the images, or the first volume of a RAR archive, which is extracted. Where there is no folder `images`, an archive is looked for."""
+    """Folder of the images, or the first volume of a RAR archive, which is extracted. Where there is no such folder, an archive is looked for."""
     photo_filter: PhotoFilter = PhotoFilter.metadata
     aus: AusFrom = AusFrom.metadata
     captions: CaptionsFrom = CaptionsFrom.metadata
@@ -95,8 +96,8 @@ def paths_of(config: AffectNetConfig) -> tuple[Path, Path]:
     if not root.is_dir():
         raise ValueError(f"{KEY}.root={config.root}: {root} does not exist; set {KEY}.root (or AFFECTNET_ROOT) to what holds {config.metadata}. {HOW_TO_GET}")
     metadata, images = root / config.metadata, root / config.images
-    if config.images == IMAGES and not images.exists():
-        images = _only_archive(root) or images
+    if not images.exists() and images.suffix.lower() != ".rar":
+        images = _only_archive(root, config.images) or images
     for name, path in (("metadata", metadata), ("images", images)):
         if not path.exists():
             where = f"{KEY}.{name}={getattr(config, name)}"
@@ -104,12 +105,12 @@ def paths_of(config: AffectNetConfig) -> tuple[Path, Path]:
     return metadata, images
 
 
-def _only_archive(root: Path) -> Path | None:
+def _only_archive(root: Path, images: str) -> Path | None:
     """The first volume of the only RAR archive in `root` or a folder in it. Raises ValueError where there are more."""
     folders = [root, *(path for path in children(root) if path.is_dir())]
     found = sorted(path for folder in folders for path in children(folder) if _is_first_volume(path.name))
     if len(found) > 1:
-        raise ValueError(f"{KEY}.images={IMAGES}: {root} has no such folder, and {len(found)} archives ({', '.join(map(str, found))}); name the one")
+        raise ValueError(f"{KEY}.images={images}: {root} has no such folder, and {len(found)} archives ({', '.join(map(str, found))}); name the one")
     return found[0] if found else None
 
 
@@ -120,12 +121,31 @@ def _is_first_volume(name: str) -> bool:
 
 
 def base_of(root: Path, names: list[str]) -> Path:
-    """Where the list's names begin: `root`, the folder that it lies in, or one of those in it, as unpacking often adds one or two."""
+    """Where the list's names begin: `root`, the folder that it lies in, or one of those in it, as unpacking often adds one or two.
+
+    Raises ValueError where several folders have them: two copies, or one in parts.
+    """
     sample = names[:: max(1, len(names) // SAMPLED)]
-    level = [root, root.parent]
-    for _ in range(DEEPEST + 1):
-        for folder in level:
-            if any((folder / name).is_file() for name in sample):
-                return folder
-        level = [path for folder in level if folder != root.parent for path in children(folder) if path.is_dir()]
+    level = [root]
+    for depth in range(DEEPEST + 1):
+        fitting = [folder for folder in level if any(image_path(folder, name).is_file() for name in sample)]
+        if len(fitting) > 1:
+            raise ValueError(
+                f"{KEY}.images={root}: the list's names begin in {len(fitting)} folders ({', '.join(map(str, fitting[:3]))}); set {KEY}.images to the one "
+                "that is meant or, if they are parts of one copy, put what they hold into one folder"
+            )
+        if fitting:
+            return fitting[0]
+        if depth == 0 and any(image_path(root.parent, name).is_file() for name in sample):
+            return root.parent
+        level = [path for folder in level for path in children(folder) if path.is_dir()]
     return root
+
+
+def image_path(folder: Path, name: str) -> Path:
+    """The image of this name, also where the file's name has its accents in the other of Unicode's two forms, as copies from a Mac have."""
+    path = folder / name
+    if not name.isascii() and not path.is_file():
+        others = (folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+        return next((other for other in others if other.is_file()), path)
+    return path

@@ -1,6 +1,7 @@
 """AffectNet's two CSV files: its own, which knows of faces and emotions, and FineFace's, which knows all that training wants (SPEC section 6)."""
 
 import posixpath
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,14 @@ NO_FACE = 10
 """The expression that AffectNet's annotators gave to images without a face."""
 
 
-def read_metadata(path: Path) -> pd.DataFrame:
+def read_metadata(path: Path, wanted: Sequence[str] = FLAGS) -> pd.DataFrame:
     """A row per image; the index is the line of the file.
 
     Columns: `name`, `HasFace`; of FineFace's file also `IsPhoto`, `IsReal`, `width`, `height`, the 12 AUs on the 0-1 scale and `caption`. Which
-    of the two it is, its header tells. Raises ValueError that names file and line.
+    of the two it is, its header tells. Sizes and AUs of rows without one of the `wanted` flags, which are dropped, need not be there, and read 0.
+    Raises ValueError that names file and line.
     """
-    return _official(path) if is_official(path) else _fineface(path)
+    return _official(path) if is_official(path) else _fineface(path, wanted)
 
 
 def is_official(path: Path) -> bool:
@@ -34,7 +36,7 @@ def is_official(path: Path) -> bool:
     raise ValueError(f"{path}: neither FineFace's metadata (column {FINEFACE_NAME}) nor AffectNet's own ({OFFICIAL_NAME}); it has {', '.join(names)}")
 
 
-def _fineface(path: Path) -> pd.DataFrame:
+def _fineface(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     levels = {f"{key}_rec": key for key in AU_KEYS}
     rows = read_rows(path, [FINEFACE_NAME, *FLAGS, *SIZES, *levels, "TextDescription"])
     rows[FINEFACE_NAME] = _names(path, rows[FINEFACE_NAME])
@@ -44,7 +46,7 @@ def _fineface(path: Path) -> pd.DataFrame:
         told = truth.notna() | (~rows[FLAGS[0]].eq(True) & rows[flag].eq("") if flag != FLAGS[0] else False)
         refuse(path, rows[flag], told.to_numpy(), "must be True or False")
         rows[flag] = truth.eq(True)
-    used = rows[list(FLAGS)].all(axis=1)
+    used = rows[list(wanted)].all(axis=1)
     for column in (*SIZES, *levels):
         rows[column] = numbers(path, rows.loc[used, column], 0, 1 if column in levels else np.inf).reindex(rows.index, fill_value=0.0)
     return rows.rename(columns=levels | {FINEFACE_NAME: "name", SIZES[0]: "width", SIZES[1]: "height", "TextDescription": "caption"})

@@ -72,6 +72,12 @@ def is_extracted(archive: Path, folder: Path) -> bool:
     return all(not volume.exists() or _stamp(volume) == stamp for volume, stamp in volumes.items())
 
 
+def forget(folder: Path) -> None:
+    """What is extracted into `folder` is looked at again by the next `extract`, file by file."""
+    for note in (folder / STATE).glob("*.json"):
+        note.unlink()
+
+
 def check(archive: Path) -> None:
     """That all volumes of `archive` are there, and a program that unpacks them. Raises ValueError as `extract` does."""
     _tools(archive, read_members(archive)[0])

@@ -74,9 +74,10 @@ def read_disfa(config: DisfaConfig, seed: int, stages: Stages, extracted: Path |
     if path is not None:
         return Reading(_table(frames, read_captions(path, frames), config.labels, path.name))
     sieve = Sieve(frames.frame)
-    sieve.caption(stages.captions(frames.frame["image"].tolist()))
+    sieve.caption(stages.captions(frames.frame["image"].tolist()), skip_broken=stages.skip_broken)
     kept = dataclasses.replace(frames, frame=sieve.rows, counts=frames.counts | sieve.done() | {"read": frames.counts["read"]})
-    return Reading(_table(kept, sieve.rows["caption"].tolist(), config.labels, str(sieve.rows["caption_from"].iloc[0])))
+    table = _table(kept, sieve.rows["caption"].tolist(), config.labels, str(sieve.rows["caption_from"].iloc[0]))
+    return Reading(table, skipped=tuple(sieve.skipped))
 
 
 def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -> DisfaFrames:

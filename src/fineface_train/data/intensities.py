@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import math
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +61,18 @@ class Correction:
         """What `write` wrote. Raises ValueError that names the file where it is none."""
         found = read_json(path, "curves", "low_cut")
         try:
-            correction = Correction({key: Curve(**found["curves"][key]) for key in AU_KEYS}, float(found["low_cut"]))
-        except (KeyError, TypeError) as error:
+            correction = Correction({key: Curve(**found["curves"][key]) for key in AU_KEYS}, found["low_cut"])
+            correction.validate()
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is no correction of AUs ({error}); give one that `fineface prepare` wrote") from error
         return correction
+
+    def validate(self) -> None:
+        """Raises ValueError for what is no number, or no power above 0."""
+        values = {f"{key}.{name}": value for key, curve in self.curves.items() for name, value in plain(curve).items()} | {"low_cut": self.low_cut}
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or (name.endswith(".power") and value <= 0):
+                raise ValueError(f"{name}={value!r} must be a number" + (" above 0" if name.endswith(".power") else ""))
 
 
 def fit_correction(raw: np.ndarray, transform: Transform, low_cut: float) -> Correction:

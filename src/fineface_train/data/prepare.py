@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import logging
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,23 @@ import pandas as pd
 from tqdm import tqdm
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data import affectnet, disfa, manipulation
-from fineface_train.data.affectnet import AffectNetConfig, CaptionsFrom, PhotoFilter, read_affectnet
-from fineface_train.data.annotate import AnnotateConfig
+from fineface_train.data import affectnet, archives, disfa, manipulation
+from fineface_train.data.affectnet import CORRECTION, AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, read_affectnet
+from fineface_train.data.annotate import AnnotateConfig, annotated_by
 from fineface_train.data.blip2 import Blip2Config
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.data.images import read_image
 from fineface_train.data.manipulation import ManipulationConfig, read_manipulation
-from fineface_train.data.stages import Stages
-from fineface_train.data.table import Reading, SampleTable
-from fineface_train.files import check_name, hash_of, locked, plain, read_json, replacing, write_json
+from fineface_train.data.stages import ANNOTATE_KEY, Stages
+from fineface_train.data.table import FAULTS_SHOWN, UNREADABLE, Reading, SampleTable
+from fineface_train.files import check_name, hash_of, locked, plain, read_json, replacing, sha256, write_json
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
 CORPUS, FRAMES, IMAGES, TABLE, MANIFEST = "corpus", "frames", "images", "table.parquet", "manifest.json"
-RAW, CORRECTION = "raw.parquet", "correction.json"
-LAYOUT_VERSION = 3
+RAW = "raw.parquet"
+LAYOUT_VERSION = 4
 """Raised when readers change what they make of the same files and config."""
 
 
@@ -87,7 +88,7 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
     """Draw the corpus if one is asked for, read all sources, and write `table.parquet`, `raw.parquet`, `correction.json` and `manifest.json` into
     `config.root`. All processes of the crew call it, and get the table.
 
-    Does nothing but read the table, and says so, when config, seed, corpus and input files are those of the manifest that lies there.
+    Does nothing but read the table, and says so, when config, seed, corpus, input files, models and images are those of the manifest that lies there.
     """
     root = Path(config.root).absolute()
     for name, source in config.sources.items():
@@ -97,16 +98,16 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
         corpus = _ensure_corpus(config.toyfacs, root / CORPUS, not crew.quiet) if crew.index == 0 else None
         crew.wait()
         check_sources(config)  # before hours of extraction
-        if config.disfa is not None:
-            disfa.ensure_frames(config.disfa, root / FRAMES, crew)
-        if config.affectnet is not None:
-            affectnet.ensure_images(config.affectnet, root / IMAGES, crew)
         identity, found = {}, None
         if crew.index == 0:
             identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
             found = _find_prepared(config, root, hash_of(identity))
         if not crew.agree(found is not None):
             start = time.monotonic()
+            if config.disfa is not None:
+                disfa.ensure_frames(config.disfa, root / FRAMES, crew)
+            if config.affectnet is not None:
+                affectnet.ensure_images(config.affectnet, root / IMAGES, crew)
             readings = _read_sources(config, seed, Stages(root, config.blip2, config.annotate, crew, config.skip_broken))
             if crew.index == 0:
                 if config.skip_broken:
@@ -138,15 +139,24 @@ def check_sources(config: DataConfig) -> None:
 
 
 def _find_prepared(config: DataConfig, root: Path, key: str) -> SampleTable | None:
-    """The table in `root`, if it was made from the same and is whole."""
+    """The table in `root`, if it was made from the same, is whole, and its images are those that it was made of."""
     if not (root / MANIFEST).is_file() or not (root / TABLE).is_file():
         return None
     try:
         manifest, table = read_manifest(root), SampleTable.read(root / TABLE)
         mended = [path for path, stamp in manifest.get("skipped", {}).items() if _stamp(path) != stamp]
-        if manifest["config_hash"] == key and manifest["table"]["fingerprint"] == table.fingerprint() and not mended:
-            return table
-        logger.info("data %s: config, table, input files or an image that was left out changed, preparing again", config.name)
+        if manifest["config_hash"] != key or mended:
+            logger.info("data %s: config, table, input files or an image that was left out changed, preparing again", config.name)
+            return None
+        damaged = [name for name, digest in manifest["files"].items() if not (root / name).is_file() or sha256(root / name) != digest]
+        if manifest["table"]["fingerprint"] != table.fingerprint() or damaged:
+            logger.warning("data %s: %s changed since it was written, preparing again", config.name, ", ".join(damaged) or TABLE)
+            return None
+        if manifest["images"] != _stamps(table.frame["image"]):
+            logger.warning("data %s: images changed or are gone, preparing again", config.name)
+            archives.forget(root / IMAGES)
+            return None
+        return table
     except (ValueError, KeyError, TypeError) as error:
         fault = error if isinstance(error, ValueError) else f"{root / MANIFEST} is damaged (without {error})"
         logger.warning("data %s: preparing again: %s", config.name, fault)
@@ -167,7 +177,9 @@ def _write(root: Path, config: DataConfig, readings: list[Reading], identity: di
             reading.correction.write(root / CORRECTION)
     made_of = {"name": config.name, "config_hash": hash_of(identity), **identity}
     skipped = {path: _stamp(path) for reading in readings for path in reading.skipped}
-    write_json(root / MANIFEST, made_of | {"sources": table.counts, "skipped": skipped, "table": _summary(table)})
+    files = {name: sha256(root / name) for name in (RAW, CORRECTION) if (root / name).is_file()}
+    found = {"sources": table.counts, "skipped": skipped, "images": _stamps(table.frame["image"]), "files": files, "table": _summary(table)}
+    write_json(root / MANIFEST, made_of | found)
 
 
 def read_manifest(root: Path | str) -> dict[str, Any]:
@@ -209,8 +221,9 @@ def _without_broken_images(reading: Reading, progress: bool) -> Reading:
     faults = [_fault(path) for path in paths]
     good = np.array([fault is None for fault in faults])
     gone = int((~good).sum())
-    counts = {source: numbers | {"dropped: image cannot be read": gone, "kept": numbers["kept"] - gone} for source, numbers in table.counts.items()}
-    for fault in [fault for fault in faults if fault is not None][:10]:
+    words = f"dropped: {UNREADABLE}"
+    counts = {source: numbers | {words: numbers.get(words, 0) + gone, "kept": numbers["kept"] - gone} for source, numbers in table.counts.items()}
+    for fault in [fault for fault in faults if fault is not None][:FAULTS_SHOWN]:
         logger.warning("skipped: %s", fault)
     left = SampleTable(table.frame[good].reset_index(drop=True), counts)
     return dataclasses.replace(reading, table=left, skipped=(*reading.skipped, *table.frame["image"][~good]))
@@ -233,12 +246,20 @@ def _stamp(path: str) -> str | None:
 
 
 def _inputs(config: DataConfig) -> str:
-    """A hash over name, size and time of every file that labels and captions are read from."""
+    """A hash over name, size and time of every file that labels and captions are read from, and over what decides the models' answers."""
     files = [] if config.disfa is None else disfa.input_files(config.disfa)
     files += [] if config.affectnet is None else affectnet.input_files(config.affectnet)
     files += [] if config.manipulation is None else manipulation.input_files(config.manipulation)
-    stamps = [f"{file}|{_stamp(str(file))}" for file in files]
-    return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
+    if wants_blip2(config) and config.blip2.model and (folder := Path(config.blip2.model).expanduser()).is_dir():
+        files += sorted(path for path in folder.iterdir() if path.is_file())
+    annotated = config.affectnet is not None and config.affectnet.aus is AusFrom.annotator
+    made_by = annotated_by(config.annotate, ANNOTATE_KEY) if annotated else None
+    return hash_of([_stamps(map(str, files)), made_by])
+
+
+def _stamps(paths: Iterable[str]) -> str:
+    """A hash over name, size and time of files."""
+    return hashlib.sha256("\n".join(f"{path}|{_stamp(path)}" for path in paths).encode()).hexdigest()[:16]
 
 
 def _summary(table: SampleTable) -> dict[str, Any]:

@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from fineface_train.data.annotate import AnnotateConfig, annotate, annotated_by
-from fineface_train.data.blip2 import Blip2Config, ask_images, caption_images, photo_filter
+from fineface_train.data.blip2 import Blip2Config, ask_images, caption_images
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import Crew
 from fineface_train.data.images import image_size
@@ -30,21 +29,20 @@ class Stages:
     annotate: AnnotateConfig
     crew: Crew
     skip_broken: bool = False
-    """Leave out images that are missing."""
+    """Leave out images that are missing or cannot be read."""
 
     def sizes(self, paths: Sequence[str]) -> pd.DataFrame:
-        """width, height (0 where it cannot be read) and fault (in words, or None) of each image."""
+        """width, height (0 where it cannot be read) and fault (in words, "" for none) of each image."""
         with ThreadPoolExecutor(8) as pool:
             bar = tqdm(pool.map(_size, paths), total=len(paths), desc="measuring images", unit="image", mininterval=1, disable=self.crew.silent)
             return pd.DataFrame(list(bar), columns=["width", "height", "fault"])
 
-    def photo_filter(self, paths: Sequence[str]) -> tuple[np.ndarray, dict[str, int]]:
-        """Which images (N,) BLIP-2 holds for photographs, and how many each question drops."""
-        answered = ask_images(self.blip2, paths, self._contents(paths), self.root / "blip2", self.crew)
-        return photo_filter(self.blip2, answered)
+    def answers(self, paths: Sequence[str]) -> pd.DataFrame:
+        """What BLIP-2 answers about each image, as `photo_filter` reads it."""
+        return ask_images(self.blip2, paths, self._contents(paths), self.root / "blip2", self.crew)
 
     def captions(self, paths: Sequence[str]) -> pd.DataFrame:
-        """caption, status and made_with of each image, by BLIP-2."""
+        """path, caption, status, fault and made_with of each image, by BLIP-2."""
         return caption_images(self.blip2, paths, self._contents(paths), self.root / "blip2", self.crew)
 
     def aus(self, paths: Sequence[str]) -> pd.DataFrame:
@@ -69,8 +67,8 @@ class Stages:
         return image_contents(paths, self.root / INDEX, progress=not self.crew.silent)
 
 
-def _size(path: str) -> tuple[int, int, str | None]:
+def _size(path: str) -> tuple[int, int, str]:
     try:
-        return *image_size(path), None
+        return *image_size(path), ""
     except ValueError as error:
         return 0, 0, str(error)

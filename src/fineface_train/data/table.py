@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fineface_train.aus import AU_COUNT, AU_KEYS, MAX_INTENSITY
 from fineface_train.data.intensities import Correction
 from fineface_train.files import read_parquet, replacing
 
+logger = logging.getLogger(__name__)
 TEXT_COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", "subject", "split")
 COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", *AU_KEYS, "subject", "split", "aus_from", "caption_from")
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
@@ -106,12 +108,18 @@ class Reading:
     """Images that were left out as they are missing or cannot be read."""
 
 
+UNREADABLE = "image cannot be read"
+FAULTS_SHOWN = 10
+
+
 class Sieve:
     """Rows that pass one filter after the other, and how many each has dropped."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self.rows = rows
         self.counts = {"read": len(rows)}
+        self.skipped: list[str] = []
+        """Images that were left out as they are missing or cannot be read."""
 
     def keep(self, passes: np.ndarray, otherwise: str) -> None:
         """Keep the rows that pass; the others are counted as dropped: `otherwise`."""
@@ -123,8 +131,24 @@ class Sieve:
             self.counts[name] = self.counts.get(name, 0) + count
         self.rows = self.rows[passes]
 
-    def caption(self, said: pd.DataFrame) -> None:
-        """Add each row's `caption` and `caption_from`; those that are not ok are dropped by what they are (`blip2.caption_images`)."""
+    def keep_readable(self, paths: Sequence[str], faults: Sequence[str], *, skip_broken: bool) -> None:
+        """Keep the rows whose image has no fault (""); the others are named, and dropped if they are to be skipped. Raises ValueError where not."""
+        good = np.array([not fault for fault in faults], dtype=bool)
+        broken = [(path, fault) for path, fault in zip(paths, faults, strict=True) if fault]
+        if broken and not skip_broken:
+            raise ValueError(f"{broken[0][1]} ({len(broken)} such images); bring back whole copies, or leave them out with data.skip_broken=true")
+        for _, fault in broken[:FAULTS_SHOWN]:
+            logger.warning("skipped: %s", fault)
+        self.skipped += [path for path, _ in broken]
+        self.keep(good, UNREADABLE)
+
+    def caption(self, said: pd.DataFrame, *, skip_broken: bool) -> None:
+        """Add each row's `caption` and `caption_from`; those that are not ok are dropped by what they are (`blip2.caption_images`).
+
+        Raises ValueError as `keep_readable` does.
+        """
+        self.keep_readable(said["path"].tolist(), said["fault"].tolist(), skip_broken=skip_broken)
+        said = said[said["fault"] == ""]
         self.rows = self.rows.assign(caption=said["caption"].to_numpy(), caption_from=said["made_with"].to_numpy())
         status = said["status"].to_numpy()
         bad = {f"dropped: caption: {one}": int((status == one).sum()) for one in sorted(set(status) - {"ok"})}
