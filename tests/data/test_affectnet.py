@@ -147,6 +147,7 @@ def test_faults_are_named(own_corpus: Path, stages: Stages) -> None:
         ({"min_side": -1}, r"data\.affectnet\.min_side=-1"),
         ({"min_height": -1}, r"min_height=-1"),
         ({"total_threshold": -0.1}, r"total_threshold=-0\.1"),
+        ({"powers": {"AU4": 0.0}}, r"powers\.AU4=0\.0: must lie above 0"),
         ({"low_cut": 6.0}, r"low_cut=6\.0: must lie in 0\.\.5"),
     ],
 )

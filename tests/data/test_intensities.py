@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.intensities import Correction, Transform, fit_correction
+from fineface_train.data.intensities import POWERS, Correction, Transform, fit_correction
 
 
 def columns(*values: float, **others: tuple[float, ...]) -> np.ndarray:
@@ -46,6 +46,13 @@ def test_none() -> None:
 @pytest.mark.parametrize(("low_cut", "expected"), [(0.0, [0.9, 1.0, 1.05, 1.2]), (1.0, [0, 1.0, 1.05, 1.2]), (1.1, [0, 0, 0, 1.2])])
 def test_low_cut(low_cut: float, expected: list[float]) -> None:
     assert np.allclose(corrected(columns(0.18, 0.2, 0.21, 0.24), Transform.paper, low_cut)["AU12"], expected)
+
+
+def test_powers_are_a_choice() -> None:
+    raw = columns(0.0, 0.1, 0.4, 0.5)
+    aus = dict(zip(AU_KEYS, fit_correction(raw, Transform.paper, 0.0, POWERS | {"AU12": 2.0, "AU4": 1.0})(raw).T, strict=True))
+    assert np.allclose(aus["AU12"], 5 * np.array([0.0, 0.04, 0.64, 1.0]))
+    assert np.allclose(aus["AU4"], [0, 0.5, 2, 2.5])
 
 
 def test_new_images_get_the_numbers_of_the_fitted_ones(tmp_path: Path) -> None:

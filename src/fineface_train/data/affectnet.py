@@ -50,7 +50,7 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
         raise ValueError(f"{metadata_path}: no row passes the filters ({counts}); check {KEY}.min_side={config.min_side} and {KEY}.total_threshold")
 
     raw = rows[list(AU_KEYS)].to_numpy(dtype=float)
-    correction = _given_correction(config) or fit_correction(raw, config.transform, config.low_cut)
+    correction = _given_correction(config) or fit_correction(raw, config.transform, config.low_cut, config.powers)
     names = rows["name"].tolist()
     table = SampleTable.build(
         SOURCE,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fineface_train.aus import MAX_INTENSITY
 from fineface_train.data.folders import children, listing
-from fineface_train.data.intensities import Transform
+from fineface_train.data.intensities import POWERS, Transform
 
 KEY = "data.affectnet"
 IMAGES = "images"
@@ -70,6 +70,8 @@ class AffectNetConfig:
     total_threshold: float = 0.2
     """On the metadata's 0-1 scale: rows below it (sum), or not above it (max), are dropped."""
     transform: Transform = Transform.paper
+    powers: dict[str, float] = dataclasses.field(default_factory=lambda: dict(POWERS))
+    """By AU: what raw intensities (0-1) are raised to before they are stretched to 0..5; those of 1 are taken as they are."""
     low_cut: float = 1.0
     """Intensities below this become 0, on the 0-5 scale, after the transform."""
     correction: str | None = None
@@ -84,6 +86,9 @@ class AffectNetConfig:
             raise ValueError(f"{key}.min_height={self.min_height}: must not be negative, or null")
         if not 0 <= self.total_threshold <= 12:
             raise ValueError(f"{key}.total_threshold={self.total_threshold}: must lie in 0..12 (twelve AUs on the 0-1 scale)")
+        for name, power in self.powers.items():
+            if not 0 < power <= 10:
+                raise ValueError(f"{key}.powers.{name}={power}: must lie above 0 and up to 10 (1 takes the AU as it is)")
         if not 0 <= self.low_cut <= MAX_INTENSITY:
             raise ValueError(f"{key}.low_cut={self.low_cut}: must lie in 0..{MAX_INTENSITY:g}")
 

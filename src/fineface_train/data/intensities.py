@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,8 @@ import numpy as np
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
 from fineface_train.files import plain, read_json, write_json
 
-RAISED: tuple[str, ...] = ("AU1", "AU4")
-"""AUs that the annotator overrates: to the power 1.8."""
-LOWERED: tuple[str, ...] = ("AU15", "AU17", "AU20")
-"""AUs that it underrates: to the power 0.8."""
+POWERS: dict[str, float] = dict.fromkeys(AU_KEYS, 1.0) | {"AU1": 1.8, "AU4": 1.8, "AU15": 0.8, "AU17": 0.8, "AU20": 0.8}
+"""The paper's: above 1 of AUs that the annotator overrates, below 1 of those that it underrates."""
 
 
 class Transform(enum.Enum):
@@ -75,20 +74,19 @@ class Correction:
                 raise ValueError(f"{name}={value!r} must be a number" + (" above 0" if name.endswith(".power") else ""))
 
 
-def fit_correction(raw: np.ndarray, transform: Transform, low_cut: float) -> Correction:
-    """The curves for AUs (N, 12) on the 0-1 scale.
+def fit_correction(raw: np.ndarray, transform: Transform, low_cut: float, powers: Mapping[str, float] = POWERS) -> Correction:
+    """The curves for AUs (N, 12) on the 0-1 scale: those with a power but 1 are raised to it and stretched from minimum to maximum.
 
-    `published`: min-max to the column's own maximum instead of 5, which is AU17's for AU15, and 1.8 times as much for the lowered AUs; what lies
+    `published`: min-max to the column's own maximum instead of 5, which is AU17's for AU15, and 1.8 times as much for AUs with a power below 1; what lies
     beyond 5 then is clipped, as training would do after its noise.
     """
     largest = dict(zip(AU_KEYS, raw.max(axis=0).tolist(), strict=True))
     curves = {}
     for place, key in enumerate(AU_KEYS):
-        if transform is Transform.none or key not in RAISED + LOWERED:
+        if transform is Transform.none or powers[key] == 1:
             curves[key] = Curve()
             continue
-        power = 1.8 if key in RAISED else 0.8
-        raised = raw[:, place] ** power
-        height = largest["AU17" if key == "AU15" else key] * (1.8 if key in LOWERED else 1.0) if transform is Transform.published else 1.0
-        curves[key] = Curve(power, float(raised.min()), float(raised.max()), height)
+        raised = raw[:, place] ** powers[key]
+        height = largest["AU17" if key == "AU15" else key] * (1.8 if powers[key] < 1 else 1.0) if transform is Transform.published else 1.0
+        curves[key] = Curve(powers[key], float(raised.min()), float(raised.max()), height)
     return Correction(curves, low_cut)
