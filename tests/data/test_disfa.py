@@ -1,5 +1,6 @@
 """The DISFA reader: truth comes back, neutral frames are thinned, and every fault is named."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,6 +117,65 @@ def test_captions_are_joined_by_subject_and_frame(own_corpus: Path) -> None:
     captions.drop(columns="caption").to_csv(path, index=False)
     with pytest.raises(ValueError, match=r"columns missing: caption"):
         disfa_samples(disfa_config(own_corpus), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image", "{subject}/{index:05d}.png"),
+        ("file", "{index:05d}.jpg"),
+        ("file_name", "LeftVideo{subject}_comp_{index:04d}"),
+        ("frame_id", "{index}"),
+        ("Frame Nr", "{index}.0"),
+        ("", "{row}"),
+    ],
+)
+@pytest.mark.parametrize("subjects", [True, False])
+def test_captions_in_row_order_beside_a_column_of_another_order_are_refused(name: str, value: str, subjects: bool, own_corpus: Path) -> None:
+    path = own_corpus / "disfa" / "disfa_captions.csv"
+    captions = pd.read_csv(path)
+    before = disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist()
+    cells = [value.format(subject=row.subject, index=row.frame - 1, row=place) for place, row in enumerate(captions.itertuples())]
+    told = captions.assign(**{name: cells})[[name, *(["subject"] if subjects else []), "caption"]]
+    told.to_csv(path, index=False)
+    assert disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist() == before
+    order = [*range(20), *range(21, 23), 20, *range(23, 35)]  # one row of SN002 stands two too low
+    told.iloc[order].to_csv(path, index=False)
+    with pytest.raises(ValueError, match=rf"captions\.csv, line 2[24]: {re.escape(name or '(no name)')}='.*': does not follow the labels' frames.*add columns"):
+        disfa_samples(disfa_config(own_corpus))
+    told.sample(frac=1, random_state=0).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"captions\.csv, line \d+: .*add columns subject and frame"):
+        disfa_samples(disfa_config(own_corpus))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.random.default_rng(0).random(35),
+        np.random.default_rng(0).random(35) * 1e-9,
+        np.random.default_rng(0).integers(0, 9, 35),
+        ["a man who is 30", *["a man"] * 34],
+        [f"12:{number}:01.{number}" for number in range(35, 0, -1)],
+        [*range(34, 0, -1), ""],
+        [*range(34, 0, -1), "x"],
+    ],
+    ids=["scores", "small_scores", "repeated", "text", "times", "not_all_told", "not_all_numbers"],
+)
+def test_columns_that_number_nothing_do_not_matter_to_captions_in_row_order(column: Sequence[object], own_corpus: Path) -> None:
+    path = own_corpus / "disfa" / "disfa_captions.csv"
+    before = disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist()
+    captions = pd.read_csv(path)[["caption"]].assign(other=column)
+    captions.to_csv(path, index=False)
+    assert disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist() == before
+
+
+def test_captions_beside_two_columns_without_a_name_are_refused(own_corpus: Path) -> None:
+    path = own_corpus / "disfa" / "disfa_captions.csv"
+    captions = pd.read_csv(path).set_index(["subject", "frame"]).rename_axis([None, None])
+    captions.to_csv(path)
+    assert path.read_text().startswith(",,caption")
+    with pytest.raises(ValueError, match=r"captions\.csv, line 1: 2 columns have no name.*add columns subject and frame"):
+        disfa_samples(disfa_config(own_corpus))
 
 
 def test_frames_without_an_au_are_thinned_by_the_seed(tmp_path: Path) -> None:

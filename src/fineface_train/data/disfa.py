@@ -37,6 +37,10 @@ from fineface_train.data.video import extract_videos
 logger = logging.getLogger(__name__)
 SOURCE = "disfa"
 FRAMES_TRIED = 10
+NUMBERED = r"^(?:(?:.*\D)?(\d+)\.[A-Za-z]\w*|(?:[^\s.:]*\D)?(\d+))$"
+"""Names that end in a number: SN001/00019.png, SN001_00019."""
+UNNAMED = "(no name)"
+REMEDY = "add columns subject and frame, or leave caption alone, in the labels' order"
 T = TypeVar("T")
 
 
@@ -46,8 +50,8 @@ class DisfaFrames:
 
     frame: pd.DataFrame
     """Columns `subject`, `frame` (from 1), `image` (absolute path), `split`, one per AU number, and `row`: its place among all labelled frames."""
-    labelled: list[str]
-    """The subject of each frame with labels, used or not."""
+    labelled: pd.DataFrame
+    """Columns `subject` and `frame` of each frame with labels, used or not."""
     counts: dict[str, int]
 
 
@@ -100,7 +104,7 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
         parts.append(joined)
     frames = pd.concat(parts, ignore_index=True)
     frames["row"] = np.arange(len(frames))
-    labelled, frames = frames["subject"].tolist(), frames[frames["image"].notna()]
+    labelled, frames = frames[["subject", "frame"]], frames[frames["image"].notna()]
     if frames.empty:
         raise ValueError(f"{KEY}: no labelled frame has an image")
 
@@ -135,8 +139,8 @@ def _table(frames: DisfaFrames, captions: Sequence[str], aus_from: str, caption_
 def read_captions(path: Path, frames: DisfaFrames) -> list[str]:
     """The CSV's caption of each frame, joined by (subject, frame), or by the place among all labelled frames where it has no such columns.
 
-    Where the place decides, another column that tells subjects must tell those of the labels. Raises ValueError that names the file, and the line or
-    frame.
+    Where the place decides, another column that tells subjects must tell those of the labels, and one that numbers each subject's rows (a frame, a
+    file's name, an index) must rise with its frames. Raises ValueError that names the file, and the line or frame.
     """
     columns = _caption_columns(path)
     if "frame" not in columns:
@@ -163,23 +167,47 @@ def _caption_columns(path: Path) -> dict[str, str]:
 
 
 def _by_place(path: Path, columns: dict[str, str], frames: DisfaFrames) -> list[str]:
-    """Captions in the order of all labelled frames."""
-    others = [name for name in header(path) if name and name != columns["caption"]]
+    """Captions in the order of all labelled frames. Raises ValueError where another column says that this is not the file's order."""
+    others = [name for name in header(path) if name != columns["caption"]]
+    if others.count("") > 1:
+        raise ValueError(f"{path}, line 1: {others.count('')} columns have no name, so that what they tell of the captions' order is not known; {REMEDY}")
     captions = read_rows(path, [columns["caption"]], others)
     if len(captions) != len(frames.labelled):
         raise ValueError(f"{path}: {len(captions)} captions in row order, but the labels have {len(frames.labelled)} frames; add columns subject and frame")
     for name in others:
-        told = captions[name].map(subject_of)
+        values = captions[name].rename(name or UNNAMED)
+        told = values.map(subject_of)
         if told.notna().all():
-            refuse(
-                path,
-                captions[name],
-                (told == np.array(frames.labelled)).to_numpy(),
-                "the labels' frame at this place is of another subject; add columns subject and frame",
-            )
+            right = told.to_numpy() == frames.labelled["subject"].to_numpy()
+            refuse(path, values, right, "the labels' frame at this place is of another subject; add columns subject and frame")
+        if (number := _numbers(values)) is not None:
+            refuse(path, values, _in_order(number, frames.labelled), f"does not follow the labels' frames, which rise within each subject; {REMEDY}")
     if others:
-        logger.info("%s: captions are taken in row order; %s not used", path, ", ".join(others))
+        logger.info("%s: captions are taken in row order; %s not used", path, ", ".join(name or UNNAMED for name in others))
     return _filled(path, captions[columns["caption"]].iloc[frames.frame["row"]], frames)
+
+
+def _numbers(values: pd.Series) -> np.ndarray | None:
+    """The number that each value is, or ends in before its suffix as a name of an image does; None if not every one is a whole number."""
+    found = pd.to_numeric(values, errors="coerce")
+    if found.isna().all():
+        found = pd.to_numeric(values.str.extract(NUMBERED).bfill(axis=1)[0], errors="coerce")
+    return found.to_numpy() if (found % 1 == 0).all() else None
+
+
+def _in_order(number: np.ndarray, labelled: pd.DataFrame) -> np.ndarray:
+    """Which rows (N,) of a column are where their number belongs, if it numbers frames: all rows do if it seems to number nothing.
+
+    It does if its numbers are all together those of the labels' frames, from whatever base, or if none occurs twice within a subject's labels.
+    """
+    frame = labelled["frame"].to_numpy()
+    from_base, wanted = number - number.min(), frame - frame.min()
+    if np.array_equal(np.sort(from_base), np.sort(wanted)):
+        return from_base == wanted
+    places = pd.DataFrame({"subject": labelled["subject"], "number": number})
+    if places.duplicated().any():
+        return np.ones(len(number), dtype=bool)
+    return ~(places.groupby("subject")["number"].diff() < 0).to_numpy()
 
 
 def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str, str]:
