@@ -163,6 +163,19 @@ def test_one_subject_that_may_be_numbered_from_another_base_never_passes(corpus:
             read(root, mismatch=mismatch)
 
 
+def test_a_subject_that_begins_one_later_and_has_gaps_never_passes(corpus: Path, tmp_path: Path) -> None:
+    """Images 1 to 10 of 11 labels without 5: numbered from 1 with two lost, or from 0 with the first lost. Two later it can only be a loss."""
+    root = Copy().write(corpus, tmp_path / "disfa")
+    for number in (0, 5):
+        (root / "frames" / "SN002" / f"{number:05d}.png").unlink()
+    for mismatch in Mismatch:
+        with pytest.raises(ValueError, match=r"1 of 3 subjects.*SN002: images are numbered 1 to 10, .*image 0 is missing: put it.*data\.disfa\.subjects"):
+            read(root, mismatch=mismatch)
+    assert set(read(root, subjects=["SN001", "SN003"]).frame["subject"]) == {"disfa/SN001", "disfa/SN003"}
+    (root / "frames" / "SN002" / "00001.png").unlink()
+    assert (read(root, mismatch=Mismatch.common).frame["subject"] == "disfa/SN002").sum() == 11 - 3
+
+
 def test_subjects_that_are_missing_or_strange(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = Copy(without=["SN002"]).write(corpus, tmp_path / "disfa")
     assert set(read(root).frame["subject"]) == {"disfa/SN001", "disfa/SN003"}

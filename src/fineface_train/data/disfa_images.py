@@ -21,7 +21,7 @@ def images_of_frames(config: DisfaConfig, labels: dict[str, SubjectLabels], extr
         files, unfit = image_files(config)
         others, hint = set(files), _hint(config, files, unfit)
         for subject, each in labels.items():
-            images[subject] = _numbered(config, each, files.get(subject, {}), findings[subject])
+            images[subject] = _numbered(config, subject, each, files.get(subject, {}), findings[subject])
     else:
         assert extracted is not None, "videos are extracted before they are read"
         others, hint = set(videos), ""
@@ -46,20 +46,21 @@ def _hint(config: DisfaConfig, files: dict[str, dict[int, list[Path]]], unfit: s
     return f"; no subject has an image {config.first_index}: {KEY}.first_index={lowest} would fit" if lowest > config.first_index else ""
 
 
-def _numbered(config: DisfaConfig, labels: SubjectLabels, files: dict[int, list[Path]], findings: Findings) -> dict[int, str]:
+def _numbered(config: DisfaConfig, subject: str, labels: SubjectLabels, files: dict[int, list[Path]], findings: Findings) -> dict[int, str]:
     """Frame to image, by the number in its name; a base that cannot be right is a fault, and so is one that may be wrong: numbers without a gap
-    that begin later than the others'.
+    that begin later than the others', or that begin just one later, which is the other base or the first image lost.
     """
     for number, paths in files.items():
         if len(paths) > 1:
             findings.wrong.append(f"{paths[0]} and {paths[1].name}: both are image {number}")
     if files and not labels.frames.empty:
-        low, high, last = min(files), max(files), int(labels.frames["frame"].max())
-        whole = len(files) == high - low + 1
-        if low < config.first_index or (low > config.first_index and (whole or high > config.first_index + last - 1)):
+        first, low, high, count = config.first_index, min(files), max(files), int(labels.frames["frame"].max())
+        last, whole = first + count - 1, len(files) == high - low + 1
+        if low < first or (low > first and (whole or low == first + 1 or high > last)):
+            either = f"; numbered from {low}, or image {first} is missing: put it there, renumber, or leave {subject} out with {KEY}.subjects"
             findings.wrong.append(
-                f"{files[low][0].parent}: images are numbered {low} to {high}, but {last} labelled frames with {KEY}.first_index={config.first_index} "
-                f"are {config.first_index} to {config.first_index + last - 1}"
+                f"{files[low][0].parent}: images are numbered {low} to {high}, but {count} labelled frames with {KEY}.first_index={first} "
+                f"are {first} to {last}{either if low == first + 1 and high <= last else ''}"
             )
     return {number - config.first_index + 1: str(paths[0]) for number, paths in files.items()}
 
