@@ -321,6 +321,17 @@ def test_prepare_extracts_once_and_notices_a_new_video(corpus: Path, tmp_path: P
         prepare(config, 0)
 
 
+def test_prepare_notices_a_frame_that_is_put_back_into_a_deeper_folder(corpus: Path, tmp_path: Path) -> None:
+    root = Copy(image_file="{subject}/aligned/{index:05d}.png").write(corpus, tmp_path / "disfa")
+    chosen = DisfaConfig(root=str(root), image_pattern="{subject}/aligned/{index:05d}.png", neutral_share=1.0, mismatch=Mismatch.common)
+    config = DataConfig(name="disfa", root=str(tmp_path / "prepared"), disfa=chosen)
+    lost = root / "frames" / "SN002" / "aligned" / "00003.png"
+    lost.rename(tmp_path / "aside.png")
+    assert len(prepare(config, 0)) == 34
+    (tmp_path / "aside.png").rename(lost)
+    assert len(prepare(config, 0)) == 35
+
+
 def test_input_files_are_those_that_are_read(corpus: Path, tmp_path: Path) -> None:
     root = videos().write(corpus, tmp_path / "disfa")
     names = [path.relative_to(root).as_posix() for path in input_files(DisfaConfig(root=str(root), subjects=["SN002"]))]

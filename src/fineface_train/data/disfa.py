@@ -24,7 +24,7 @@ from fineface_train.data.disfa_layout import (
     SUBJECTS,
     DisfaConfig,
     captions_file,
-    images_root,
+    image_folders,
     label_folders,
     subject_of,
     video_files,
@@ -229,11 +229,7 @@ def input_files(config: DisfaConfig) -> list[Path]:
     """Labels, captions, and videos or folders of images: the table changes only when one of them (or the config) does."""
     videos, captions = video_files(config), captions_file(config)
     labels = [path for folder in _chosen(config, label_folders(config)).values() for path in sorted(folder.iterdir()) if path.is_file()]
-    if videos is None:
-        root = images_root(config)
-        pictures = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
-    else:
-        pictures = list(_chosen(config, videos).values())
+    pictures = image_folders(config) if videos is None else list(_chosen(config, videos).values())
     return [*labels, *([captions] if captions else []), *pictures]
 
 

@@ -161,6 +161,16 @@ def images_root(config: DisfaConfig) -> Path:
     return _unpacked(folder)
 
 
+def image_folders(config: DisfaConfig) -> list[Path]:
+    """`images` and the folders in it down to those that `image_pattern` puts images into: the time of one changes when a file comes or goes."""
+    level = [images_root(config)]
+    found = list(level)
+    for _ in range(config.image_pattern.count("/")):
+        level = [path for folder in level for path in children(folder) if path.is_dir()]
+        found += level
+    return found
+
+
 def captions_file(config: DisfaConfig) -> Path | None:
     """None if captions are to be made. Raises ValueError if the file is not there."""
     if config.captions is None:
