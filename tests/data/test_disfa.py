@@ -66,6 +66,31 @@ def test_a_share_of_the_subjects_can_be_kept_for_the_test() -> None:
     assert {subject for subject, name in without.items() if name == "validation"} == {subject for subject, name in split.items() if name == "validation"}
 
 
+def test_subjects_are_chosen_for_splits_among_those_that_have_frames(own_corpus: Path) -> None:
+    frame = disfa_samples(disfa_config(own_corpus)).frame
+    (chosen,) = frame.loc[frame["split"] == "validation", "subject"].unique()
+    for path in (own_corpus / "disfa" / "frames" / chosen.removeprefix("disfa/")).iterdir():
+        Image.new("RGB", (63, 64)).save(path)
+    frame = disfa_samples(disfa_config(own_corpus)).frame
+    assert chosen not in set(frame["subject"])
+    assert frame.groupby("split")["subject"].nunique().to_dict() == {"train": 1, "validation": 1}
+    with pytest.raises(ValueError, match=r"data\.disfa: no frame is left \(.*under min_side 35.*lower data\.disfa\.min_side=100 or"):
+        disfa_samples(disfa_config(own_corpus, min_side=100))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test_share": 1.0}, r"data\.disfa\.test_share=1: all 3 subjects with frames are for the test \(SN001, SN002, SN003\) and none .* lower it"),
+        ({"test_share": 0.7}, r"data\.disfa\.test_share=0\.7: all 3 subjects"),
+        ({"fold": 2, "subjects": ["SN001", "SN002"]}, r"data\.disfa\.fold=2: all 2 subjects .* \(SN001, SN002\) and none .* more subjects"),
+    ],
+)
+def test_splits_without_a_subject_to_train_on_are_refused(change: dict, message: str, corpus: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        disfa_samples(disfa_config(corpus, **change))
+
+
 class Captioner(Stages):
     """Says each file's name, and nothing sensible of the first."""
 

@@ -115,7 +115,10 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
     frames, counts["dropped: no AU"] = _keep(frames, ~neutral | np.array(lucky, dtype=bool))
     counts["kept"] = len(frames)
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
-    split = splits(list(labels), config, seed)
+    if frames.empty:
+        dropped = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ValueError(f"{KEY}: no frame is left ({dropped}); lower {KEY}.min_side={config.min_side} or raise {KEY}.neutral_share={config.neutral_share:g}")
+    split = splits(list(frames["subject"].unique()), config, seed)
     return DisfaFrames(frames.assign(split=frames["subject"].map(split)), labelled, counts)
 
 
@@ -211,7 +214,10 @@ def _in_order(number: np.ndarray, labelled: pd.DataFrame) -> np.ndarray:
 
 
 def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str, str]:
-    """Each subject's split: test by the fold or by share, and a tenth of the others (rounded up; none of a single one) validation."""
+    """Each subject's split: test by the fold or by share, and a tenth of the others (rounded up; none of a single one) validation.
+
+    Raises ValueError where nobody is left to train on.
+    """
     ranked = sorted(subjects, key=lambda subject: hash_fraction(seed, SOURCE, subject))
     if config.fold is not None:
         unknown = [subject for subject in ranked if subject not in SUBJECTS]
@@ -221,6 +227,10 @@ def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str,
     else:
         test = set(ranked[len(ranked) - math.ceil(config.test_share * len(ranked)) :])
     others = [subject for subject in ranked if subject not in test]
+    if not others:
+        key = f"{KEY}.test_share={config.test_share:g}" if config.fold is None else f"{KEY}.fold={config.fold}"
+        remedy = "lower it" if config.fold is None else "take another, or more subjects"
+        raise ValueError(f"{key}: all {len(ranked)} subjects with frames are for the test ({', '.join(sorted(test))}) and none is left to train on; {remedy}")
     validation = set(others[: math.ceil(VALIDATION_SHARE * len(others))]) if len(others) > 1 else set()
     return {subject: "test" if subject in test else "validation" if subject in validation else "train" for subject in subjects}
 
