@@ -203,6 +203,20 @@ def test_captions_beside_two_columns_without_a_name_are_refused(own_corpus: Path
         disfa_samples(disfa_config(own_corpus))
 
 
+def test_captions_of_frames_without_labels_are_told(own_corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = own_corpus / "disfa" / "disfa_captions.csv"
+    captions = pd.read_csv(path)
+    before = disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist()
+    assert "without labels" not in caplog.text
+    strange = pd.DataFrame({"subject": ["SN002", "SN031"], "frame": [12, 1], "caption": ["too late", "nobody"]})
+    pd.concat([captions, strange]).to_csv(path, index=False)
+    assert disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist() == before
+    assert "captions.csv: 2 of 37 captions are of frames without labels, and not used; the first is in line 37: SN002, frame 12" in caplog.text
+    caplog.clear()
+    disfa_samples(disfa_config(own_corpus, subjects=["SN001", "SN002"]))
+    assert "captions.csv: 1 of 37 captions are of frames without labels" in caplog.text
+
+
 def test_frames_without_an_au_are_thinned_by_the_seed(tmp_path: Path) -> None:
     """One long subject, in jpg as the real frames: 400 frames of which 300 show nothing."""
     subject, frames = "SN001", 400

@@ -52,6 +52,8 @@ class DisfaFrames:
     """Columns `subject`, `frame` (from 1), `image` (absolute path), `split`, one per AU number, and `row`: its place among all labelled frames."""
     labelled: pd.DataFrame
     """Columns `subject` and `frame` of each frame with labels, used or not."""
+    chosen: bool
+    """Whether `data.disfa.subjects` leaves out other subjects."""
     counts: dict[str, int]
 
 
@@ -119,7 +121,7 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
         dropped = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise ValueError(f"{KEY}: no frame is left ({dropped}); lower {KEY}.min_side={config.min_side} or raise {KEY}.neutral_share={config.neutral_share:g}")
     split = splits(list(frames["subject"].unique()), config, seed)
-    return DisfaFrames(frames.assign(split=frames["subject"].map(split)), labelled, counts)
+    return DisfaFrames(frames.assign(split=frames["subject"].map(split)), labelled, config.subjects is not None, counts)
 
 
 def _table(frames: DisfaFrames, captions: Sequence[str], aus_from: str, caption_from: str) -> SampleTable:
@@ -142,8 +144,9 @@ def _table(frames: DisfaFrames, captions: Sequence[str], aus_from: str, caption_
 def read_captions(path: Path, frames: DisfaFrames) -> list[str]:
     """The CSV's caption of each frame, joined by (subject, frame), or by the place among all labelled frames where it has no such columns.
 
-    Where the place decides, another column that tells subjects must tell those of the labels, and one that numbers each subject's rows (a frame, a
-    file's name, an index) must rise with its frames. Raises ValueError that names the file, and the line or frame.
+    Rows of frames without labels are counted in a warning. Where the place decides, another column that tells subjects must tell those of the
+    labels, and one that numbers each subject's rows (a frame, a file's name, an index) must rise with its frames. Raises ValueError that names the
+    file, and the line or frame.
     """
     columns = _caption_columns(path)
     if "frame" not in columns:
@@ -155,8 +158,20 @@ def read_captions(path: Path, frames: DisfaFrames) -> list[str]:
     if (twice := keys.duplicated()).any():
         first = keys[twice].iloc[0]
         raise ValueError(f"{path}, line {keys.index[twice][0]}: subject {first['subject']}, frame {first['frame']:g} occurs twice")
+    _warn_of_strangers(path, keys, frames)
     joined = frames.frame[["subject", "frame"]].merge(keys.assign(caption=captions["caption"]), on=["subject", "frame"], how="left")
     return _filled(path, joined["caption"], frames)
+
+
+def _warn_of_strangers(path: Path, keys: pd.DataFrame, frames: DisfaFrames) -> None:
+    """Tell how many rows are of frames without labels; subjects that were left out on purpose are none."""
+    strange = ~pd.MultiIndex.from_frame(keys).isin(pd.MultiIndex.from_frame(frames.labelled))
+    if frames.chosen:
+        strange &= keys["subject"].isin(frames.labelled["subject"]).to_numpy()
+    if strange.any():
+        line, first = keys.index[strange][0], keys[strange].iloc[0]
+        where = f"line {line}: {first['subject']}, frame {first['frame']:g}"
+        logger.warning("%s: %d of %d captions are of frames without labels, and not used; the first is in %s", path, strange.sum(), len(keys), where)
 
 
 def _caption_columns(path: Path) -> dict[str, str]:
