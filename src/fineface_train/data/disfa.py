@@ -154,7 +154,8 @@ def read_captions(path: Path, frames: DisfaFrames) -> list[str]:
     captions = read_rows(path, list(columns.values())).set_axis(list(columns), axis=1)
     keys = pd.DataFrame({"subject": captions["subject"].map(subject_of), "frame": pd.to_numeric(captions["frame"], errors="coerce")})
     refuse(path, captions["subject"], keys["subject"].notna().to_numpy(), "must read like SN001")
-    refuse(path, captions["frame"], (keys["frame"] >= 1).to_numpy(), "must be a number, counted from 1")
+    remedy = "; add 1 to every frame if the first is 0" if (keys["frame"] == 0).any() else ""
+    refuse(path, captions["frame"], (keys["frame"] >= 1).to_numpy(), f"must be a number, counted from 1 as the labels' are{remedy}")
     if (twice := keys.duplicated()).any():
         first = keys[twice].iloc[0]
         raise ValueError(f"{path}, line {keys.index[twice][0]}: subject {first['subject']}, frame {first['frame']:g} occurs twice")
