@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from fineface_train.cli import main
+from fineface_train.config import load_config
 from fineface_train.data.conditioning import Entry
+from fineface_train.data.images import image_size, read_image
 from fineface_train.files import read_json
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, adapt, cross_attention_names
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
@@ -58,6 +61,34 @@ def test_from_a_sweep_to_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     script("extrapolate").main()
     assert {path.name for path in (tmp_path / "beyond").iterdir()} == {"extrapolation.md", "extrapolation.json", "method_sd.png", "method_fineface.png"}
     assert {row["level"] for row in read_json(tmp_path / "beyond" / "extrapolation.json")["method=fineface"]} == {-10, -5, 5, 7.5, 10}
+
+
+def test_bench_prepare_times_the_frames_of_a_video_of_drawn_faces(tmp_path: Path) -> None:
+    bench = script("bench_prepare")
+    config = load_config([f"data.root={tmp_path}", "data.disfa=null", *SMALL[:3]])
+    assert "video frames" in bench.stages_of(config)
+    bench.run_stage(bench.DRAW, config)
+    images, seconds = bench.run_stage("video frames", config)
+    frames = sorted((tmp_path / "bench" / "frames" / "video").glob("*.jpg"))
+    assert images == len(frames) == 60
+    assert seconds > 0
+    assert {image_size(frame) for frame in frames} == {(640, 480)}
+    one, other = (np.asarray(read_image(frame), dtype=float) for frame in frames[:2])
+    assert np.abs(one - other).mean() > 1
+
+
+def test_bench_prepare_ends_with_the_line_of_a_stage_that_cannot_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench_prepare.py", "--images", "7", "--times", "1", "--folder", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        script("bench_prepare").main()
+    printed = capfd.readouterr().err
+    assert "Traceback" not in printed
+    assert printed.splitlines()[-1].startswith("bench_prepare.py: data.toyfacs.affectnet_images=7: must be at least 50")
+    monkeypatch.setattr(sys, "argv", ["bench_prepare.py", "data.toyfacs.resolution=none"])
+    assert script("bench_prepare").main() == 2
+    assert capfd.readouterr().err.splitlines()[-1].startswith("bench_prepare.py: data.toyfacs.resolution")
 
 
 def test_the_attention_drawn_is_the_adapters_own() -> None:

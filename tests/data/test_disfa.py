@@ -1,5 +1,6 @@
 """The DISFA reader: truth comes back, neutral frames are thinned, and every fault is named."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,31 @@ def test_a_share_of_the_subjects_can_be_kept_for_the_test() -> None:
     assert {subject for subject, name in without.items() if name == "validation"} == {subject for subject, name in split.items() if name == "validation"}
 
 
+def test_subjects_are_chosen_for_splits_among_those_that_have_frames(own_corpus: Path) -> None:
+    frame = disfa_samples(disfa_config(own_corpus)).frame
+    (chosen,) = frame.loc[frame["split"] == "validation", "subject"].unique()
+    for path in (own_corpus / "disfa" / "frames" / chosen.removeprefix("disfa/")).iterdir():
+        Image.new("RGB", (63, 64)).save(path)
+    frame = disfa_samples(disfa_config(own_corpus)).frame
+    assert chosen not in set(frame["subject"])
+    assert frame.groupby("split")["subject"].nunique().to_dict() == {"train": 1, "validation": 1}
+    with pytest.raises(ValueError, match=r"data\.disfa: no frame is left \(.*under min_side 35.*lower data\.disfa\.min_side=100 or"):
+        disfa_samples(disfa_config(own_corpus, min_side=100))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test_share": 1.0}, r"data\.disfa\.test_share=1: all 3 subjects with frames are for the test \(SN001, SN002, SN003\) and none .* lower it"),
+        ({"test_share": 0.7}, r"data\.disfa\.test_share=0\.7: all 3 subjects"),
+        ({"fold": 2, "subjects": ["SN001", "SN002"]}, r"data\.disfa\.fold=2: all 2 subjects .* \(SN001, SN002\) and none .* more subjects"),
+    ],
+)
+def test_splits_without_a_subject_to_train_on_are_refused(change: dict, message: str, corpus: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        disfa_samples(disfa_config(corpus, **change))
+
+
 class Captioner(Stages):
     """Says each file's name, and nothing sensible of the first."""
 
@@ -116,6 +142,79 @@ def test_captions_are_joined_by_subject_and_frame(own_corpus: Path) -> None:
     captions.drop(columns="caption").to_csv(path, index=False)
     with pytest.raises(ValueError, match=r"columns missing: caption"):
         disfa_samples(disfa_config(own_corpus), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image", "{subject}/{index:05d}.png"),
+        ("file", "{index:05d}.jpg"),
+        ("file_name", "LeftVideo{subject}_comp_{index:04d}"),
+        ("frame_id", "{index}"),
+        ("Frame Nr", "{index}.0"),
+        ("", "{row}"),
+    ],
+)
+@pytest.mark.parametrize("subjects", [True, False])
+def test_captions_in_row_order_beside_a_column_of_another_order_are_refused(name: str, value: str, subjects: bool, own_corpus: Path) -> None:
+    path = own_corpus / "disfa" / "disfa_captions.csv"
+    captions = pd.read_csv(path)
+    before = disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist()
+    cells = [value.format(subject=row.subject, index=row.frame - 1, row=place) for place, row in enumerate(captions.itertuples())]
+    told = captions.assign(**{name: cells})[[name, *(["subject"] if subjects else []), "caption"]]
+    told.to_csv(path, index=False)
+    assert disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist() == before
+    order = [*range(20), *range(21, 23), 20, *range(23, 35)]  # one row of SN002 stands two too low
+    told.iloc[order].to_csv(path, index=False)
+    with pytest.raises(ValueError, match=rf"captions\.csv, line 2[24]: {re.escape(name or '(no name)')}='.*': does not follow the labels' frames.*add columns"):
+        disfa_samples(disfa_config(own_corpus))
+    told.sample(frac=1, random_state=0).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"captions\.csv, line \d+: .*add columns subject and frame"):
+        disfa_samples(disfa_config(own_corpus))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        np.random.default_rng(0).random(35),
+        np.random.default_rng(0).random(35) * 1e-9,
+        np.random.default_rng(0).integers(0, 9, 35),
+        ["a man who is 30", *["a man"] * 34],
+        [f"12:{number}:01.{number}" for number in range(35, 0, -1)],
+        [*range(34, 0, -1), ""],
+        [*range(34, 0, -1), "x"],
+    ],
+    ids=["scores", "small_scores", "repeated", "text", "times", "not_all_told", "not_all_numbers"],
+)
+def test_columns_that_number_nothing_do_not_matter_to_captions_in_row_order(column: Sequence[object], own_corpus: Path) -> None:
+    path = own_corpus / "disfa" / "disfa_captions.csv"
+    before = disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist()
+    captions = pd.read_csv(path)[["caption"]].assign(other=column)
+    captions.to_csv(path, index=False)
+    assert disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist() == before
+
+
+def test_captions_beside_two_columns_without_a_name_are_refused(own_corpus: Path) -> None:
+    path = own_corpus / "disfa" / "disfa_captions.csv"
+    captions = pd.read_csv(path).set_index(["subject", "frame"]).rename_axis([None, None])
+    captions.to_csv(path)
+    assert path.read_text().startswith(",,caption")
+    with pytest.raises(ValueError, match=r"captions\.csv, line 1: 2 columns have no name.*add columns subject and frame"):
+        disfa_samples(disfa_config(own_corpus))
+
+
+def test_captions_of_frames_without_labels_are_told(own_corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = own_corpus / "disfa" / "disfa_captions.csv"
+    captions = pd.read_csv(path)
+    before = disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist()
+    assert "without labels" not in caplog.text
+    strange = pd.DataFrame({"subject": ["SN002", "SN031"], "frame": [12, 1], "caption": ["too late", "nobody"]})
+    pd.concat([captions, strange]).to_csv(path, index=False)
+    assert disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist() == before
+    assert "captions.csv: 2 of 37 captions are of frames without labels, and not used; the first is in line 37: SN002, frame 12" in caplog.text
+    caplog.clear()
+    disfa_samples(disfa_config(own_corpus, subjects=["SN001", "SN002"]))
+    assert "captions.csv: 1 of 37 captions are of frames without labels" in caplog.text
 
 
 def test_frames_without_an_au_are_thinned_by_the_seed(tmp_path: Path) -> None:

@@ -138,11 +138,32 @@ def test_a_lost_image_is_left_out_and_shifts_nothing(corpus: Path, usual: Sample
         (Copy(first_label=0), {}, r"SN001_au1\.txt, line 1: '0,\d': frames must count from 1, by data\.disfa\.first_label.*; and 31 more, told above"),
         (Copy(image_file="{subject}/{index:05d}.jpg"), {}, r"image_pattern='\{subject\}/\{index:05d\}\.png' fits no file, such as SN001/00000\.jpg"),
         (Copy(), {"image_pattern": "{subject}/f{index}.png"}, r"image_pattern='\{subject\}/f\{index\}\.png' fits no file, such as SN001/00000\.png"),
+        (Copy(image_file="{subject}_{index:04d}.png"), {}, r"fits no file, such as SN001_0000\.png in .*frames; .*='\{subject\}_\{index:04d\}\.png' would"),
+        (
+            Copy(image_file="{subject}/aligned/frame_det_00_{index:06d}.bmp"),
+            {},
+            r"fits no file, such as SN001/aligned/.*; data\.disfa\.image_pattern='\{subject\}/aligned/frame_det_00_\{index:06d\}\.bmp' would",
+        ),
+        (Copy(image_file="LeftVideo{subject}_comp/{index}.png"), {}, r"such as LeftVideoSN001_comp/0\.png .*='LeftVideo\{subject\}_comp/\{index\}\.png' would"),
+        (Copy(image_file="all/{subject[4]}-{index}.png"), {}, r"fits no file, such as 1-0\.png in .*frames/all; images are told by a subject such as SN001"),
     ],
 )
 def test_numbers_that_fit_no_frame_never_pass(copy: Copy, config: dict, message: str, mismatch: Mismatch, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         read(copy.write(corpus, tmp_path / "disfa"), mismatch=mismatch, **config)
+
+
+@pytest.mark.parametrize("name", ["{0}/{1}.jpg", "{0}/aligned/{1}.png", "{0}_{1}.png"])
+def test_one_subject_whose_images_are_called_otherwise_is_told(name: str, corpus: Path, tmp_path: Path) -> None:
+    root = Copy().write(corpus, tmp_path / "disfa")
+    for path in sorted((root / "frames" / "SN002").iterdir()):
+        moved = root / "frames" / name.format("SN002", path.stem)
+        moved.parent.mkdir(exist_ok=True)
+        path.rename(moved)
+    (root / "frames" / "SN002" / "notes.txt").write_text("x")
+    fault = rf"1 of 3 subjects.*SN002: 0 images, .*image_pattern='.*' does not fit its {name.format('SN002', '00000')}: rename, move or convert"
+    with pytest.raises(ValueError, match=fault):
+        read(root)
 
 
 def test_one_subject_numbered_from_another_base_never_passes(corpus: Path, tmp_path: Path) -> None:
@@ -161,6 +182,19 @@ def test_one_subject_that_may_be_numbered_from_another_base_never_passes(corpus:
     for mismatch in Mismatch:
         with pytest.raises(ValueError, match=r"1 of 3 subjects.*SN002: images are numbered 1 to 10, but 11 labelled frames .* are 0 to 10"):
             read(root, mismatch=mismatch)
+
+
+def test_a_subject_that_begins_one_later_and_has_gaps_never_passes(corpus: Path, tmp_path: Path) -> None:
+    """Images 1 to 10 of 11 labels without 5: numbered from 1 with two lost, or from 0 with the first lost. Two later it can only be a loss."""
+    root = Copy().write(corpus, tmp_path / "disfa")
+    for number in (0, 5):
+        (root / "frames" / "SN002" / f"{number:05d}.png").unlink()
+    for mismatch in Mismatch:
+        with pytest.raises(ValueError, match=r"1 of 3 subjects.*SN002: images are numbered 1 to 10, .*image 0 is missing: put it.*data\.disfa\.subjects"):
+            read(root, mismatch=mismatch)
+    assert set(read(root, subjects=["SN001", "SN003"]).frame["subject"]) == {"disfa/SN001", "disfa/SN003"}
+    (root / "frames" / "SN002" / "00001.png").unlink()
+    assert (read(root, mismatch=Mismatch.common).frame["subject"] == "disfa/SN002").sum() == 11 - 3
 
 
 def test_subjects_that_are_missing_or_strange(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -306,6 +340,17 @@ def test_prepare_extracts_once_and_notices_a_new_video(corpus: Path, tmp_path: P
     shutil.copy(other / name, root / name)
     with pytest.raises(ValueError, match=r"SN001: 13 images, but the labels have 12"):
         prepare(config, 0)
+
+
+def test_prepare_notices_a_frame_that_is_put_back_into_a_deeper_folder(corpus: Path, tmp_path: Path) -> None:
+    root = Copy(image_file="{subject}/aligned/{index:05d}.png").write(corpus, tmp_path / "disfa")
+    chosen = DisfaConfig(root=str(root), image_pattern="{subject}/aligned/{index:05d}.png", neutral_share=1.0, mismatch=Mismatch.common)
+    config = DataConfig(name="disfa", root=str(tmp_path / "prepared"), disfa=chosen)
+    lost = root / "frames" / "SN002" / "aligned" / "00003.png"
+    lost.rename(tmp_path / "aside.png")
+    assert len(prepare(config, 0)) == 34
+    (tmp_path / "aside.png").rename(lost)
+    assert len(prepare(config, 0)) == 35
 
 
 def test_input_files_are_those_that_are_read(corpus: Path, tmp_path: Path) -> None:

@@ -118,6 +118,24 @@ def test_captions_are_joined_by_path(root: Path) -> None:
             read_manipulation(chosen, seed=0)
 
 
+def test_however_a_path_is_written_it_is_one_image(root: Path) -> None:
+    pd.DataFrame({"path": [f"imgs/{n:07d}.png" for n in range(ENTRIES)], "caption": [f"face {n}" for n in range(ENTRIES)]}).to_csv(root / "a.csv", index=False)
+    before = read_manipulation(config(root, captions="a.csv"), seed=0).frame
+    changes = [lambda name: f"./{name}", lambda name: name.replace("/", "\\"), lambda name: name.replace("/", "//"), lambda name: f"x/../{name}"]
+    listed = [{"path": changes[number % 4](f"imgs/{number:07d}.png"), "aus": entry["aus"]} for number, entry in enumerate(entries(root))]
+    rewrite(root, listed)
+    (root / "a.csv").write_text((root / "a.csv").read_text().replace("imgs/", ".\\imgs\\"))
+    assert read_manipulation(config(root, captions="a.csv"), seed=0).frame.equals(before)
+    (root / "imgs").rename(root / "photographs")
+    for strip in ("imgs/", "./imgs/", "imgs\\"):
+        after = read_manipulation(config(root, captions="a.csv", images="photographs", strip=strip), seed=0).frame
+        assert after.drop(columns="image").equals(before.drop(columns="image"))
+    with (root / "a.csv").open("a") as file:
+        file.write("imgs/0000004.png,another\n")
+    with pytest.raises(ValueError, match=r"a\.csv, line 32: path='imgs/0000004\.png' occurs twice, first in line 6"):
+        read_manipulation(config(root, captions="a.csv", images="photographs", strip="imgs/"), seed=0)
+
+
 def test_a_tenth_is_validation_whatever_the_other_rows(root: Path) -> None:
     every = read_manipulation(config(root), seed=0).frame.set_index("id")["split"]
     rewrite(root, entries(root)[::-2])
@@ -160,6 +178,8 @@ GOOD = [0.0] * len(OPENFACE)
         ([{"path": 7, "aus": GOOD}], r"one path as text"),
         ([{"path": "", "aus": GOOD}], r"one path as text"),
         ([{"path": NAME, "aus": GOOD}, {"file_path": NAME, "aus": GOOD}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too"),
+        ([{"path": NAME, "aus": GOOD}, {"path": f"./{NAME}", "aus": [1.0, *GOOD[1:]]}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too; remove one"),
+        ([{"path": NAME.replace("/", "\\"), "aus": GOOD}, {"path": NAME, "aus": GOOD}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too"),
         ([{"path": NAME, "aus": GOOD[:11]}], r"entry 1 \('imgs/0000000\.png'\): aus has 11 entries, but data\.manipulation\.aus lists 17 AUs"),
         ([{"path": NAME, "aus": [*GOOD, 1.0]}], r"aus has 18 entries, but data\.manipulation\.aus lists 17"),
         ([{"path": NAME, "aus": []}], r"aus has 0 entries"),

@@ -62,6 +62,13 @@ def test_rows_of_something_else_are_refused(tmp_path: Path) -> None:
     per_image(paths, contents, tmp_path / "rows", {"model": "a"}, Maker(), batch_size=2, title="x")
     with pytest.raises(ValueError, match="made otherwise"):
         per_image(paths, contents, tmp_path / "rows", {"model": "b"}, Maker(), batch_size=2, title="x")
+    made_by = tmp_path / "rows" / "made_by.json"
+    whole = made_by.read_text()
+    for damaged in (whole[:5], "", "[]"):
+        made_by.write_text(damaged)
+        with pytest.raises(ValueError, match=r"rows/made_by\.json is damaged"):
+            per_image(paths, contents, tmp_path / "rows", {"model": "a"}, Maker(), batch_size=2, title="x")
+    made_by.write_text(whole)
     path = next((tmp_path / "rows").glob("rows-*.jsonl"))
     path.write_text("{not json}\n" + path.read_text())
     with pytest.raises(ValueError, match="line 1: damaged"):

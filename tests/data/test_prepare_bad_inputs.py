@@ -260,7 +260,7 @@ CASES = [
     Case("captions_by_another_case", captions(lambda rows: ["Subject,FRAME,Caption", *rows[:0:-1]])),
     Case("captions_of_shuffled_subjects", captions(of_subjects_only), r"line 2: subject='SN003'.*of another subject"),
     Case("captions_with_a_frame_alone", captions(lambda rows: [row.partition(",")[2] for row in rows]), r"has a column frame but none that is called subject"),
-    Case("captions_counted_from_0", captions(from_zero), r"disfa_captions\.csv, line 2: frame='0': must be a number, counted from 1"),
+    Case("captions_counted_from_0", captions(from_zero), r"disfa_captions\.csv, line 2: frame='0': must be a number, counted from 1 .*; add 1 to every frame"),
     Case("caption_of_nan", captions(lambda rows: [*rows[:-1], ",".join([*rows[-1].split(",")[:2], "NaN"])]), r"1 of 35 frames have no caption"),
     # AffectNet's CSV
     Case("csv_by_semicolon", table(lambda rows: None, sep=";")),

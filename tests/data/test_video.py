@@ -69,6 +69,48 @@ def test_nothing_is_extracted_twice_and_what_changed_is_extracted_again(tmp_path
     assert times() != before
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[:40],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace('"changed"', '"time"'),
+        lambda text: text.replace('"decoded"', '"frames"'),
+        lambda text: text.replace('"found": {', '"found": [], "was": {'),
+        lambda text: text.encode("utf-16"),
+    ],
+    ids=["cut_off", "empty", "list", "without_a_key", "other_keys", "found_a_list", "no_utf_8"],
+)
+def test_a_damaged_note_is_named_and_its_video_extracted_anew(damage: Callable[[str], str | bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    videos = {name: numbered_video(tmp_path / f"{name}.avi", 6) for name in ("SN001", "SN002")}
+    root = tmp_path / "frames"
+    whole = extract_videos(videos, root, FrameFormat.jpg, 90, Crew(quiet=True))
+    marker, untouched = root / "SN001" / "video.json", root / "SN002" / "00000.jpg"
+    spoiled = damage(marker.read_text())
+    marker.write_bytes(spoiled if isinstance(spoiled, bytes) else spoiled.encode())
+    whole["SN001"].file(2).write_bytes(whole["SN001"].file(3).read_bytes())  # whose frames these are, nobody knows
+    before = untouched.stat().st_mtime_ns
+    with pytest.raises(ValueError, match=r"SN001/video\.json is damaged"):
+        read_extracted(root / "SN001")
+    assert extract_videos(videos, root, FrameFormat.jpg, 90, Crew(quiet=True)) == whole
+    assert [number_in(whole["SN001"].file(number)) for number in range(6)] == list(range(6))
+    assert untouched.stat().st_mtime_ns == before
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"{marker} is damaged" in told
+    assert told.endswith("; extracting SN001.avi anew")
+
+
+def test_an_empty_frame_is_made_again(tmp_path: Path) -> None:
+    path, root = numbered_video(tmp_path / "a.avi", 6), tmp_path / "frames"
+    first = extract(path, root)
+    first.file(4).write_bytes(b"")
+    before = first.file(3).stat().st_mtime_ns
+    assert extract(path, root) == first
+    assert number_in(first.file(4)) == 4
+    assert first.file(3).stat().st_mtime_ns == before
+
+
 def test_a_killed_extraction_goes_on_with_whole_frames(tmp_path: Path) -> None:
     path, root = numbered_video(tmp_path / "a.avi", 500), tmp_path / "frames"
     code = (

@@ -15,7 +15,7 @@ import pandas as pd
 
 from fineface_train.aus import AUS
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.data.csv_rows import header, read_rows, refuse, said
+from fineface_train.data.disfa_captions import DisfaFrames, caption_columns, read_captions
 from fineface_train.data.disfa_images import images_of_frames
 from fineface_train.data.disfa_labels import SubjectLabels, read_subject
 from fineface_train.data.disfa_layout import (
@@ -24,9 +24,8 @@ from fineface_train.data.disfa_layout import (
     SUBJECTS,
     DisfaConfig,
     captions_file,
-    images_root,
+    image_folders,
     label_folders,
-    subject_of,
     video_files,
 )
 from fineface_train.data.images import image_size
@@ -40,22 +39,11 @@ FRAMES_TRIED = 10
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class DisfaFrames:
-    """The frames to use, before they have captions."""
-
-    frame: pd.DataFrame
-    """Columns `subject`, `frame` (from 1), `image` (absolute path), `split`, one per AU number, and `row`: its place among all labelled frames."""
-    labelled: list[str]
-    """The subject of each frame with labels, used or not."""
-    counts: dict[str, int]
-
-
 def check(config: DisfaConfig) -> None:
     """That labels, images or videos, and captions are there. Raises ValueError; what is wrong in the labels is told later, with the images."""
     input_files(config)
     if (path := captions_file(config)) is not None:
-        _caption_columns(path)
+        caption_columns(path)
 
 
 def ensure_frames(config: DisfaConfig, folder: Path, crew: Crew = ALONE) -> None:
@@ -101,7 +89,7 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
         parts.append(joined)
     frames = pd.concat(parts, ignore_index=True)
     frames["row"] = np.arange(len(frames))
-    labelled, frames = frames["subject"].tolist(), frames[frames["image"].notna()]
+    labelled, frames = frames[["subject", "frame"]], frames[frames["image"].notna()]
     if frames.empty:
         raise ValueError(f"{KEY}: no labelled frame has an image")
 
@@ -112,8 +100,11 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
     frames, counts["dropped: no AU"] = _keep(frames, ~neutral | np.array(lucky, dtype=bool))
     counts["kept"] = len(frames)
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
-    split = splits(list(labels), config, seed)
-    return DisfaFrames(frames.assign(split=frames["subject"].map(split)), labelled, counts)
+    if frames.empty:
+        dropped = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise ValueError(f"{KEY}: no frame is left ({dropped}); lower {KEY}.min_side={config.min_side} or raise {KEY}.neutral_share={config.neutral_share:g}")
+    split = splits(list(frames["subject"].unique()), config, seed)
+    return DisfaFrames(frames.assign(split=frames["subject"].map(split)), labelled, config.subjects is not None, counts)
 
 
 def _table(frames: DisfaFrames, captions: Sequence[str], aus_from: str, caption_from: str) -> SampleTable:
@@ -133,58 +124,11 @@ def _table(frames: DisfaFrames, captions: Sequence[str], aus_from: str, caption_
     return dataclasses.replace(table, counts={SOURCE: frames.counts})
 
 
-def read_captions(path: Path, frames: DisfaFrames) -> list[str]:
-    """The CSV's caption of each frame, joined by (subject, frame), or by the place among all labelled frames where it has no such columns.
-
-    Where the place decides, another column that tells subjects must tell those of the labels. Raises ValueError that names the file, and the line or
-    frame.
-    """
-    columns = _caption_columns(path)
-    if "frame" not in columns:
-        return _by_place(path, columns, frames)
-    captions = read_rows(path, list(columns.values())).set_axis(list(columns), axis=1)
-    keys = pd.DataFrame({"subject": captions["subject"].map(subject_of), "frame": pd.to_numeric(captions["frame"], errors="coerce")})
-    refuse(path, captions["subject"], keys["subject"].notna().to_numpy(), "must read like SN001")
-    refuse(path, captions["frame"], (keys["frame"] >= 1).to_numpy(), "must be a number, counted from 1")
-    if (twice := keys.duplicated()).any():
-        first = keys[twice].iloc[0]
-        raise ValueError(f"{path}, line {keys.index[twice][0]}: subject {first['subject']}, frame {first['frame']:g} occurs twice")
-    joined = frames.frame[["subject", "frame"]].merge(keys.assign(caption=captions["caption"]), on=["subject", "frame"], how="left")
-    return _filled(path, joined["caption"], frames)
-
-
-def _caption_columns(path: Path) -> dict[str, str]:
-    """The file's names of the columns `caption` and, if it has both, `subject` and `frame`, whatever their case. Raises ValueError."""
-    names = {name.lower(): name for name in header(path)}
-    if "caption" not in names:
-        raise ValueError(f"{path}: columns missing: caption; it has {', '.join(names.values()) or 'nothing'}")
-    if "frame" in names and "subject" not in names:
-        raise ValueError(f"{path}: has a column {names['frame']} but none that is called subject; add it, or leave caption alone, in the labels' order")
-    return {name: names[name] for name in (("caption", "subject", "frame") if "frame" in names else ("caption",))}
-
-
-def _by_place(path: Path, columns: dict[str, str], frames: DisfaFrames) -> list[str]:
-    """Captions in the order of all labelled frames."""
-    others = [name for name in header(path) if name and name != columns["caption"]]
-    captions = read_rows(path, [columns["caption"]], others)
-    if len(captions) != len(frames.labelled):
-        raise ValueError(f"{path}: {len(captions)} captions in row order, but the labels have {len(frames.labelled)} frames; add columns subject and frame")
-    for name in others:
-        told = captions[name].map(subject_of)
-        if told.notna().all():
-            refuse(
-                path,
-                captions[name],
-                (told == np.array(frames.labelled)).to_numpy(),
-                "the labels' frame at this place is of another subject; add columns subject and frame",
-            )
-    if others:
-        logger.info("%s: captions are taken in row order; %s not used", path, ", ".join(others))
-    return _filled(path, captions[columns["caption"]].iloc[frames.frame["row"]], frames)
-
-
 def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str, str]:
-    """Each subject's split: test by the fold or by share, and a tenth of the others (rounded up; none of a single one) validation."""
+    """Each subject's split: test by the fold or by share, and a tenth of the others (rounded up; none of a single one) validation.
+
+    Raises ValueError where nobody is left to train on.
+    """
     ranked = sorted(subjects, key=lambda subject: hash_fraction(seed, SOURCE, subject))
     if config.fold is not None:
         unknown = [subject for subject in ranked if subject not in SUBJECTS]
@@ -194,6 +138,10 @@ def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str,
     else:
         test = set(ranked[len(ranked) - math.ceil(config.test_share * len(ranked)) :])
     others = [subject for subject in ranked if subject not in test]
+    if not others:
+        key = f"{KEY}.test_share={config.test_share:g}" if config.fold is None else f"{KEY}.fold={config.fold}"
+        remedy = "lower it" if config.fold is None else "take another, or more subjects"
+        raise ValueError(f"{key}: all {len(ranked)} subjects with frames are for the test ({', '.join(sorted(test))}) and none is left to train on; {remedy}")
     validation = set(others[: math.ceil(VALIDATION_SHARE * len(others))]) if len(others) > 1 else set()
     return {subject: "test" if subject in test else "validation" if subject in validation else "train" for subject in subjects}
 
@@ -202,11 +150,7 @@ def input_files(config: DisfaConfig) -> list[Path]:
     """Labels, captions, and videos or folders of images: the table changes only when one of them (or the config) does."""
     videos, captions = video_files(config), captions_file(config)
     labels = [path for folder in _chosen(config, label_folders(config)).values() for path in sorted(folder.iterdir()) if path.is_file()]
-    if videos is None:
-        root = images_root(config)
-        pictures = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
-    else:
-        pictures = list(_chosen(config, videos).values())
+    pictures = image_folders(config) if videos is None else list(_chosen(config, videos).values())
     return [*labels, *([captions] if captions else []), *pictures]
 
 
@@ -232,15 +176,6 @@ def _chosen(config: DisfaConfig, of_subject: dict[str, T]) -> dict[str, T]:
     if missing:
         raise ValueError(f"{KEY}.subjects: {', '.join(missing)} named, but not there; there are {', '.join(of_subject) or 'none'}")
     return {subject: of_subject[subject] for subject in sorted(config.subjects)}
-
-
-def _filled(path: Path, captions: pd.Series, frames: DisfaFrames) -> list[str]:
-    """Raises ValueError for frames without a caption."""
-    without = captions.isna().to_numpy() | ~said(captions)
-    if without.any():
-        row = frames.frame.iloc[int(without.argmax())]
-        raise ValueError(f"{path}: {without.sum()} of {len(captions)} frames have no caption, the first is {row['subject']}, frame {row['frame']}")
-    return captions.tolist()
 
 
 def _is_large(images: Sequence[str], min_side: int) -> bool:

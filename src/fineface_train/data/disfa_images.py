@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from fineface_train.data.disfa_labels import Findings, SubjectLabels
-from fineface_train.data.disfa_layout import KEY, DisfaConfig, Mismatch, image_files, images_root, video_files
+from fineface_train.data.disfa_layout import KEY, DisfaConfig, Mismatch, image_files, images_root, unfit_image, video_files
 from fineface_train.data.video import Extracted, read_extracted
 
 logger = logging.getLogger(__name__)
@@ -18,10 +18,10 @@ def images_of_frames(config: DisfaConfig, labels: dict[str, SubjectLabels], extr
     findings = {subject: each.findings for subject, each in labels.items()}
     images: dict[str, dict[int, str]] = {subject: {} for subject in labels}
     if videos is None:
-        files, unfit = image_files(config)
-        others, hint = set(files), _hint(config, files, unfit)
+        files = image_files(config)
+        others, hint = set(files), _hint(config, files)
         for subject, each in labels.items():
-            images[subject] = _numbered(config, each, files.get(subject, {}), findings[subject])
+            images[subject] = _numbered(config, subject, each, files.get(subject, {}), findings[subject])
     else:
         assert extracted is not None, "videos are extracted before they are read"
         others, hint = set(videos), ""
@@ -29,7 +29,8 @@ def images_of_frames(config: DisfaConfig, labels: dict[str, SubjectLabels], extr
             if subject in videos:
                 images[subject] = _from_video(each, videos[subject], read_extracted(extracted / subject), findings[subject])
     for subject, each in labels.items():
-        _compare(subject, each, images[subject], findings[subject])
+        otherwise = _otherwise(config, subject) if videos is None and others and not images[subject] else ""
+        _compare(subject, each, images[subject], findings[subject], otherwise)
     if config.subjects is None:
         for subject in sorted(others - set(labels)):
             findings[subject] = Findings(unequal=[f"{subject}: has images, but no labels"])
@@ -37,29 +38,40 @@ def images_of_frames(config: DisfaConfig, labels: dict[str, SubjectLabels], extr
     return images
 
 
-def _hint(config: DisfaConfig, files: dict[str, dict[int, list[Path]]], unfit: str) -> str:
+def _hint(config: DisfaConfig, files: dict[str, dict[int, list[Path]]]) -> str:
     """What is wrong with the numbering or the names of all images, "" for nothing."""
     if not files:
-        fits = f"{KEY}.image_pattern={config.image_pattern!r} fits no file" + (f", such as {unfit}" if unfit else "; there are none")
-        return f"; {fits} in {images_root(config)}"
+        fits, root = f"; {KEY}.image_pattern={config.image_pattern!r} fits no file", images_root(config)
+        if (found := unfit_image(config)) is None:
+            return f"{fits}; there are none in {root}"
+        name, pattern = found
+        would = f"{KEY}.image_pattern={pattern!r} would" if pattern else "images are told by a subject such as SN001 and a number"
+        return f"{fits}, such as {name} in {root}; {would}"
     lowest = min(min(numbers) for numbers in files.values())
     return f"; no subject has an image {config.first_index}: {KEY}.first_index={lowest} would fit" if lowest > config.first_index else ""
 
 
-def _numbered(config: DisfaConfig, labels: SubjectLabels, files: dict[int, list[Path]], findings: Findings) -> dict[int, str]:
+def _otherwise(config: DisfaConfig, subject: str) -> str:
+    """What the files are called of a subject of whom none fits, "" if there are none."""
+    found = unfit_image(config, subject)
+    return f"; {KEY}.image_pattern={config.image_pattern!r} does not fit its {found[0]}: rename, move or convert its images" if found else ""
+
+
+def _numbered(config: DisfaConfig, subject: str, labels: SubjectLabels, files: dict[int, list[Path]], findings: Findings) -> dict[int, str]:
     """Frame to image, by the number in its name; a base that cannot be right is a fault, and so is one that may be wrong: numbers without a gap
-    that begin later than the others'.
+    that begin later than the others', or that begin just one later, which is the other base or the first image lost.
     """
     for number, paths in files.items():
         if len(paths) > 1:
             findings.wrong.append(f"{paths[0]} and {paths[1].name}: both are image {number}")
     if files and not labels.frames.empty:
-        low, high, last = min(files), max(files), int(labels.frames["frame"].max())
-        whole = len(files) == high - low + 1
-        if low < config.first_index or (low > config.first_index and (whole or high > config.first_index + last - 1)):
+        first, low, high, count = config.first_index, min(files), max(files), int(labels.frames["frame"].max())
+        last, whole = first + count - 1, len(files) == high - low + 1
+        if low < first or (low > first and (whole or low == first + 1 or high > last)):
+            either = f"; numbered from {low}, or image {first} is missing: put it there, renumber, or leave {subject} out with {KEY}.subjects"
             findings.wrong.append(
-                f"{files[low][0].parent}: images are numbered {low} to {high}, but {last} labelled frames with {KEY}.first_index={config.first_index} "
-                f"are {config.first_index} to {config.first_index + last - 1}"
+                f"{files[low][0].parent}: images are numbered {low} to {high}, but {count} labelled frames with {KEY}.first_index={first} "
+                f"are {first} to {last}{either if low == first + 1 and high <= last else ''}"
             )
     return {number - config.first_index + 1: str(paths[0]) for number, paths in files.items()}
 
@@ -79,14 +91,14 @@ def _from_video(labels: SubjectLabels, video: Path, extracted: Extracted, findin
     return {place + 1: str(path) for place, path in extracted.places(count).items()}
 
 
-def _compare(subject: str, labels: SubjectLabels, images: dict[int, str], findings: Findings) -> None:
+def _compare(subject: str, labels: SubjectLabels, images: dict[int, str], findings: Findings, otherwise: str) -> None:
     labelled = set(labels.frames["frame"])
     missing, surplus = sorted(labelled - set(images)), sorted(set(images) - labelled)
     if findings.wrong or not (missing or surplus):
         return
     details = [f"without an image: {len(missing)}, from frame {missing[0]}"] if missing else []
     details += [f"without a label: {len(surplus)}, from {images[surplus[0]]}"] if surplus else []
-    findings.unequal.append(f"{subject}: {len(images)} images, but the labels have {len(labelled)} frames ({', '.join(details)})")
+    findings.unequal.append(f"{subject}: {len(images)} images, but the labels have {len(labelled)} frames ({', '.join(details)}){otherwise}")
 
 
 def _refuse(findings: dict[str, Findings], mismatch: Mismatch, hint: str) -> None:

@@ -24,7 +24,10 @@ FOLDS: tuple[tuple[str, ...], ...] = (
 SUBJECTS: tuple[str, ...] = tuple(sorted(subject for fold in FOLDS for subject in fold))
 """DISFA's 27 subjects."""
 VIDEO_SUFFIXES: tuple[str, ...] = (".avi", ".mp4", ".mov", ".mkv")
+IMAGE_SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 AUTO = "auto"
+DEEPEST = 3
+"""Folders below `images` that are looked into for images that the pattern does not fit."""
 
 
 class Camera(enum.Enum):
@@ -137,20 +140,42 @@ def video_files(config: DisfaConfig) -> dict[str, Path] | None:
     return videos
 
 
-def image_files(config: DisfaConfig) -> tuple[dict[str, dict[int, list[Path]]], str]:
-    """Files of each subject by their number, below `images`, and the name of one file that `image_pattern` does not fit ("" if it fits all)."""
-    root, unfit = images_root(config), ""
+def image_files(config: DisfaConfig) -> dict[str, dict[int, list[Path]]]:
+    """Files of each subject by their number, below `images`, that `image_pattern` fits."""
+    root = images_root(config)
     images: dict[str, dict[int, list[Path]]] = {}
     pattern = _compiled(config.image_pattern)
     for name in _names(root, config.image_pattern.count("/")):
-        match = pattern.fullmatch(name)
-        if match is None:
-            unfit = unfit or name
-            continue
-        subject = subject_of(match["subject"])
-        assert subject is not None
-        images.setdefault(subject, {}).setdefault(int(match["index"]), []).append(root / name)
-    return images, unfit
+        if (match := pattern.fullmatch(name)) is not None:
+            subject = subject_of(match["subject"])
+            assert subject is not None
+            images.setdefault(subject, {}).setdefault(int(match["index"]), []).append(root / name)
+    return images
+
+
+def unfit_image(config: DisfaConfig, subject: str | None = None) -> tuple[str, str | None] | None:
+    """A file below `images`, of this subject, that `image_pattern` does not fit, and a pattern that would; None if there is none.
+
+    Files for which there is such a pattern go before others.
+    """
+    root, pattern, other = images_root(config), _compiled(config.image_pattern), None
+    for name in (name for depth in range(DEEPEST + 1) for name in _names(root, depth)):
+        if subject in (None, subject_of(name)) and pattern.fullmatch(name) is None:
+            if fitting := _pattern_of(name):
+                return name, fitting
+            other = other or name
+    return (other, None) if other else None
+
+
+def _pattern_of(name: str) -> str | None:
+    """The `image_pattern` of images that are called like this one; None if it tells no subject or no number."""
+    match = re.fullmatch(r"(.*\D)(\d+)(\D*)", name)
+    if match is None or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+        return None
+    start, number, end = match.groups()
+    index = f"{{index:0{len(number)}d}}" if len(number) > 1 else "{index}"
+    pattern = re.sub(r"SN\d+", "{subject}", start, flags=re.IGNORECASE) + index + end
+    return pattern if "{subject}" in pattern and _compiled(pattern).fullmatch(name) else None
 
 
 def images_root(config: DisfaConfig) -> Path:
@@ -159,6 +184,16 @@ def images_root(config: DisfaConfig) -> Path:
     if folder is None:
         raise _missing(config, "images", _root(config))
     return _unpacked(folder)
+
+
+def image_folders(config: DisfaConfig) -> list[Path]:
+    """`images` and the folders in it down to those that `image_pattern` puts images into: the time of one changes when a file comes or goes."""
+    level = [images_root(config)]
+    found = list(level)
+    for _ in range(config.image_pattern.count("/")):
+        level = [path for folder in level for path in children(folder) if path.is_dir()]
+        found += level
+    return found
 
 
 def captions_file(config: DisfaConfig) -> Path | None:

@@ -12,6 +12,7 @@ import enum
 import logging
 import os
 import pickle
+import posixpath
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class ManipulationConfig:
     images: str = "."
     """Folder that the paths in the list start from."""
     strip: str = ""
-    """Taken off the start of every path in the list before it is looked for below `images`, such as imgs/."""
+    """Taken off the start of every path in the list before it is looked for below `images`, such as imgs/. Paths and this may be written with \\ or ./."""
     aus: list[int] | None = None
     """The AU number of each entry of a vector, in order."""
     missing: Missing = Missing.refuse
@@ -161,7 +162,7 @@ def _paths(config: ManipulationConfig) -> tuple[Path, Path, Path | None]:
 
 
 def _read_entries(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    """The paths, and the vectors as they are; every path is there once."""
+    """The paths, each spelled in one way, and the vectors as they are; every path is there once."""
     value = read_plain_pickle(path)
     if not isinstance(value, list) or not value:
         raise ValueError(f"{path}: holds {'an empty list' if value == [] else f'a {type(value).__name__}'}; it must be a list of dictionaries")
@@ -171,17 +172,22 @@ def _read_entries(path: Path) -> tuple[list[str], list[np.ndarray]]:
         where = f"{path}, entry {number}"
         if not isinstance(entry, dict):
             raise ValueError(f"{where}: is a {type(entry).__name__}; it must be a dictionary with 'file_path' (or 'path') and 'aus'")
-        given = {entry[key] for key in PATH_KEYS if isinstance(entry.get(key), str)}
+        given = {_plain(entry[key]) for key in PATH_KEYS if isinstance(entry.get(key), str)}
         if len(given) != 1 or "" in given or "aus" not in entry:
             keys = ", ".join(map(repr, list(entry)[:8]))
             raise ValueError(f"{where}: has {keys or 'no keys'}; it must have 'aus' and one path as text, 'file_path' or 'path'")
         (name,) = given
         if name in first:
-            raise ValueError(f"{where}: the image {name!r} is entry {first[name]} too")
+            raise ValueError(f"{where}: the image {name!r} is entry {first[name]} too; remove one of them")
         first[name] = number
         names.append(name)
         vectors.append(_vector(entry["aus"], where))
     return names, vectors
+
+
+def _plain(name: str) -> str:
+    """A path in the one spelling that it is known by: / for \\, without ./ and the like; "" stays."""
+    return posixpath.normpath(name.replace("\\", "/")) if name else ""
 
 
 def _vector(value: Any, where: str) -> np.ndarray:
@@ -200,12 +206,13 @@ def _vector(value: Any, where: str) -> np.ndarray:
 
 
 def _existing_images(config: ManipulationConfig, root: Path, names: list[str], labels: Path) -> list[str]:
+    strip = _plain(config.strip + "*")[:-1]  # a / at its end stays
     for number, name in enumerate(names, start=1):
-        if not name.startswith(config.strip):
+        if not name.startswith(strip):
             raise ValueError(f"{labels}, entry {number}: the path {name!r} does not start with {KEY}.strip={config.strip!r}")
-        if not Path(os.path.normpath(root / name.removeprefix(config.strip))).is_relative_to(root):
+        if not Path(os.path.normpath(root / name.removeprefix(strip))).is_relative_to(root):
             raise ValueError(f"{labels}, entry {number}: the path {name!r} leads out of {root}; images must lie below it")
-    paths = [root / name.removeprefix(config.strip) for name in names]
+    paths = [root / name.removeprefix(strip) for name in names]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         remedy = f"set {KEY}.images to the folder that the list's paths start from, and {KEY}.strip to what they have too much at their start"
@@ -219,8 +226,9 @@ def _read_captions(path: Path, names: list[str]) -> list[str]:
     if column is None or "caption" not in columns:
         raise ValueError(f"{path}: has the columns {', '.join(columns)}; it needs 'caption', and 'file_path' or 'path'")
     rows = read_rows(path, [column, "caption"])
-    unique(path, rows[column])
-    captions = dict(zip(rows[column], rows["caption"], strict=True))
+    images = rows[column].map(_plain)
+    unique(path, images)
+    captions = dict(zip(images, rows["caption"], strict=True))
     without = [name for name in names if not captions.get(name, "").strip()]
     if without:
         raise ValueError(f"{path}: {len(without)} of {len(names)} images have no caption, the first is {without[0]!r}")

@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.files import locked, write_json
+from fineface_train.files import locked, read_json, write_json
 
 MADE_BY = "made_by.json"
 Row = dict[str, Any]
@@ -74,7 +74,7 @@ def _append(path: Path, rows: list[Row]) -> None:
 def _check_made_by(path: Path, made_by: dict[str, Any]) -> None:
     if not path.is_file():
         write_json(path, made_by)
-    elif json.loads(path.read_text()) != made_by:
+    elif read_json(path) != made_by:
         raise ValueError(f"{path.parent} holds rows that were made otherwise (see {path.name}); give another folder or remove this one")
 
 

@@ -23,6 +23,9 @@ from fineface_train.files import locked, read_json, write_json
 
 logger = logging.getLogger(__name__)
 MARKER = "video.json"
+IDENTITY: tuple[str, ...] = ("video", "bytes", "changed", "format", "quality")
+FOUND: tuple[set[str], ...] = ({"decoded", "promised", "damaged", "skipped", "uneven"}, {"fault"})
+"""What a marker tells of a video that was decoded, and of one that cannot be read."""
 
 
 class FrameFormat(enum.Enum):
@@ -80,8 +83,9 @@ def extract_videos(videos: Mapping[str, Path], root: Path, frame_format: FrameFo
     """The frames of each video in `root`/<its key>; only what is not there yet is decoded.
 
     The crew's processes take turns at the videos, and each works at as many as it has processors. A frame is written whole or not at
-    all, and the folder's video.json names its video (size, time) and, when it is done, what was found. A video that cannot be read
-    is no error here: its `fault` says so. Raises OSError where frames cannot be written.
+    all, and the folder's video.json names its video (size, time) and, when it is done, what was found; where that file is damaged, a warning names
+    it and the video is extracted anew. A video that cannot be read is no error here: its `fault` says so. Raises OSError where frames cannot be
+    written.
 
     Args:
         quality: of jpg, 1 to 100.
@@ -116,10 +120,10 @@ def extract_videos(videos: Mapping[str, Path], root: Path, frame_format: FrameFo
 
 
 def read_extracted(folder: Path) -> Extracted:
-    """What `extract_videos` left in `folder`. Raises ValueError if that is nothing."""
+    """What `extract_videos` left in `folder`. Raises ValueError if that is nothing, or damaged."""
     if not (folder / MARKER).is_file():
         raise ValueError(f"{folder}: holds no frames of a video ({MARKER}); run `fineface prepare`")
-    marker = read_json(folder / MARKER, "found", "format")
+    marker = _read_marker(folder)
     found = marker["found"] or {"fault": "its extraction was not finished; run `fineface prepare` again"}
     return Extracted(folder, marker["format"], **found | {"damaged": tuple(found.get("damaged", ())), "skipped": tuple(map(tuple, found.get("skipped", ())))})
 
@@ -130,15 +134,32 @@ def _identity(video: Path, frame_format: FrameFormat, quality: int) -> dict[str,
     return {"video": video.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns} | how
 
 
+def _read_marker(folder: Path) -> dict[str, Any]:
+    """What its video.json says. Raises ValueError that names it if that is not what `_extract` writes."""
+    marker = read_json(folder / MARKER, "found", *IDENTITY)
+    found = marker["found"]
+    if found is not None and (not isinstance(found, dict) or set(found) not in FOUND):
+        raise ValueError(f"{folder / MARKER} is damaged (found: {found}); remove it, and run `fineface prepare` again")
+    return marker
+
+
+def _is_of(folder: Path, identity: dict[str, Any]) -> bool:
+    """Whether what lies there was made from this very video in this way. Raises ValueError where that cannot be read."""
+    return (folder / MARKER).is_file() and {**_read_marker(folder), "found": None} == {**identity, "found": None}
+
+
 def _is_done(folder: Path, identity: dict[str, Any]) -> bool:
-    """Whether all frames of this very video lie there; files that somebody removed are made again."""
-    if not (folder / MARKER).is_file():
-        return False
-    marker = read_json(folder / MARKER)
-    if marker.get("found") is None or marker["found"].get("fault") or {**marker, "found": None} != {**identity, "found": None}:
+    """Whether all frames of this very video lie there; files that somebody removed or emptied are made again."""
+    try:
+        if not _is_of(folder, identity):
+            return False
+    except ValueError:  # `_extract` says what it is
         return False
     extracted = read_extracted(folder)
-    return len(set(os.listdir(folder)) & {extracted.file(index).name for index in range(extracted.decoded)}) == extracted.decoded - len(extracted.damaged)
+    if extracted.fault:
+        return False
+    whole = {entry.name for entry in os.scandir(folder) if entry.stat().st_size}
+    return len(whole & {extracted.file(index).name for index in range(extracted.decoded)}) == extracted.decoded - len(extracted.damaged)
 
 
 def _promised(video: Path) -> int:
@@ -163,8 +184,12 @@ def _warn_of_space(root: Path, video: Path, frames: int, quality: int | None) ->
 
 
 def _extract(video: Path, folder: Path, identity: dict[str, Any], tick: Callable[[], None]) -> None:
-    if folder.exists() and (not (folder / MARKER).is_file() or {**read_json(folder / MARKER), "found": None} != {**identity, "found": None}):
-        logger.info("%s: was made from another video or in another way, extracting %s", folder, video.name)
+    try:
+        if folder.exists() and not _is_of(folder, identity):
+            logger.info("%s: was made from another video or in another way, extracting %s", folder, video.name)
+            shutil.rmtree(folder)
+    except ValueError as error:
+        logger.warning("%s; extracting %s anew", error, video.name)
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / MARKER, identity | {"found": None})
@@ -221,7 +246,7 @@ def _jumps(clock: list[int | None]) -> tuple[list[tuple[int, int]], int]:
 
 
 def _save(frame: VideoFrame, path: Path, quality: int | None) -> None:
-    if path.exists():
+    if path.exists() and path.stat().st_size:
         return
     partial = path.with_suffix(".partial")
     partial.write_bytes(_encode(frame, quality))
