@@ -37,7 +37,6 @@ from fineface_train.data.stages import Stages
 from fineface_train.data.table import SampleTable
 from fineface_train.data.video import extract_videos
 from fineface_train.methods.au_diffusion.base import load_base
-from fineface_train.training import DATA_SEED
 
 WANTED = 180_000
 DRAW = "draw"
@@ -48,7 +47,7 @@ def run_stage(stage: str, config: Config) -> tuple[int, float]:
     """How many images the stage went over, and the seconds without loading models."""
     root = Path(config.data.root)
     if stage == DRAW:
-        faces = prepare(config.data, DATA_SEED).frame["image"]
+        faces = prepare(config.data).frame["image"]
         for name in (MANIFEST, INDEX):  # nothing of what an earlier bench made stays
             (root / name).unlink(missing_ok=True)
         shutil.rmtree(root / "bench", ignore_errors=True)
@@ -56,7 +55,7 @@ def run_stage(stage: str, config: Config) -> tuple[int, float]:
         return 0, 0.0
     if stage == "read and filter":
         start = time.perf_counter()
-        prepare(config.data, DATA_SEED)
+        prepare(config.data)
         return _images(config), time.perf_counter() - start
     if stage == "video frames":
         how, start = DisfaConfig(), time.perf_counter()

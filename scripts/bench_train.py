@@ -50,7 +50,7 @@ from fineface_train.methods.au_diffusion.base import load_base, weights_hash
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.tracking import Tracker
 from fineface_train.trainer import Precision, StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
-from fineface_train.training import DATA_SEED, Given, batch_dtype, build_dataset, build_model, open_caches
+from fineface_train.training import Given, batch_dtype, build_dataset, build_model, open_caches
 
 CHANGES = ("softmax", "fused", "channels_last", "compiled", "bf16", "one_thread")
 TURN = 5
@@ -255,7 +255,7 @@ def main() -> None:
     arguments = parser.parse_args()
     quieten_libraries()
     config, all_threads = load_config(arguments.overrides), torch.get_num_threads()
-    table = prepare(config.data, DATA_SEED)
+    table = prepare(config.data)
     contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX)
     contestants = [Contestant(name, copy.deepcopy(config), table, contents, arguments.out) for name in arguments.variants]
     turns = math.ceil(arguments.steps / (TURN - 1))

@@ -26,7 +26,6 @@ from fineface_train.sweep_records import is_sweep, named_folder
 from fineface_train.toyfacs.render import to_uint8
 from fineface_train.tracking import log_tables
 from fineface_train.trainer import launched
-from fineface_train.training import DATA_SEED
 
 __all__ = ["calibrate", "doctor", "evaluate", "generate", "prepare", "report", "train"]
 
@@ -34,7 +33,7 @@ __all__ = ["calibrate", "doctor", "evaluate", "generate", "prepare", "report", "
 def prepare(config: Config) -> SampleTable:
     """`fineface prepare`: from the files of a dataset to one table and a page about it, on all processes of a launch."""
     crew, root = training.make_crew(launched()), Path(config.data.root)
-    table = prepare_data(config.data, DATA_SEED, crew=crew)
+    table = prepare_data(config.data, crew=crew)
     weights = config.data.weights(table)
     page = write_data_report(root, table, weights, config.data.rarity_weighting, raw=read_parquet(root / RAW), crew=crew)
     if crew.index == 0:

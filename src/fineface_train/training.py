@@ -44,8 +44,6 @@ from fineface_train.tracking import GLANCE, Tracker
 from fineface_train.trainer import Precision, as_first, fit, make_accelerator, weight_dtype
 
 logger = logging.getLogger(__name__)
-DATA_SEED = 0
-"""Chooses neutral frames and splits; not the run's seed, so that arms with different seeds share one table."""
 SAMPLE_PROMPTS = slice(4, 7)
 """Of the evaluation's prompts, those of the pictures during training; on ToyFACS one seen and two held out."""
 
@@ -62,7 +60,7 @@ def train(config: Config, *, wait: bool = False) -> Path:
     if config.evaluation.wanted and config.judge.kind is not JudgeKind.none:
         find_judges(config.judge)  # what is missing is said now, not after the training
     check_base(config.base)
-    table = prepare(config.data, DATA_SEED, crew=make_crew(accelerator))
+    table = prepare(config.data, crew=make_crew(accelerator))
     with accelerator.main_process_first():
         contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX, progress=accelerator.is_main_process)
         pipe = load_base(config.base)

@@ -173,22 +173,22 @@ def test_images_in_a_rar_archive_of_several_volumes(tmp_path: Path, own_corpus: 
     assert len(volumes) > 2
     shutil.rmtree(root / "images")
     config = DataConfig(root=str(tmp_path / "data"), affectnet=AffectNetConfig(root=str(root), min_side=64))  # found by itself
-    table = prepare(config, 0, crew=Crew(quiet=True))
+    table = prepare(config, crew=Crew(quiet=True))
     assert table.fingerprint() == usual.fingerprint()
     assert all(path.startswith(str(tmp_path / "data" / "images")) for path in table.frame["image"])
     for number, harm in enumerate((Path.unlink, lambda path: path.write_bytes(b""))):
         harm(Path(table.frame["image"].iloc[number]))
-        assert prepare(config, 0, crew=Crew(quiet=True)).fingerprint() == usual.fingerprint()
+        assert prepare(config, crew=Crew(quiet=True)).fingerprint() == usual.fingerprint()
         assert Path(table.frame["image"].iloc[number]).stat().st_size  # extracted again
     volumes[1].unlink()
     (tmp_path / "data" / "table.parquet").unlink()
-    assert prepare(config, 0, crew=Crew(quiet=True)).fingerprint() == usual.fingerprint()  # what is extracted is not extracted again
+    assert prepare(config, crew=Crew(quiet=True)).fingerprint() == usual.fingerprint()  # what is extracted is not extracted again
     official_name = dataclasses.replace(config, affectnet=AffectNetConfig(root=str(root), min_side=64, images="Manually_Annotated_Images"))
-    assert prepare(official_name, 0, crew=Crew(quiet=True)).fingerprint() == usual.fingerprint()  # found whatever the folder would be called
+    assert prepare(official_name, crew=Crew(quiet=True)).fingerprint() == usual.fingerprint()  # found whatever the folder would be called
     (root / "more").mkdir()
     shutil.copy(volumes[0], root / "more" / "Others.rar")
     with pytest.raises(ValueError, match=r"images=images: .* has no such folder, and 2 archives \(.*Manually_Annotated\.part1\.rar, .*Others\.rar\)"):
-        prepare(config, 0, crew=Crew(quiet=True))
+        prepare(config, crew=Crew(quiet=True))
 
 
 @pytest.mark.parametrize(("key", "remedy"), [("photo_filter", "blip2"), ("aus", "annotator"), ("captions", "blip2")])
@@ -229,13 +229,13 @@ def test_a_prepared_folder_keeps_the_correction(tmp_path: Path, own_corpus: Path
     from fineface_train.data.prepare import DataConfig, prepare
 
     first = AffectNetConfig(root=str(own_corpus / "affectnet"), min_side=64)
-    table = prepare(DataConfig(root=str(tmp_path / "one"), affectnet=first), 0, crew=Crew(quiet=True))
+    table = prepare(DataConfig(root=str(tmp_path / "one"), affectnet=first), crew=Crew(quiet=True))
     kept = tmp_path / "one" / "correction.json"
     assert read_json(kept)["low_cut"] == 1.0
     metadata = own_corpus / "affectnet" / "affecnet_metadata.csv"
     rows = pd.read_csv(metadata)
     rows[rows["ImageName"].isin([name.removeprefix("affectnet/") for name in table.frame["id"][:7]])].to_csv(metadata, index=False)
-    again = prepare(DataConfig(root=str(tmp_path / "two"), affectnet=dataclasses.replace(first, correction=str(kept))), 0, crew=Crew(quiet=True))
+    again = prepare(DataConfig(root=str(tmp_path / "two"), affectnet=dataclasses.replace(first, correction=str(kept))), crew=Crew(quiet=True))
     assert len(again) == 7
     assert np.array_equal(again.aus(), table.aus()[:7])
 

@@ -328,18 +328,18 @@ def test_prepare_extracts_once_and_notices_a_new_video(corpus: Path, tmp_path: P
     root = videos().write(corpus, tmp_path / "disfa")
     config = DataConfig(name="disfa", root=str(tmp_path / "prepared"), disfa=DisfaConfig(root=str(root), neutral_share=1.0))
     caplog.set_level(logging.INFO)
-    table = prepare(config, 0)
+    table = prepare(config)
     assert table.frame["image"].iloc[0] == str(tmp_path / "prepared" / "frames" / "SN001" / "00000.jpg")
-    assert prepare(config, 0).fingerprint() == table.fingerprint() == disfa_samples(disfa_config(corpus), 0).fingerprint()
+    assert prepare(config).fingerprint() == table.fingerprint() == disfa_samples(disfa_config(corpus), 0).fingerprint()
     assert "nothing changed" in caplog.text
     (tmp_path / "prepared" / "frames" / "SN002" / "00003.jpg").unlink()
-    prepare(config, 0)
+    prepare(config)
     assert all(Path(path).is_file() for path in table.frame["image"])
     other = videos(more_images={"SN001": 1}).write(corpus, tmp_path / "other")
     name = "Videos_LeftCamera/LeftVideoSN001_comp.avi"
     shutil.copy(other / name, root / name)
     with pytest.raises(ValueError, match=r"SN001: 13 images, but the labels have 12"):
-        prepare(config, 0)
+        prepare(config)
 
 
 def test_prepare_notices_a_frame_that_is_put_back_into_a_deeper_folder(corpus: Path, tmp_path: Path) -> None:
@@ -348,9 +348,9 @@ def test_prepare_notices_a_frame_that_is_put_back_into_a_deeper_folder(corpus: P
     config = DataConfig(name="disfa", root=str(tmp_path / "prepared"), disfa=chosen)
     lost = root / "frames" / "SN002" / "aligned" / "00003.png"
     lost.rename(tmp_path / "aside.png")
-    assert len(prepare(config, 0)) == 34
+    assert len(prepare(config)) == 34
     (tmp_path / "aside.png").rename(lost)
-    assert len(prepare(config, 0)) == 35
+    assert len(prepare(config)) == 35
 
 
 def test_input_files_are_those_that_are_read(corpus: Path, tmp_path: Path) -> None:

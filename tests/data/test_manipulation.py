@@ -225,12 +225,12 @@ def test_faults_of_the_config_are_named(root: Path) -> None:
 def test_it_is_prepared_beside_other_sources(corpus: Path, root: Path, tmp_path: Path) -> None:
     chosen = DataConfig(root=str(tmp_path / "data"), affectnet=affectnet_config(corpus), manipulation=config(root))
     chosen.validate("data")
-    table = prepare(chosen, seed=0, crew=Crew(quiet=True))
+    table = prepare(chosen, crew=Crew(quiet=True))
     assert set(table.frame["source"]) == {"affectnet", "manipulation"}
     weights = chosen.weights(table)
     assert weights["manipulation"] == ((table.frame["source"] == "manipulation") & (table.frame["split"] == "train")).sum() > 0
     rewrite(root, entries(root)[1:])
-    assert len(prepare(chosen, seed=0, crew=Crew(quiet=True))) == len(table) - 1
+    assert len(prepare(chosen, crew=Crew(quiet=True))) == len(table) - 1
     chosen.manipulation = config(root, weight=2.0)
     with pytest.raises(ValueError, match=r"data\.affectnet\.weight and data\.manipulation\.weight: all of them, or none"):
         chosen.validate("data")

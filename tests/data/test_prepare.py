@@ -38,7 +38,7 @@ def config(corpus: Path, tmp_path: Path) -> DataConfig:
 
 def test_both_sources_in_one_table_with_a_manifest(tmp_path: Path) -> None:
     config = _config(tmp_path / "toy")
-    table = prepare(config, seed=0, crew=QUIET)
+    table = prepare(config, crew=QUIET)
     manifest = read_manifest(config.root)
     assert set(table.frame["source"]) == {"disfa", "affectnet"}
     assert manifest["table"]["rows"] == len(table) == sum(manifest["table"]["splits"].values())
@@ -55,10 +55,10 @@ def test_both_sources_in_one_table_with_a_manifest(tmp_path: Path) -> None:
 
 def test_nothing_is_done_twice(config: DataConfig, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    first = prepare(config, seed=0, crew=QUIET)
+    first = prepare(config, crew=QUIET)
     files = {path: path.stat().st_mtime_ns for path in Path(config.root).rglob("*")}
     caplog.clear()
-    again = prepare(config, seed=0, crew=QUIET)
+    again = prepare(config, crew=QUIET)
     assert "nothing changed" in caplog.text
     assert again.frame.equals(first.frame)
     assert again.counts == first.counts
@@ -66,74 +66,99 @@ def test_nothing_is_done_twice(config: DataConfig, caplog: pytest.LogCaptureFixt
 
 
 def test_what_changed_is_made_again(config: DataConfig) -> None:
-    first = prepare(config, seed=0, crew=QUIET)
-    assert prepare(config, seed=1, crew=QUIET).fingerprint() != first.fingerprint()
+    first = prepare(config, crew=QUIET)
+    config.seed = 1
+    assert prepare(config, crew=QUIET).fingerprint() != first.fingerprint()
+    config.seed = 0
     assert config.affectnet is not None
     assert config.toyfacs is not None
     config.affectnet.low_cut = 2.0
-    changed = prepare(config, seed=0, crew=QUIET)
+    changed = prepare(config, crew=QUIET)
     active = changed.aus()[(changed.frame["source"] == "affectnet").to_numpy()]
     assert active[active > 0].min() >= 2
     config.affectnet.low_cut = 1.0
-    assert prepare(config, seed=0, crew=QUIET).fingerprint() == first.fingerprint()
+    assert prepare(config, crew=QUIET).fingerprint() == first.fingerprint()
     config.toyfacs.seed = 9
-    assert prepare(config, seed=0, crew=QUIET).fingerprint() != first.fingerprint()
+    assert prepare(config, crew=QUIET).fingerprint() != first.fingerprint()
     assert read_manifest(config.root)["corpus"]["config"]["seed"] == 9
 
 
+@pytest.mark.parametrize("change", [{"test_share": 1.0}, {"test_share": 0.7}, {"fold": 2, "subjects": ["SN001", "SN002"]}])
+def test_data_without_a_row_to_train_on_are_refused(config: DataConfig, change: dict) -> None:
+    corpus = Path(config.root) / "corpus"
+    alone = dataclasses.replace(config, toyfacs=None, disfa=disfa_config(corpus, **change), affectnet=None, root=str(Path(config.root) / "alone"))
+    with pytest.raises(ValueError, match=r"data: no row is left to train on \(disfa test \d+\); lower data\.disfa\.test_share"):
+        prepare(alone, crew=QUIET)
+    together = dataclasses.replace(alone, affectnet=config.affectnet)  # trained on the one, tested on the other
+    splits = prepare(together, crew=QUIET).frame.groupby("source")["split"].unique()
+    assert set(splits["disfa"]) == {"test"}
+    assert "train" in splits["affectnet"]
+
+
+def test_the_seed_and_the_share_for_validation_are_choices(config: DataConfig) -> None:
+    assert config.affectnet is not None
+    first = prepare(config, crew=QUIET).frame
+    config.affectnet.validation_share = 0.5
+    split = prepare(config, crew=QUIET).frame.loc[first["source"] == "affectnet", "split"]
+    assert 0.3 < (split == "validation").mean() < 0.7
+    config.affectnet.validation_share = 1.0
+    with pytest.raises(ValueError, match=r"data\.affectnet\.validation_share=1\.0: must lie in 0\.\.1, and below 1"):
+        config.validate("data")
+
+
 def test_edited_labels_are_noticed(config: DataConfig) -> None:
-    first = prepare(config, seed=0, crew=QUIET)
+    first = prepare(config, crew=QUIET)
     path = Path(config.root) / "corpus" / "disfa" / "ActionUnit_Labels" / "SN001" / "SN001_au12.txt"
     path.write_text("".join(f"{frame},5\n" for frame in range(1, 13)))
-    assert prepare(config, seed=0, crew=QUIET).fingerprint() != first.fingerprint()
+    assert prepare(config, crew=QUIET).fingerprint() != first.fingerprint()
 
 
 def test_a_correction_that_changed_is_noticed(config: DataConfig, tmp_path: Path) -> None:
-    prepare(config, seed=0, crew=QUIET)
+    prepare(config, crew=QUIET)
     given = Path(shutil.copy(Path(config.root) / "correction.json", tmp_path / "given.json"))
     assert config.affectnet is not None
     config.affectnet.correction = str(given)
-    first = prepare(config, seed=0, crew=QUIET)
+    first = prepare(config, crew=QUIET)
     given.write_text(given.read_text().replace('"height": 1.0', '"height": 0.5'))
-    assert prepare(config, seed=0, crew=QUIET).fingerprint() != first.fingerprint()
+    assert prepare(config, crew=QUIET).fingerprint() != first.fingerprint()
     given.unlink()
     with pytest.raises(ValueError, match=r"data\.affectnet\.correction=.*given\.json: .* does not exist"):
-        prepare(config, seed=0, crew=QUIET)
+        prepare(config, crew=QUIET)
 
 
 @pytest.mark.parametrize("name", ["raw.parquet", "correction.json"])
 def test_what_lies_beside_the_table_is_made_again_when_it_is_damaged(config: DataConfig, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    first = prepare(config, seed=0, crew=QUIET)
+    first = prepare(config, crew=QUIET)
     path = Path(config.root) / name
     whole = path.read_bytes()
     for damage in (lambda: path.write_bytes(whole[: len(whole) // 2]), path.unlink):
         caplog.clear()
         damage()
-        assert prepare(config, seed=0, crew=QUIET).fingerprint() == first.fingerprint()
+        assert prepare(config, crew=QUIET).fingerprint() == first.fingerprint()
         assert f"{name} changed since it was written, preparing again" in caplog.text
         assert path.read_bytes() == whole
 
 
 def test_images_that_changed_or_are_gone_are_noticed(config: DataConfig, caplog: pytest.LogCaptureFixture) -> None:
-    table = prepare(config, seed=0, crew=QUIET)
+    table = prepare(config, crew=QUIET)
     image = Path(table.frame["image"].iloc[-1])
     shutil.copy(table.frame["image"].iloc[-2], image)
-    prepare(config, seed=0, crew=QUIET)
+    prepare(config, crew=QUIET)
     assert "images changed or are gone, preparing again" in caplog.text
     image.unlink()
     with pytest.raises(ValueError, match=rf"1 of \d+ images are missing, the first is {image}"):
-        prepare(config, seed=0, crew=QUIET)
+        prepare(config, crew=QUIET)
 
 
 def test_the_table_does_not_depend_on_where_it_lies(config: DataConfig, tmp_path: Path) -> None:
     shutil.copytree(config.root, tmp_path / "elsewhere")
-    tables = [prepare(each, seed=0, crew=QUIET) for each in (config, _config(tmp_path / "elsewhere"))]
+    tables = [prepare(each, crew=QUIET) for each in (config, _config(tmp_path / "elsewhere"))]
     assert tables[0].fingerprint() == tables[1].fingerprint()
     assert tables[0].frame["image"].iloc[0] != tables[1].frame["image"].iloc[0]
 
 
 def test_weights_of_sources(config: DataConfig) -> None:
-    table = prepare(config, seed=0, crew=QUIET)
+    table = prepare(config, crew=QUIET)
     training = table.frame["split"] == "train"
     by_rows = config.weights(table)
     assert by_rows == {source: (training & (table.frame["source"] == source)).sum() for source in ("disfa", "affectnet")}
@@ -158,7 +183,7 @@ def test_faults_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"set data\.disfa\.weight and data\.affectnet\.weight: all of them, or none"):
         DataConfig(disfa=DisfaConfig(weight=1.0), affectnet=affectnet_config(tmp_path)).validate("data")
     with pytest.raises(ValueError, match=r"data\.disfa\.root=null.*DISFA_ROOT"):
-        prepare(DataConfig(root=str(tmp_path), disfa=DisfaConfig()), seed=0)
+        prepare(DataConfig(root=str(tmp_path), disfa=DisfaConfig()))
 
 
 @pytest.mark.parametrize("name", ["toyfacs", "disfa", "affectnet", "disfa_affectnet"])

@@ -150,7 +150,7 @@ def test_text_says_the_labels_as_they_are(tmp_path: Path, saved_base: Path) -> N
     from fineface_train.training import Given, build_dataset, build_model, open_caches
 
     config = load_config(small(tmp_path, saved_base, "method=lora_t", "conditioning.au_dropout=0.5", "conditioning.caption_dropout=0")[1:])
-    table, pipe = prepare(config.data, 0), tiny_pipeline()
+    table, pipe = prepare(config.data), tiny_pipeline()
     contents = image_contents(table.frame["image"], tmp_path / "index.parquet", progress=False)
     inputs = open_caches(config, Given(table, contents, pipe, {"vae": "v", "text_encoder": "t"}), Crew())
     dataset = build_dataset(config, table, build_model(config, pipe, make_accelerator(config.trainer)), inputs)

@@ -16,7 +16,7 @@ from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.csv_rows import said
 from fineface_train.data.intensities import Correction, fit_correction
 from fineface_train.data.stages import Stages
-from fineface_train.data.table import VALIDATION_SHARE, Reading, SampleTable, Sieve, hash_fraction
+from fineface_train.data.table import Reading, SampleTable, Sieve, hash_fraction
 
 logger = logging.getLogger(__name__)
 SOURCE = "affectnet"
@@ -26,7 +26,7 @@ SIZES_LOOKED_AT = 200
 
 
 def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted: Path | None = None) -> Reading:
-    """The images that pass all filters, with corrected AUs; a tenth, chosen by `seed` and the image's name, is validation.
+    """The images that pass all filters, with corrected AUs; a share, chosen by `seed` and the image's name, is validation.
 
     What the metadata tells is filtered by first, then what the images tell, the models last. Minima and maxima of the correction are taken over
     the rows that pass. Raises ValueError that names what is missing or cannot be read.
@@ -59,7 +59,7 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
         captions=rows["caption"].tolist(),
         aus=correction(raw),
         subjects=[f"{SOURCE}/{name}" for name in names],
-        splits=["validation" if hash_fraction(seed, SOURCE, name) < VALIDATION_SHARE else "train" for name in names],
+        splits=["validation" if hash_fraction(seed, SOURCE, name) < config.validation_share else "train" for name in names],
         aus_from=f"{metadata_path.name if config.aus is AusFrom.metadata else stages.annotator}, corrected ({config.correction or config.transform.value})",
         caption_from=metadata_path.name if config.captions is CaptionsFrom.metadata else rows["caption_from"].iloc[0],
     )

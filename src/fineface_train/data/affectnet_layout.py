@@ -10,6 +10,7 @@ from pathlib import Path
 from fineface_train.aus import MAX_INTENSITY
 from fineface_train.data.folders import children, listing
 from fineface_train.data.intensities import POWERS, Transform
+from fineface_train.data.table import VALIDATION_SHARE
 
 KEY = "data.affectnet"
 IMAGES = "images"
@@ -76,6 +77,8 @@ class AffectNetConfig:
     """Intensities below this become 0, on the 0-5 scale, after the transform."""
     correction: str | None = None
     """A correction.json of another `fineface prepare`: its curves and low cut, instead of `transform` and `low_cut` fitted to these images."""
+    validation_share: float = VALIDATION_SHARE
+    """Of the images, chosen by data.seed, never trained on."""
     weight: float | None = None
     """Share of training examples, relative to the other sources; null: the number of its training rows."""
 

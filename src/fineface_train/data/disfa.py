@@ -30,7 +30,7 @@ from fineface_train.data.disfa_layout import (
 )
 from fineface_train.data.images import image_size
 from fineface_train.data.stages import Stages
-from fineface_train.data.table import VALIDATION_SHARE, Reading, SampleTable, Sieve, hash_fraction
+from fineface_train.data.table import Reading, SampleTable, Sieve, hash_fraction
 from fineface_train.data.video import extract_videos
 
 logger = logging.getLogger(__name__)
@@ -125,10 +125,7 @@ def _table(frames: DisfaFrames, captions: Sequence[str], aus_from: str, caption_
 
 
 def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str, str]:
-    """Each subject's split: test by the fold or by share, and a tenth of the others (rounded up; none of a single one) validation.
-
-    Raises ValueError where nobody is left to train on.
-    """
+    """Each subject's split: test by the fold or by share, and `validation_share` of the others (rounded up; none of a single one) validation."""
     ranked = sorted(subjects, key=lambda subject: hash_fraction(seed, SOURCE, subject))
     if config.fold is not None:
         unknown = [subject for subject in ranked if subject not in SUBJECTS]
@@ -138,11 +135,7 @@ def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str,
     else:
         test = set(ranked[len(ranked) - math.ceil(config.test_share * len(ranked)) :])
     others = [subject for subject in ranked if subject not in test]
-    if not others:
-        key = f"{KEY}.test_share={config.test_share:g}" if config.fold is None else f"{KEY}.fold={config.fold}"
-        remedy = "lower it" if config.fold is None else "take another, or more subjects"
-        raise ValueError(f"{key}: all {len(ranked)} subjects with frames are for the test ({', '.join(sorted(test))}) and none is left to train on; {remedy}")
-    validation = set(others[: math.ceil(VALIDATION_SHARE * len(others))]) if len(others) > 1 else set()
+    validation = set(others[: math.ceil(config.validation_share * len(others))]) if len(others) > 1 else set()
     return {subject: "test" if subject in test else "validation" if subject in validation else "train" for subject in subjects}
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fineface_train.data.folders import children, is_litter, listing
+from fineface_train.data.table import VALIDATION_SHARE
 from fineface_train.data.video import FrameFormat
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ class DisfaConfig:
     fold: int | None = None
     """Test subjects are those of the literature's fold 0, 1 or 2; null: a share `test_share`, chosen by the seed."""
     test_share: float = 0.0
+    validation_share: float = VALIDATION_SHARE
+    """Of the subjects that are not for the test, chosen by data.seed, never trained on."""
     weight: float | None = None
     """Share of training examples, relative to the other sources; null: the number of its training rows."""
 

@@ -59,6 +59,8 @@ class ManipulationConfig:
     captions: str | None = None
     """CSV with columns `file_path` (or `path`, as in the list) and `caption`; null: every image has `caption`."""
     caption: str = "a photo of a person"
+    validation_share: float = VALIDATION_SHARE
+    """Of the images, chosen by data.seed, never trained on."""
     weight: float | None = None
     """Share of training examples, relative to the other sources; null: the number of its training rows."""
 
@@ -78,7 +80,7 @@ class ManipulationConfig:
 
 
 def read_manipulation(config: ManipulationConfig, seed: int) -> SampleTable:
-    """Every image of the list, with our AUs on the 0-5 scale; a tenth, chosen by `seed` and the path, is validation.
+    """Every image of the list, with our AUs on the 0-5 scale; a share, chosen by `seed` and the path, is validation.
 
     Entries of the vectors that are none of our AUs are left out. Raises ValueError that names the file and the entry (counted from 1)
     that cannot be read, and both lengths where a vector has not as many entries as `config.aus`.
@@ -119,7 +121,7 @@ def read_manipulation(config: ManipulationConfig, seed: int) -> SampleTable:
         captions=[config.caption] * len(names) if captions is None else _read_captions(captions, names),
         aus=np.clip(aus, 0, MAX_INTENSITY),  # rounding of the scale
         subjects=ids,
-        splits=["validation" if hash_fraction(seed, SOURCE, name) < VALIDATION_SHARE else "train" for name in names],
+        splits=["validation" if hash_fraction(seed, SOURCE, name) < config.validation_share else "train" for name in names],
         aus_from=labels.name,
         caption_from=f"{KEY}.caption" if captions is None else captions.name,
     )

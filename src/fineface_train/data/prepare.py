@@ -50,6 +50,8 @@ class DataConfig:
     """Who captions images and tells photographs from drawings, for sources that ask for it."""
     annotate: AnnotateConfig = dataclasses.field(default_factory=AnnotateConfig)
     """Who reads AUs, for sources that ask for it."""
+    seed: int = 0
+    """Chooses neutral frames and splits; not the run's seed, so that arms with different seeds share one table."""
     rarity_weighting: float = 0.0
     """Power of the mean inverse frequency of a row's active AUs in its chance to be drawn; 0 draws uniformly."""
     skip_broken: bool = False
@@ -67,6 +69,8 @@ class DataConfig:
             self.toyfacs.validate(f"{key}.toyfacs")
         for name, source in self.sources.items():
             source.validate(f"{key}.{name}")
+            if not 0 <= source.validation_share < 1:
+                raise ValueError(f"{key}.{name}.validation_share={source.validation_share}: must lie in 0..1, and below 1")
             if source.weight is not None and not 0 <= source.weight < np.inf:
                 raise ValueError(f"{key}.{name}.weight={source.weight}: must be 0 or more, or null (the number of the source's training rows)")
         if len({source.weight is None for source in self.sources.values()}) > 1:
@@ -84,11 +88,11 @@ class DataConfig:
         return {name: float(training.get(name, 0)) if source.weight is None else source.weight for name, source in self.sources.items()}
 
 
-def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable:
+def prepare(config: DataConfig, *, crew: Crew = ALONE) -> SampleTable:
     """Draw the corpus if one is asked for, read all sources, and write `table.parquet`, `raw.parquet`, `correction.json` and `manifest.json` into
     `config.root`. All processes of the crew call it, and get the table.
 
-    Does nothing but read the table, and says so, when config, seed, corpus, input files, models and images are those of the manifest that lies there.
+    Does nothing but read the table, and says so, when config, corpus, input files, models and images are those of the manifest that lies there.
     """
     root = Path(config.root).absolute()
     for name, source in config.sources.items():
@@ -100,7 +104,7 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
         check_sources(config)  # before hours of extraction
         identity, found = {}, None
         if crew.index == 0:
-            identity = {"layout": LAYOUT_VERSION, "seed": seed, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
+            identity = {"layout": LAYOUT_VERSION, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
             found = _find_prepared(config, root, hash_of(identity))
         if not crew.agree(found is not None):
             start = time.monotonic()
@@ -108,7 +112,7 @@ def prepare(config: DataConfig, seed: int, *, crew: Crew = ALONE) -> SampleTable
                 disfa.ensure_frames(config.disfa, root / FRAMES, crew)
             if config.affectnet is not None:
                 affectnet.ensure_images(config.affectnet, root / IMAGES, crew)
-            readings = _read_sources(config, seed, Stages(root, config.blip2, config.annotate, crew, config.skip_broken))
+            readings = _read_sources(config, Stages(root, config.blip2, config.annotate, crew, config.skip_broken))
             if crew.index == 0:
                 if config.skip_broken:
                     readings = [_without_broken_images(reading, not crew.quiet) for reading in readings]
@@ -166,6 +170,9 @@ def _find_prepared(config: DataConfig, root: Path, key: str) -> SampleTable | No
 def _write(root: Path, config: DataConfig, readings: list[Reading], identity: dict[str, Any]) -> None:
     """The files of a prepared folder. The manifest vouches for the others, so it goes first and comes back last."""
     table = SampleTable.concatenate([reading.table for reading in readings])
+    if not (table.frame["split"] == "train").any():
+        splits = ", ".join(f"{source} {split} {count}" for (source, split), count in table.frame.groupby(["source", "split"]).size().items())
+        raise ValueError(f"data: no row is left to train on ({splits}); lower data.disfa.test_share, take another data.disfa.fold, or more subjects")
     for name in (MANIFEST, CORRECTION):
         (root / name).unlink(missing_ok=True)
     table.write(root / TABLE)
@@ -203,14 +210,14 @@ def _ensure_corpus(config: CorpusConfig | None, folder: Path, progress: bool) ->
     return stamp
 
 
-def _read_sources(config: DataConfig, seed: int, stages: Stages) -> list[Reading]:
+def _read_sources(config: DataConfig, stages: Stages) -> list[Reading]:
     readings = []
     if config.disfa is not None:
-        readings.append(read_disfa(config.disfa, seed, stages, stages.root / FRAMES))
+        readings.append(read_disfa(config.disfa, config.seed, stages, stages.root / FRAMES))
     if config.affectnet is not None:
-        readings.append(read_affectnet(config.affectnet, seed, stages, stages.root / IMAGES))
+        readings.append(read_affectnet(config.affectnet, config.seed, stages, stages.root / IMAGES))
     if config.manipulation is not None:
-        readings.append(Reading(read_manipulation(config.manipulation, seed)))
+        readings.append(Reading(read_manipulation(config.manipulation, config.seed)))
     return readings
 
 

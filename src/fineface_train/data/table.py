@@ -18,7 +18,7 @@ TEXT_COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", "subject", 
 COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", *AU_KEYS, "subject", "split", "aus_from", "caption_from")
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 VALIDATION_SHARE = 0.1
-"""Share of each source that is never trained on: of DISFA's subjects, of AffectNet's images."""
+"""Of a source, by default never trained on: of DISFA's subjects, of AffectNet's images."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
