@@ -92,7 +92,10 @@ def calibrate(config: Config) -> Path:
     if (bundle / CALIBRATION_FILE).exists():
         raise ValueError(f"{bundle / CALIBRATION_FILE} exists already; nothing is overwritten: remove it to calibrate anew")
     path = calibrate_bundle(config, bundle)
-    calibration, _ = load_calibration(bundle)
+    calibration, about = load_calibration(bundle)
+    for kind, name in (("alone", "one AU alone, error of that AU"), ("several", "several AUs, mean error of 12 AUs")):
+        before, after = (about["error"][way][kind] for way in ("as it is", "calibrated"))
+        print(f"{name}: {before:.2f}, calibrated {after:.2f}; {'used' if getattr(calibration, kind) else 'not used: such requests stay as they are'}")
     asked = {key: calibration.ask([3.0 * (key == one) for one in AU_KEYS])[place] for place, key in enumerate(AU_KEYS)}
     print("to be measured at 3 alone, ask for: " + ", ".join(f"{key}={value:.2f}" for key, value in asked.items()))
     print(f"calibration: {path}")

@@ -7,7 +7,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
+from numpy.typing import NDArray
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.config import Config
@@ -57,21 +59,43 @@ def _calibration(config: Config, bundle: Path) -> Calibration:
     other = [key for key in ("sampling", "scale") if about.get(key) != here[key]]
     if other:
         logger.warning("%s was calibrated with other values of %s; what is measured may differ", bundle, ", ".join(other))
+    for used, requests in ((calibration.alone, "one AU"), (calibration.several, "several AUs")):
+        if not used:
+            logger.warning("calibrated=true: requests of %s stay as they are; calibrating %s did not make them better", requests, bundle)
     return calibration
 
 
 def calibrate_bundle(config: Config, bundle: Path) -> Path:
-    """Measure how a bundle answers on the calibration prompts, and store in it what to ask for (see `methods.calibration`)."""
+    """Measure how a bundle answers on the calibration prompts, and store in it what to ask for (see `methods.calibration`).
+
+    The same images are then made calibrated: requests of one AU, and of several, are calibrated where that has lowered the error (on the commanded
+    AU; over all 12).
+    """
     generator = load_generator(dataclasses.replace(config, calibrated=False), bundle)
     judges = load_judges(config.judge, generator.pipe.device)
     judge = next(iter(judges.aus))
     prompts = calibration_prompts(config.base.prompts is PromptSet.toyfacs)
     plan = build_plan(ProtocolName.calibration, prompts, calibration_sets(), config.evaluation.seed + CALIBRATION_SEED)
-    frame = read_images(generator, judges, plan, config.evaluation.batch_size)
-    calibration = fit_calibration(*(frame[[f"{prefix}{key}" for key in AU_KEYS]].to_numpy(float) for prefix in ("", f"{judge}_")))
+    requested = np.array([image.request.aus for image in plan])
+
+    def read() -> NDArray[np.float64]:
+        frame = read_images(generator, judges, plan, config.evaluation.batch_size)
+        return frame[[f"{judge}_{key}" for key in AU_KEYS]].to_numpy(float)
+
+    measured = read()
+    generator.calibration = fitted = fit_calibration(requested, measured)
+    before, after = _calibration_errors(requested, measured), _calibration_errors(requested, read())
+    calibration = dataclasses.replace(fitted, alone=after["alone"] < before["alone"], several=after["several"] < before["several"])
     here = plain(config)
-    about = {"judge": judge, "images": len(plan), "seed": config.evaluation.seed + CALIBRATION_SEED} | {key: here[key] for key in ("sampling", "scale")}
-    return save_calibration(bundle, calibration, about)
+    about = {"judge": judge, "images": len(plan), "seed": config.evaluation.seed + CALIBRATION_SEED, "error": {"as it is": before, "calibrated": after}}
+    return save_calibration(bundle, calibration, about | {key: here[key] for key in ("sampling", "scale")})
+
+
+def _calibration_errors(requested: NDArray[np.float64], measured: NDArray[np.float64]) -> dict[str, float]:
+    """Mean squared errors: of requests of one AU on that AU, of several over all 12."""
+    commanded, squared = requested != 0, (measured - requested) ** 2
+    one, several = commanded.sum(1) == 1, commanded.sum(1) > 1
+    return {"alone": float(squared[one][commanded[one]].mean()), "several": float(squared[several].mean())}
 
 
 def measure_bundle(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
