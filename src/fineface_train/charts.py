@@ -244,22 +244,34 @@ def responses_chart(curves: Sequence[dict[str, Any]], *, title: str) -> Markup:
 
 def chart_sheet(charts: Sequence[tuple[str, Markup]], *, columns: int, legend: Sequence[str] = ()) -> str:
     """Titled charts as one SVG file with its own style; `legend`: names in the order of the colours."""
-    gap, title, foot = 24, 20, 26 if legend else 0
+    gap, title = 24, 20
     sizes = [tuple(map(int, re.findall(r'viewBox="0 0 (\d+) (\d+)"', chart)[0])) for _, chart in charts]
     width, height = max(size[0] for size in sizes), max(size[1] for size in sizes)
     rows = math.ceil(len(charts) / columns)
+    places = _legend_places(legend, gap, columns * (width + gap))
+    foot = max((down for _, down in places), default=0) + (8 if legend else 0)
     full = (gap + columns * (width + gap), foot + gap + rows * (height + title + gap))
     style = jinja2.PackageLoader("fineface_train").get_source(jinja2.Environment(), "charts.css")[0]
     parts = [Markup('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {0} {1}" width="{0}" height="{1}" font-family="sans-serif">').format(*full)]
     parts += [Markup("<style>{}</style>").format(Markup(style)), Markup('<rect class="paper" width="{}" height="{}"/>').format(*full)]
-    across = gap
-    for place, name in enumerate(legend):
-        parts.append(Markup('<g class="s{0}"><circle class="series" cx="{1}" cy="18" r="4"/></g>').format(place % SERIES, across))
-        parts.append(Markup('<text class="title" x="{}" y="22">{}</text>').format(across + 9, name))
-        across += 28 + 7 * len(name)
+    for place, (name, (across, down)) in enumerate(zip(legend, places, strict=True)):
+        parts.append(Markup('<g class="s{0}"><circle class="series" cx="{1}" cy="{2}" r="4"/></g>').format(place % SERIES, across, down))
+        parts.append(Markup('<text class="title" x="{}" y="{}">{}</text>').format(across + 9, down + 4, name))
     for place, ((name, chart), size) in enumerate(zip(charts, sizes, strict=True)):
         left, top = gap + place % columns * (width + gap), foot + gap + place // columns * (height + title + gap)
         parts.append(Markup('<text class="title" x="{}" y="{}">{}</text>').format(left, top, name))
         placed = str(chart).replace("<svg ", f'<svg x="{left}" y="{top + title // 2}" width="{size[0]}" height="{size[1]}" ', 1)
         parts.append(Markup(placed))
     return str(Markup("").join([*parts, Markup("</svg>\n")]))
+
+
+def _legend_places(names: Sequence[str], left: int, right: int) -> list[tuple[int, int]]:
+    """Where each name's mark goes: beside each other, and in a new line where one would pass `right`."""
+    places, across, down = [], left, 18
+    for name in names:
+        width = 28 + 7 * len(name)
+        if across > left and across + width > right:
+            across, down = left, down + 18
+        places.append((across, down))
+        across += width
+    return places
