@@ -137,6 +137,27 @@ def test_images_do_not_depend_on_their_batch() -> None:
     torch.testing.assert_close(together, torch.cat([generator.generate([request]) for request in requests]), atol=1e-5, rtol=0)
 
 
+def test_aus_are_guided_apart_from_the_prompt() -> None:
+    """Away from no AUs as hard as the prompt (null), from the same AUs not at all (1), and in between from less of them, as a plain call does."""
+    pipe, _ = trained()
+    aus = torch.tensor([[0, 0, 0, 0, 3.5, 0, 5.0, 0, 0, 0, 1, 0]])
+
+    def drawn(au_guidance: float | None) -> torch.Tensor:
+        config = SamplingConfig(steps=3, guidance=4, au_guidance=au_guidance)
+        return PipelineGenerator(pipe, ConditioningConfig(), config, 16).generate([Request("a person", tuple(aus[0].tolist()), 7)])
+
+    def by_hand(negative: torch.Tensor) -> torch.Tensor:
+        side = 16 // pipe.vae_scale_factor
+        noise = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(7))
+        embeds = au_embeds(aus, guidance=True, negative=negative)
+        how = {"num_inference_steps": 3, "guidance_scale": 4.0, "height": 16, "width": 16, "output_type": "pt"}
+        return pipe("a person", ip_adapter_image_embeds=embeds, latents=noise, **how).images.detach()
+
+    for au_guidance, share in ((None, 0.0), (4, 0.0), (3, 1 / 3), (1, 1.0)):
+        torch.testing.assert_close(drawn(au_guidance), by_hand(share * aus), atol=1e-5, rtol=0)
+    assert not torch.equal(drawn(3), drawn(1))
+
+
 def damage(folder: Path, kind: str) -> None:
     adapter, config = folder / "adapter.safetensors", folder / "config.json"
     if kind == "no folder":

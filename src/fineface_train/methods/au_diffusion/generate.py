@@ -16,13 +16,12 @@ from fineface_train.methods.protocol import Request
 
 class Negative(enum.Enum):
     """The AUs that guidance moves away from. `zero`: none, a neutral face, as in the paper; `no_control`: the base's own face, where the
-    encoder knows it from a neutral one; `auto`: that where it does, else zero; `same`: those asked for, so that the prompt alone guides.
+    encoder knows it from a neutral one; `auto`: that where it does, else zero.
     """
 
     auto = "auto"
     zero = "zero"
     no_control = "no_control"
-    same = "same"
 
 
 @dataclasses.dataclass
@@ -31,6 +30,11 @@ class SamplingConfig:
 
     steps: int = 25
     guidance: float = 3.0
+    au_guidance: float | None = None
+    """How hard guidance pushes the AUs, from 1 (not at all: the prompt alone is guided) to `guidance`; null: as hard as the prompt. An adapter
+    that overshoots is brought back by less. Guidance then moves away from a weaker request of the same AUs: by a third of the intensities
+    asked for where `guidance` is 4 and this 3.
+    """
     negative: Negative = Negative.auto
 
     def validate(self, key: str) -> None:
@@ -38,6 +42,12 @@ class SamplingConfig:
             raise ValueError(f"{key}.steps={self.steps}: must lie in 1..1000, the steps of Stable Diffusion's noise schedule")
         if not 1 <= self.guidance < math.inf:
             raise ValueError(f"{key}.guidance={self.guidance}: must be at least 1 (1 is no guidance)")
+        if self.au_guidance is None:
+            return
+        if not 1 <= self.au_guidance <= self.guidance:
+            raise ValueError(f"{key}.au_guidance={self.au_guidance}: must lie in 1..{self.guidance:g} ({key}.guidance), or be null for as much")
+        if self.negative is Negative.no_control:
+            raise ValueError(f"{key}.au_guidance={self.au_guidance}: moves away from a weaker request of the same AUs, so {key}.negative cannot be no_control")
 
 
 class PerImagePipeline(StableDiffusionPipeline):
@@ -87,12 +97,9 @@ class PipelineGenerator:
         shape = (self.pipe.unet.config.in_channels, self.resolution // self.pipe.vae_scale_factor, self.resolution // self.pipe.vae_scale_factor)
         # Starting noise is drawn on the CPU, one generator an image, so that it is the same on every device and in every batch.
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(request.seed)) for request in requests]
-        # To an encoder without a learned null "no control" is zero.
-        no_control = aus.new_tensor(NO_CONTROL).expand_as(aus)
-        negative = {Negative.auto: no_control, Negative.zero: torch.zeros_like(aus), Negative.no_control: no_control, Negative.same: aus}
         prompts = [request.prompt for request in requests]
         images = self.pipe(
-            **pipeline_arguments(self.pipe, self.conditioning, prompts, aus, guidance=guided, negative=negative[self.config.negative]),
+            **pipeline_arguments(self.pipe, self.conditioning, prompts, aus, guidance=guided, negative=self._negative(aus)),
             latents=torch.stack(noise).to(self.pipe.device, self.pipe.unet.dtype),
             num_inference_steps=self.config.steps,
             guidance_scale=self.config.guidance,
@@ -101,3 +108,14 @@ class PipelineGenerator:
             output_type="pt",
         ).images
         return images.float().cpu()
+
+    def _negative(self, aus: Tensor) -> Tensor:
+        """The AUs that guidance moves away from.
+
+        With guidance g away from s * aus the adapter's part is pushed by g - s * (g - 1), to first order: `au_guidance`, solved for s.
+        """
+        guidance, pushed = self.config.guidance, self.config.au_guidance
+        if pushed is not None:
+            return aus * ((guidance - pushed) / (guidance - 1) if guidance > 1 else 0.0)
+        # To an encoder without a learned null "no control" is zero.
+        return torch.zeros_like(aus) if self.config.negative is Negative.zero else aus.new_tensor(NO_CONTROL).expand_as(aus)
