@@ -101,7 +101,7 @@ def main() -> None:
 
 def _sheet(faces: list[Tensor], maps: list[Tensor], moved: list[Tensor]) -> Image.Image:
     """Four AUs a row: the face, the attention on it, and where the AU moves a drawn face."""
-    side, label, columns = SIDE * SCALE, 22, 4
+    side, label, columns = SIDE * SCALE, 38, 4
     sheet = Image.new("RGB", (columns * (3 * side + 16), 3 * (side + label + 8)), "white")
     pen = ImageDraw.Draw(sheet)
     for au, (face, attention, region) in enumerate(zip(faces, maps, moved, strict=True)):
@@ -111,7 +111,8 @@ def _sheet(faces: list[Tensor], maps: list[Tensor], moved: list[Tensor]) -> Imag
         grey = face.mean(0, keepdim=True).expand(3, -1, -1) * 0.8
         red = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1)
         shown = [face, grey * (1 - 0.8 * heat) + red * 0.8 * heat, torch.where(region, red, grey)]
-        for place, picture in enumerate(shown):
+        for place, (name, picture) in enumerate(zip(("generated", "attention, relative", "moves a drawing"), shown, strict=True)):
+            pen.text((left + place * (side + 3), top + 21), name, fill="grey", font_size=11)
             sheet.paste(to_picture(picture).resize((side, side), Image.Resampling.LANCZOS), (left + place * (side + 3), top + label))
     return sheet
 

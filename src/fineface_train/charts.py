@@ -229,7 +229,7 @@ def heat_chart(matrix: Sequence[Sequence[float | None]], names: Sequence[str], *
             x, y, shade = left + side * column, top + side * row, round(min(abs(value or 0), 1) * 0.8, 3)
             below = " below" if (value or 0) < 0 else ""
             parts.append(Markup('<rect class="cell{}" x="{}" y="{}" width="{}" height="{}" opacity="{}"/>').format(below, x, y, side - 1, side - 1, shade))
-            text = "–" if value is None else f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−")
+            text = "–" if value is None else re.sub(r"^(-?)0\.", r"\1.", f"{value:.2f}".replace("-0.00", "0.00")).replace("-", "−")
             parts.append(Markup('<text class="value" x="{}" y="{}" text-anchor="middle">{}</text>').format(x + side / 2, y + side / 2 + 3, text))
     return Markup("").join([*parts, Markup("</svg>")])
 

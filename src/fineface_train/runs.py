@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from importlib.metadata import version
@@ -68,5 +69,12 @@ def provenance() -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         "git": (revision.stdout.strip() or None) if revision else None,
-        "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
     }
+
+
+def _processor() -> str:
+    """The CPU's own name where Linux tells it, else its architecture."""
+    told = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*:\s*(.+)$", told.read_text(), re.MULTILINE) if told.is_file() else []
+    return str(names[0]) if names else platform.machine()
