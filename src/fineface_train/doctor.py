@@ -108,8 +108,10 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
         sources = config.data
         if sources.disfa is not None:
             check(functools.partial(disfa.check, sources.disfa))
+            check(functools.partial(disfa.check_labels, sources.disfa))
         if sources.affectnet is not None:
             check(functools.partial(affectnet.check, sources.affectnet))
+            check(functools.partial(affectnet.check_list, sources.affectnet))
             check(functools.partial(affectnet.check_archive, sources.affectnet))
         if sources.manipulation is not None:
             check(functools.partial(manipulation.input_files, sources.manipulation))

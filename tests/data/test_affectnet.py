@@ -199,3 +199,49 @@ def test_names_in_the_other_form_of_unicode_are_found(own_corpus: Path, stages: 
     rows.loc[rows["ImageName"] == name, "ImageName"] = str(Path(name).with_name(unicodedata.normalize("NFC", "Zo\u00e9.png")))
     _rewrite(own_corpus, rows)
     assert len(read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages).table)
+
+
+def test_what_cannot_be_read_shapes_nothing(own_corpus: Path, stages: Stages) -> None:
+    """Left out, an image that is broken leaves the others' AUs as if it had never been there: minima and maxima are of those that are used."""
+    good = _good(own_corpus)
+    names = good["ImageName"].tolist()
+    good.iloc[0, good.columns.get_indexer(LEVELS)] = 1.0  # the largest of every AU
+    good.iloc[1:, good.columns.get_indexer(LEVELS)] *= 0.8
+    _rewrite(own_corpus, good)
+    victim = own_corpus / "affectnet" / "images" / names[0]
+    config, skipping = affectnet_config(own_corpus), dataclasses.replace(stages, skip_broken=True)
+    whole = read_affectnet(config, 0, stages).table.aus()
+    victim.write_bytes(b"")
+    broken = read_affectnet(config, 0, skipping)
+    victim.unlink()
+    gone = read_affectnet(config, 0, skipping)
+    assert broken.table.frame["id"].tolist() == gone.table.frame["id"].tolist()
+    assert np.array_equal(broken.table.aus(), gone.table.aus())
+    assert not np.allclose(broken.table.aus(), whole[1:], atol=0.1)
+    assert broken.raw is not None
+    assert broken.raw["id"].tolist() == broken.table.frame["id"].tolist()
+
+
+def test_a_name_that_no_file_can_have_is_a_missing_image(own_corpus: Path, stages: Stages) -> None:
+    rows = _good(own_corpus)
+    rows.iloc[2, rows.columns.get_loc("ImageName")] = "1/" + 300 * "a" + ".png"
+    _rewrite(own_corpus, rows)
+    with pytest.raises(ValueError, match=r"data\.affectnet\.images=.*: 1 of \d+ images are missing, the first is .*/1/aaa"):
+        read_affectnet(affectnet_config(own_corpus), 0, stages)
+
+
+def test_who_has_the_metadata_is_told(own_corpus: Path, stages: Stages) -> None:
+    (own_corpus / "affectnet" / "affecnet_metadata.csv").rename(own_corpus / "affectnet" / "other.csv")
+    with pytest.raises(ValueError, match=r"metadata=affecnet_metadata\.csv: .*comes with FineFace's published code.*data=affectnet_official"):
+        read_affectnet(affectnet_config(own_corpus), 0, stages)
+    with pytest.raises(ValueError, match=r"images=nowhere: .*AffectNet is licensed: request it") as error:
+        read_affectnet(affectnet_config(own_corpus, metadata="other.csv", images="nowhere"), 0, stages)
+    assert "affecnet_metadata.csv" not in str(error.value)
+
+
+def test_a_list_without_its_first_line_is_told(own_corpus: Path, stages: Stages) -> None:
+    row = "1/a.jpg,10,20,300,300," + ";".join(str(number / 7) for number in range(136)) + ",1,0.1,-0.2"
+    (own_corpus / "affectnet" / "training.csv").write_text(f"{row}\n{row.replace('a.jpg', 'b.jpg')}\n")
+    with pytest.raises(ValueError, match=r"training\.csv, line 1: names neither .* and so on; if it is a row of the list already") as error:
+        read_affectnet(affectnet_config(own_corpus, metadata="training.csv"), 0, stages)
+    assert len(str(error.value)) < 700

@@ -1,6 +1,8 @@
 """AffectNet as its owners send it: their list tells faces only; what else is wanted, the images and the models tell."""
 
 import dataclasses
+import logging
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +16,9 @@ from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
 from fineface_train.data.affectnet import AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, read_affectnet
 from fineface_train.data.annotate import AnnotateConfig, AnnotatorKind
+from fineface_train.data.crew import Crew
 from fineface_train.data.openface import OpenFaceConfig
+from fineface_train.data.prepare import DataConfig, prepare
 from fineface_train.data.stages import Stages
 from fineface_train.files import read_json
 from tests.data.conftest import no_models
@@ -100,7 +104,7 @@ def test_models_are_asked_about_what_is_left_only_and_every_loss_is_counted(tmp_
         "dropped: caption: empty": 1,
         "kept": 2,
     }
-    assert [Path(path).name for path in reading.skipped] == ["broken.jpg"]
+    assert [Path(path).name for path in reading.dropped] == ["broken.jpg", "small.jpg", "cartoon.jpg", "missed.png", "weak.png", "silent.png"]
     assert stages.asked["aus"] == ["missed.png", "weak.png", "silent.png", "two.png", "good.png"]
     assert stages.asked["captions"] == ["silent.png", "two.png", "good.png"]
     frame = reading.table.frame
@@ -124,7 +128,28 @@ def test_an_image_that_cannot_be_read_is_named_unless_it_is_to_be_skipped(tmp_pa
             read_affectnet(config, seed=0, stages=stages)
         reading = read_affectnet(config, seed=0, stages=dataclasses.replace(stages, skip_broken=True))
         assert reading.table.counts["affectnet"]["dropped: image cannot be read"] == 1
-        assert [Path(path).name for path in reading.skipped] == ["b.png"]
+        assert [Path(path).name for path in reading.dropped] == ["b.png"]
+
+
+def test_an_image_that_was_dropped_is_noticed_when_another_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    source = official(
+        tmp_path / "affectnet", [("1/a.png", 1, (64, 64)), ("1/b.png", 1, (64, 64)), ("1/small.png", 1, (63, 64)), ("1/cartoon.png", 1, (64, 64))]
+    )
+    told = {f"{name}.png": (name != "cartoon", "ok", 4.0, "a man", "ok") for name in ("a", "b", "small", "cartoon")}
+    monkeypatch.setattr("fineface_train.data.prepare.Stages", lambda *arguments: Told(*arguments, told=told))
+    config = DataConfig(name="affectnet", root=str(tmp_path / "prepared"), affectnet=dataclasses.replace(source, validation_share=0.0))
+    assert len(prepare(config, crew=Crew(quiet=True))) == 2
+    for name, count in (("small.png", 3), ("cartoon.png", 4)):
+        caplog.clear()
+        prepare(config, crew=Crew(quiet=True))
+        assert "nothing changed" in caplog.text
+        told[name] = (True, "ok", 4.0, "a man", "ok")
+        Image.new("RGB", (64, 64), (1, 2, 3)).save(tmp_path / "affectnet" / "Manually_Annotated_Images" / "1" / name)
+        assert len(prepare(config, crew=Crew(quiet=True))) == count
+        assert "an image that was left out changed, preparing again" in caplog.text
 
 
 def test_where_nothing_is_left_the_next_model_is_not_asked(tmp_path: Path) -> None:
@@ -254,3 +279,15 @@ def test_doctor_tells_what_a_prepare_would_stop_at(tmp_path: Path, capsys: pytes
     assert "Faces.part2.rar" in told
     assert main(["doctor", "data=affectnet", *where]) == 2
     assert "data.affectnet.photo_filter=metadata" in capsys.readouterr().err
+
+
+def test_doctor_reads_labels_and_lists(own_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metadata = own_corpus / "affectnet" / "affecnet_metadata.csv"
+    lines = metadata.read_text().splitlines()
+    metadata.write_text("\n".join([*lines, lines[-1]]) + "\n")
+    next((own_corpus / "disfa" / "ActionUnit_Labels").glob("*/*_au20.txt")).unlink()
+    where = [f"data.affectnet.root={own_corpus / 'affectnet'}", f"data.disfa.root={own_corpus / 'disfa'}", f"data.root={tmp_path}", f"run.root={tmp_path}"]
+    assert main(["doctor", "data=disfa_affectnet", *where]) == 2
+    told = capsys.readouterr().err
+    assert f"affecnet_metadata.csv, line {len(lines) + 1}: ImageName=" in told
+    assert re.search(r"data\.disfa: 1 of \d+ subjects are not as they should be: .*_au20\.txt: missing", told)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fineface_train.aus import AUS
 from fineface_train.data.disfa import read_disfa, splits
-from fineface_train.data.disfa_layout import FOLDS, SUBJECTS, DisfaConfig
+from fineface_train.data.disfa_layout import FOLDS, SUBJECTS, DisfaConfig, Mismatch
 from fineface_train.data.stages import Stages
 from fineface_train.toyfacs.combinations import holds_held_out
 from fineface_train.toyfacs.corpus import sample_expressions
@@ -179,6 +179,32 @@ def test_columns_that_number_nothing_do_not_matter_to_captions_in_row_order(colu
     captions = pd.read_csv(path)[["caption"]].assign(other=column)
     captions.to_csv(path, index=False)
     assert disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist() == before
+
+
+def test_captions_in_row_order_stay_with_their_frames_whatever_is_left_out(own_corpus: Path) -> None:
+    """The rows are of all labelled frames: also where a label file lacks one, a subject is left out, or one has a fault that nothing lets pass."""
+    path = own_corpus / "disfa" / "disfa_captions.csv"
+    usual = disfa_samples(disfa_config(own_corpus)).frame.set_index("id")
+    keys = pd.read_csv(path)
+    keys.assign(caption=[f"{subject} {frame}" for subject, frame in zip(keys["subject"], keys["frame"], strict=True)])[["caption"]].to_csv(path, index=False)
+
+    def told(**changes: object) -> pd.DataFrame:
+        frame = disfa_samples(disfa_config(own_corpus, **changes)).frame
+        assert frame["caption"].tolist() == [f"{one.split('/')[1]} {int(one.split('/')[2])}" for one in frame["id"]]
+        return frame
+
+    assert len(told()) == len(usual)
+    first, *others = [subject.removeprefix("disfa/") for subject in usual["subject"].unique()]
+    assert set(told(subjects=others)["subject"]) == {f"disfa/{subject}" for subject in others}
+    labels = own_corpus / "disfa" / "ActionUnit_Labels" / first
+    file = next(labels.glob("*_au12.txt"))
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:4], *lines[5:]]) + "\n")
+    assert len(told(mismatch=Mismatch.common)) == len(usual) - 1
+    next(labels.glob("*_au20.txt")).unlink()
+    with pytest.raises(ValueError, match=rf"1 of 3 subjects .*{first}_au20.txt: missing.*; mend the copy, or leave such subjects out with data.disfa.subjects"):
+        told(mismatch=Mismatch.common)
+    assert len(told(subjects=others)) == len(usual) - (usual["subject"] == f"disfa/{first}").sum()
 
 
 def test_captions_beside_two_columns_without_a_name_are_refused(own_corpus: Path) -> None:

@@ -16,7 +16,7 @@ from fineface_train.data.prepare import DataConfig, prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.data.video import FrameFormat
 from fineface_train.toyfacs.corpus import DISFA_SUBJECTS
-from tests.data.conftest import disfa_config, disfa_samples
+from tests.data.conftest import affectnet_config, disfa_config, disfa_samples
 from tests.data.disfa_copy import Copy
 from tests.data.videos import spoil_packet, write_video
 
@@ -245,11 +245,14 @@ def test_faults_of_all_subjects_are_told_at_once(corpus: Path, tmp_path: Path, c
         "SN003: the label files disagree on the number of frames: 11 have 12, SN003_au26.txt 11",
         "SN003: 11 images, but the labels have 11 frames (without an image: 1, from frame 5, without a label: 1, from ",
     ]
-    for mismatch in Mismatch:
-        with pytest.raises(ValueError, match="3 of 3 subjects are not as they should be") as error:
-            read(root, mismatch=mismatch)
-        assert all(fault in str(error.value) for fault in told)
-        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="3 of 3 subjects are not as they should be") as error:
+        read(root)
+    assert all(fault in str(error.value) for fault in told)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"2 of 3 subjects .*; mend the copy, or leave such subjects out with data\.disfa\.subjects") as error:
+        read(root, mismatch=Mismatch.common)  # what may pass is not what stops it
+    assert all(fault in str(error.value) for fault in told[:3])
+    assert "SN003" not in str(error.value)
     for number in (1, 2, 6):
         (root / "frames" / "SN002" / f"{number:05d}.png").write_bytes(b"")
         shutil.copy(root / "frames" / "SN002" / "00000.png", root / "frames" / "SN002" / f"{number}.png")
@@ -340,6 +343,32 @@ def test_prepare_extracts_once_and_notices_a_new_video(corpus: Path, tmp_path: P
     shutil.copy(other / name, root / name)
     with pytest.raises(ValueError, match=r"SN001: 13 images, but the labels have 12"):
         prepare(config)
+
+
+def test_faults_of_all_labels_and_lists_are_told_before_hours_of_extraction(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = videos().write(corpus, tmp_path / "disfa")
+    monkeypatch.setattr("fineface_train.data.disfa.extract_videos", lambda *_: pytest.fail("extracted before the faults were told"))
+    config = DataConfig(name="both", root=str(tmp_path / "prepared"), disfa=DisfaConfig(root=str(root)), affectnet=affectnet_config(corpus))
+    label = next((root / "ActionUnit_Labels").glob("SN002/*12.txt"))
+    whole = label.read_text()
+    label.write_text(whole.replace("\n", "\n7,9\n", 1))
+    with pytest.raises(ValueError, match=r"data\.disfa: 1 of 3 subjects .*line 2: '7,9'"):
+        prepare(config)
+    label.write_text(whole)
+    shutil.copytree(corpus / "affectnet", tmp_path / "affectnet")
+    metadata = tmp_path / "affectnet" / "affecnet_metadata.csv"
+    metadata.write_text(metadata.read_text().replace("AU9_rec", "AU9"))
+    config.affectnet = affectnet_config(tmp_path)
+    with pytest.raises(ValueError, match=r"affecnet_metadata\.csv: columns missing: AU9_rec"):
+        prepare(config)
+
+
+def test_a_subject_without_a_video_is_told_as_such(corpus: Path, tmp_path: Path) -> None:
+    root = videos().write(corpus, tmp_path / "disfa")
+    next((root / "Videos_LeftCamera").glob("*SN002*")).unlink()
+    with pytest.raises(ValueError, match=r"SN002: no video of it in .*Videos_LeftCamera, but labels of \d+ frames; mend the copy, or use what") as error:
+        read(root)
+    assert "image_pattern" not in str(error.value)
 
 
 def test_prepare_notices_a_frame_that_is_put_back_into_a_deeper_folder(corpus: Path, tmp_path: Path) -> None:

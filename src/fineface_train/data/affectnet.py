@@ -9,7 +9,7 @@ import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
 from fineface_train.data import archives
-from fineface_train.data.affectnet_layout import KEY, AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, base_of, image_path, paths_of
+from fineface_train.data.affectnet_layout import KEY, AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, base_of, image_path, is_image, paths_of
 from fineface_train.data.affectnet_metadata import FLAGS, is_official, read_metadata
 from fineface_train.data.blip2 import photo_filter
 from fineface_train.data.crew import ALONE, Crew
@@ -64,7 +64,7 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
         caption_from=metadata_path.name if config.captions is CaptionsFrom.metadata else rows["caption_from"].iloc[0],
     )
     before = pd.DataFrame(raw * MAX_INTENSITY, columns=list(AU_KEYS)).assign(id=table.frame["id"])
-    return Reading(dataclasses.replace(table, counts={SOURCE: counts}), before, correction, tuple(sieve.skipped))
+    return Reading(dataclasses.replace(table, counts={SOURCE: counts}), before, correction, tuple(sieve.dropped))
 
 
 def _check_columns(config: AffectNetConfig, path: Path) -> None:
@@ -123,6 +123,8 @@ def _by_images(sieve: Sieve, config: AffectNetConfig, stages: Stages) -> None:
         _by_total(sieve, config)
     if config.captions is CaptionsFrom.blip2 and len(sieve.rows):
         sieve.caption(stages.captions(_paths(sieve)), skip_broken=stages.skip_broken)
+    if stages.skip_broken:
+        sieve.keep_readable(_paths(sieve), stages.faults(_paths(sieve)), skip_broken=True)
 
 
 def _paths(sieve: Sieve) -> list[str]:
@@ -172,6 +174,11 @@ def check(config: AffectNetConfig) -> None:
     _given_correction(config)
 
 
+def check_list(config: AffectNetConfig) -> None:
+    """That every line of the metadata can be used. Raises ValueError that names file and line."""
+    read_metadata(paths_of(config)[0], _flags(config))
+
+
 def _given_correction(config: AffectNetConfig) -> Correction | None:
     """What `correction` names, if it names something. Raises ValueError, naming the key."""
     if config.correction is None:
@@ -193,10 +200,8 @@ def check_archive(config: AffectNetConfig) -> None:
 
 def ensure_images(config: AffectNetConfig, folder: Path, crew: Crew = ALONE) -> None:
     """Extract the images into `folder`, as far as they are not there; nothing where AffectNet lies as a folder."""
-    metadata, images = paths_of(config)
+    _, images = paths_of(config)
     if images.is_file() and crew.index == 0:
-        if not archives.is_extracted(images, folder):
-            read_metadata(metadata, _flags(config))  # its faults are told before hours of extraction
         archives.extract(images, folder, progress=not crew.quiet)
     crew.wait()
 
@@ -212,7 +217,7 @@ def _images_of(sieve: Sieve, root: Path, stages: Stages) -> None:
     names = sieve.rows["name"].tolist()
     base = base_of(root, names)
     paths = [image_path(base, name) for name in names]
-    there = np.array([path.is_file() for path in paths], dtype=bool)
+    there = np.array([is_image(path) for path in paths], dtype=bool)
     if not there.all() and not (stages.skip_broken and there.any()):
         first = paths[int(there.argmin())]
         alike = sorted(path.name for path in first.parent.glob("*") if path.stem.lower() == first.stem.lower()) if first.parent.is_dir() else []
@@ -221,5 +226,4 @@ def _images_of(sieve: Sieve, root: Path, stages: Stages) -> None:
         raise ValueError(f"{KEY}.images={root}: {(~there).sum()} of {len(paths)} images are missing, the first is {first}{hint}; {remedy}")
     sieve.rows = sieve.rows.assign(path=[str(path) for path in paths])
     if not there.all():
-        sieve.skipped += [str(path) for path, is_there in zip(paths, there, strict=True) if not is_there]
         sieve.keep(there, "image is missing")

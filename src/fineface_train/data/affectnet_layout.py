@@ -1,5 +1,6 @@
 """Where AffectNet's parts lie, and what is taken from which: metadata, images as a folder or an archive (SPEC section 6)."""
 
+import contextlib
 import dataclasses
 import enum
 import os
@@ -16,9 +17,11 @@ KEY = "data.affectnet"
 IMAGES = "images"
 SAMPLED, DEEPEST = 20, 2
 """Names that tell where images lie, and how many folders below the one that is given."""
-HOW_TO_GET = (
-    "AffectNet is licensed: request it at http://mohammadmahoor.com/affectnet/, extract the manually annotated images, and put "
-    "FineFace's affecnet_metadata.csv beside them. Without it, data=toyfacs draws data in the same layout"
+HOW_TO_GET = "AffectNet is licensed: request it at http://mohammadmahoor.com/affectnet/. Without it, data=toyfacs draws data in the same layout"
+FINEFACE_METADATA = "affecnet_metadata.csv"
+HOW_TO_GET_METADATA = (
+    f"{FINEFACE_METADATA} comes with FineFace's published code (https://github.com/tvaranka/fineface), not with AffectNet. AffectNet's own list, "
+    "Manually_Annotated_file_lists/training.csv, does without it: data=affectnet_official"
 )
 
 
@@ -56,7 +59,7 @@ class AffectNetConfig:
     """Where AffectNet lies and which of its images are used. Paths are relative to `root` unless absolute."""
 
     root: str | None = None
-    metadata: str = "affecnet_metadata.csv"
+    metadata: str = FINEFACE_METADATA
     """FineFace's CSV, or AffectNet's own (training.csv): which it is, its header tells."""
     images: str = IMAGES
     """Folder of the images, or the first volume of a RAR archive, which is extracted. Where there is no such folder, an archive is looked for."""
@@ -109,7 +112,8 @@ def paths_of(config: AffectNetConfig) -> tuple[Path, Path]:
     for name, path in (("metadata", metadata), ("images", images)):
         if not path.exists():
             where = f"{KEY}.{name}={getattr(config, name)}"
-            raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {root} holds {listing(root)}. {HOW_TO_GET}")
+            how = HOW_TO_GET_METADATA if path.name == FINEFACE_METADATA else HOW_TO_GET
+            raise ValueError(f"{where}: {path} does not exist; set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. {root} holds {listing(root)}. {how}")
     return metadata, images
 
 
@@ -136,7 +140,7 @@ def base_of(root: Path, names: list[str]) -> Path:
     sample = names[:: max(1, len(names) // SAMPLED)]
     level = [root]
     for depth in range(DEEPEST + 1):
-        fitting = [folder for folder in level if any(image_path(folder, name).is_file() for name in sample)]
+        fitting = [folder for folder in level if any(is_image(image_path(folder, name)) for name in sample)]
         if len(fitting) > 1:
             raise ValueError(
                 f"{KEY}.images={root}: the list's names begin in {len(fitting)} folders ({', '.join(map(str, fitting[:3]))}); set {KEY}.images to the one "
@@ -144,7 +148,7 @@ def base_of(root: Path, names: list[str]) -> Path:
             )
         if fitting:
             return fitting[0]
-        if depth == 0 and any(image_path(root.parent, name).is_file() for name in sample):
+        if depth == 0 and any(is_image(image_path(root.parent, name)) for name in sample):
             return root.parent
         level = [path for folder in level for path in children(folder) if path.is_dir()]
     return root
@@ -153,7 +157,14 @@ def base_of(root: Path, names: list[str]) -> Path:
 def image_path(folder: Path, name: str) -> Path:
     """The image of this name, also where the file's name has its accents in the other of Unicode's two forms, as copies from a Mac have."""
     path = folder / name
-    if not name.isascii() and not path.is_file():
+    if not name.isascii() and not is_image(path):
         others = (folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
-        return next((other for other in others if other.is_file()), path)
+        return next((other for other in others if is_image(other)), path)
     return path
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file lies there; none can under a name that is too long."""
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False

@@ -14,6 +14,8 @@ FLAGS: tuple[str, ...] = ("HasFace", "IsPhoto", "IsReal")
 TRUTH = dict.fromkeys(("true", "t", "1", "1.0", "yes"), True) | dict.fromkeys(("false", "f", "0", "0.0", "no"), False)
 SIZES: tuple[str, ...] = ("ImageResolutionX", "ImageResolutionY")
 FINEFACE_NAME, OFFICIAL_NAME = "ImageName", "subDirectory_filePath"
+MOST_SHOWN = 200
+"""Letters of a line that an error shows."""
 NO_FACE = 10
 """The expression that AffectNet's annotators gave to images without a face."""
 
@@ -33,7 +35,12 @@ def is_official(path: Path) -> bool:
     names = header(path)
     if FINEFACE_NAME in names or OFFICIAL_NAME in names:
         return FINEFACE_NAME not in names
-    raise ValueError(f"{path}: neither FineFace's metadata (column {FINEFACE_NAME}) nor AffectNet's own ({OFFICIAL_NAME}); it has {', '.join(names)}")
+    found = ", ".join(names)
+    found = f"{found[:MOST_SHOWN]} and so on" if len(found) > MOST_SHOWN else found
+    raise ValueError(
+        f"{path}, line 1: names neither FineFace's metadata (column {FINEFACE_NAME}) nor AffectNet's own ({OFFICIAL_NAME}), it reads {found}; "
+        "if it is a row of the list already, put back the line of columns that its owners' copy begins with"
+    )
 
 
 def _fineface(path: Path, wanted: Sequence[str]) -> pd.DataFrame:

@@ -251,7 +251,7 @@ class _Blip2:
 def find_model(config: Blip2Config) -> Path:
     """The folder of the model; one on the hub is downloaded to its cache."""
     if config.model is None:
-        raise ValueError(f"{KEY}.model=null: captions and the photo filter by BLIP-2 need one; {HOW_TO_GET}")
+        raise ValueError(f"{KEY}.model=null: captions and the photo filter by BLIP-2 need one; set it, or the environment variable BLIP2_PATH: {HOW_TO_GET}")
     folder = Path(config.model)
     try:
         if not folder.is_dir():

@@ -16,7 +16,7 @@ import pandas as pd
 from fineface_train.aus import AUS
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.disfa_captions import DisfaFrames, caption_columns, read_captions
-from fineface_train.data.disfa_images import images_of_frames
+from fineface_train.data.disfa_images import images_of_frames, refuse
 from fineface_train.data.disfa_labels import SubjectLabels, read_subject
 from fineface_train.data.disfa_layout import (
     FOLDS,
@@ -40,10 +40,15 @@ T = TypeVar("T")
 
 
 def check(config: DisfaConfig) -> None:
-    """That labels, images or videos, and captions are there. Raises ValueError; what is wrong in the labels is told later, with the images."""
+    """That labels, images or videos, and captions are there. Raises ValueError."""
     input_files(config)
     if (path := captions_file(config)) is not None:
         caption_columns(path)
+
+
+def check_labels(config: DisfaConfig) -> None:
+    """That the label files can be used, as far as they tell by themselves. Raises ValueError with every subject's faults."""
+    refuse({subject: each.findings for subject, each in _read_labels(config, silent=True).items()}, config.mismatch)
 
 
 def ensure_frames(config: DisfaConfig, folder: Path, crew: Crew = ALONE) -> None:
@@ -61,11 +66,11 @@ def read_disfa(config: DisfaConfig, seed: int, stages: Stages, extracted: Path |
     path = captions_file(config)
     if path is not None:
         return Reading(_table(frames, read_captions(path, frames), config.labels, path.name))
-    sieve = Sieve(frames.frame)
+    sieve = Sieve(frames.frame.assign(path=frames.frame["image"]))
     sieve.caption(stages.captions(frames.frame["image"].tolist()), skip_broken=stages.skip_broken)
     kept = dataclasses.replace(frames, frame=sieve.rows, counts=frames.counts | sieve.done() | {"read": frames.counts["read"]})
     table = _table(kept, sieve.rows["caption"].tolist(), config.labels, str(sieve.rows["caption_from"].iloc[0]))
-    return Reading(table, skipped=tuple(sieve.skipped))
+    return Reading(table, dropped=tuple(sieve.dropped))
 
 
 def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -> DisfaFrames:
@@ -88,8 +93,7 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
         counts |= {f"dropped: no image, {subject}": missing} if missing else {}
         parts.append(joined)
     frames = pd.concat(parts, ignore_index=True)
-    frames["row"] = np.arange(len(frames))
-    labelled, frames = frames[["subject", "frame"]], frames[frames["image"].notna()]
+    frames = frames[frames["image"].notna()]
     if frames.empty:
         raise ValueError(f"{KEY}: no labelled frame has an image")
 
@@ -104,7 +108,13 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
         dropped = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise ValueError(f"{KEY}: no frame is left ({dropped}); lower {KEY}.min_side={config.min_side} or raise {KEY}.neutral_share={config.neutral_share:g}")
     split = splits(list(frames["subject"].unique()), config, seed)
-    return DisfaFrames(frames.assign(split=frames["subject"].map(split)), labelled, config.subjects is not None, counts)
+    everyone = None if config.subjects is None else _labelled(_read_labels(dataclasses.replace(config, subjects=None), silent=True))
+    return DisfaFrames(frames.assign(split=frames["subject"].map(split)), _labelled(labels), everyone, counts)
+
+
+def _labelled(labels: dict[str, SubjectLabels]) -> pd.DataFrame:
+    """Columns `subject` and `frame` of each frame with labels of any AU, in order."""
+    return pd.DataFrame([(subject, frame) for subject, each in labels.items() for frame in each.every], columns=["subject", "frame"])
 
 
 def _table(frames: DisfaFrames, captions: Sequence[str], aus_from: str, caption_from: str) -> SampleTable:
@@ -147,11 +157,11 @@ def input_files(config: DisfaConfig) -> list[Path]:
     return [*labels, *([captions] if captions else []), *pictures]
 
 
-def _read_labels(config: DisfaConfig) -> dict[str, SubjectLabels]:
+def _read_labels(config: DisfaConfig, *, silent: bool = False) -> dict[str, SubjectLabels]:
     folders = label_folders(config)
     if not folders:
         raise ValueError(f"{KEY}.labels={config.labels}: holds no folder per subject such as SN001")
-    if config.subjects is None:
+    if config.subjects is None and not silent:
         absent = [subject for subject in SUBJECTS if subject not in folders]
         strange = [subject for subject in folders if subject not in SUBJECTS]
         if absent:

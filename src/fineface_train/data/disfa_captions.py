@@ -22,11 +22,11 @@ class DisfaFrames:
     """The frames to use, before they have captions."""
 
     frame: pd.DataFrame
-    """Columns `subject`, `frame` (from 1), `image` (absolute path), `split`, one per AU number, and `row`: its place among all labelled frames."""
+    """Columns `subject`, `frame` (from 1), `image` (absolute path), `split`, and one per AU number."""
     labelled: pd.DataFrame
-    """Columns `subject` and `frame` of each frame with labels, used or not."""
-    chosen: bool
-    """Whether `data.disfa.subjects` leaves out other subjects."""
+    """Columns `subject` and `frame` of each frame with labels of any AU, used or not, in order."""
+    everyone: pd.DataFrame | None
+    """The same of all subjects, where `data.disfa.subjects` leaves some out; None where it does not."""
     counts: dict[str, int]
 
 
@@ -56,7 +56,7 @@ def read_captions(path: Path, frames: DisfaFrames) -> list[str]:
 def _warn_of_strangers(path: Path, keys: pd.DataFrame, frames: DisfaFrames) -> None:
     """Tell how many rows are of frames without labels; subjects that were left out on purpose are none."""
     strange = ~pd.MultiIndex.from_frame(keys).isin(pd.MultiIndex.from_frame(frames.labelled))
-    if frames.chosen:
+    if frames.everyone is not None:
         strange &= keys["subject"].isin(frames.labelled["subject"]).to_numpy()
     if strange.any():
         line, first = keys.index[strange][0], keys[strange].iloc[0]
@@ -80,19 +80,23 @@ def _by_place(path: Path, columns: dict[str, str], frames: DisfaFrames) -> list[
     if others.count("") > 1:
         raise ValueError(f"{path}, line 1: {others.count('')} columns have no name, so that what they tell of the captions' order is not known; {REMEDY}")
     captions = read_rows(path, [columns["caption"]], others)
-    if len(captions) != len(frames.labelled):
-        raise ValueError(f"{path}: {len(captions)} captions in row order, but the labels have {len(frames.labelled)} frames; add columns subject and frame")
+    orders = [frames.labelled] if frames.everyone is None else [frames.labelled, frames.everyone]
+    labelled = next((order for order in orders if len(order) == len(captions)), None)
+    if labelled is None:
+        counts = " (all subjects') or ".join(str(len(order)) for order in reversed(orders))
+        raise ValueError(f"{path}: {len(captions)} captions in row order, but the labels have {counts} frames; add columns subject and frame")
     for name in others:
         values = captions[name].rename(name or UNNAMED)
         told = values.map(subject_of)
         if told.notna().all():
-            right = told.to_numpy() == frames.labelled["subject"].to_numpy()
+            right = told.to_numpy() == labelled["subject"].to_numpy()
             refuse(path, values, right, "the labels' frame at this place is of another subject; add columns subject and frame")
         if (number := _numbers(values)) is not None:
-            refuse(path, values, _in_order(number, frames.labelled), f"does not follow the labels' frames, which rise within each subject; {REMEDY}")
+            refuse(path, values, _in_order(number, labelled), f"does not follow the labels' frames, which rise within each subject; {REMEDY}")
     if others:
         logger.info("%s: captions are taken in row order; %s not used", path, ", ".join(name or UNNAMED for name in others))
-    return _filled(path, captions[columns["caption"]].iloc[frames.frame["row"]], frames)
+    place = frames.frame[["subject", "frame"]].merge(labelled.assign(place=np.arange(len(labelled))), how="left", on=["subject", "frame"])["place"]
+    return _filled(path, captions[columns["caption"]].iloc[place], frames)
 
 
 def _numbers(values: pd.Series) -> np.ndarray | None:

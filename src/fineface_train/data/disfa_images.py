@@ -28,13 +28,18 @@ def images_of_frames(config: DisfaConfig, labels: dict[str, SubjectLabels], extr
         for subject, each in labels.items():
             if subject in videos:
                 images[subject] = _from_video(each, videos[subject], read_extracted(extracted / subject), findings[subject])
+            else:
+                folder = next(iter(videos.values())).parent
+                findings[subject].unequal.append(f"{subject}: no video of it in {folder}, but labels of {len(each.frames)} frames")
     for subject, each in labels.items():
+        if videos is not None and subject not in videos:
+            continue
         otherwise = _otherwise(config, subject) if videos is None and others and not images[subject] else ""
         _compare(subject, each, images[subject], findings[subject], otherwise)
     if config.subjects is None:
         for subject in sorted(others - set(labels)):
             findings[subject] = Findings(unequal=[f"{subject}: has images, but no labels"])
-    _refuse(findings, config.mismatch, hint)
+    refuse(findings, config.mismatch, hint, filmed=videos is not None)
     return images
 
 
@@ -101,18 +106,25 @@ def _compare(subject: str, labels: SubjectLabels, images: dict[int, str], findin
     findings.unequal.append(f"{subject}: {len(images)} images, but the labels have {len(labelled)} frames ({', '.join(details)}){otherwise}")
 
 
-def _refuse(findings: dict[str, Findings], mismatch: Mismatch, hint: str) -> None:
-    """Raise ValueError if there are faults that may not pass, with those of all subjects; else tell them in the log."""
+def refuse(findings: dict[str, Findings], mismatch: Mismatch, hint: str = "", *, filmed: bool = False) -> None:
+    """Raise ValueError if there are faults that may not pass, with those of all subjects; else tell them in the log.
+
+    Args:
+        hint: what is wrong with all images, if something is.
+        filmed: whether the images are videos' frames.
+    """
     wrong = any(found.wrong for found in findings.values())
-    faulty = [found for _, found in sorted(findings.items()) if found.wrong or found.unequal]
-    faults = [fault for found in faulty for fault in (*found.wrong, *found.unequal)]
-    refused = wrong or (faults and (mismatch is Mismatch.error or hint))
+    passing = mismatch is Mismatch.common and not hint
+    faulty = [found for _, found in sorted(findings.items()) if found.wrong or (found.unequal and not (wrong and passing))]
+    faults = [fault for found in faulty for fault in found.wrong] + [fault for found in faulty for fault in found.unequal]
+    refused = wrong or (faults and not passing)
     if not refused or len(faults) > SHOWN:
         for fault in faults:
             logger.warning("disfa: %s", fault)
     if not refused:
         return
-    common = f"; mend the copy, check {KEY}.first_index and {KEY}.image_pattern, or use what labels and images have in common: {KEY}.mismatch=common"
-    remedy = hint or ("" if wrong else common)
+    check = "" if filmed else f"check {KEY}.first_index and {KEY}.image_pattern, "
+    common = f"; mend the copy, {check}or use what labels and images have in common: {KEY}.mismatch=common"
+    remedy = hint or (f"; mend the copy, or leave such subjects out with {KEY}.subjects" if wrong else common)
     shown = "; ".join(faults[:SHOWN]) + (f"; and {len(faults) - SHOWN} more, told above" if len(faults) > SHOWN else "")
     raise ValueError(f"{KEY}: {len(faulty)} of {len(findings)} subjects are not as they should be: {shown}{remedy}")

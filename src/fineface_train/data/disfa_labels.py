@@ -29,11 +29,16 @@ class Findings:
 
 @dataclasses.dataclass
 class SubjectLabels:
-    """`frames`: columns `frame` (from 1) and one per AU number, the frames that all AUs have. `lost`: number of frames that only some have."""
+    """`frames`: columns `frame` (from 1) and one per AU number, the frames that all AUs have. `every`: those that some have, in order."""
 
     frames: pd.DataFrame
-    lost: int
+    every: list[int]
     findings: Findings
+
+    @property
+    def lost(self) -> int:
+        """Number of frames that only some AUs have."""
+        return len(self.every) - len(self.frames)
 
 
 def read_subject(folder: Path, subject: str, first_label: int) -> SubjectLabels:
@@ -50,15 +55,14 @@ def read_subject(folder: Path, subject: str, first_label: int) -> SubjectLabels:
         names = ", ".join(f"{subject}_au{au}.txt" for au in missing)
         findings.wrong.append(f"{folder}: {names}: missing; a subject needs the labels of AUs {', '.join(map(str, AUS))}")
     if findings.wrong:
-        return SubjectLabels(pd.DataFrame({"frame": []}), 0, findings)
+        return SubjectLabels(pd.DataFrame({"frame": []}), sorted(set().union(*(column.index for column in columns.values()))), findings)
     lengths = {paths[au].name: len(column) for au, column in columns.items()}
     if len(set(lengths.values())) > 1:
         (usual, count), *_ = Counter(lengths.values()).most_common()
         others = ", ".join(f"{name} {length}" for name, length in lengths.items() if length != usual)
         findings.unequal.append(f"{folder}: the label files disagree on the number of frames: {count} have {usual}, {others}")
     together = pd.DataFrame(columns).rename_axis("frame").sort_index()
-    common = together.dropna()
-    return SubjectLabels(common.reset_index(), len(together) - len(common), findings)
+    return SubjectLabels(together.dropna().reset_index(), together.index.tolist(), findings)
 
 
 def read_labels(path: Path, first_label: int) -> tuple[pd.Series, Findings]:

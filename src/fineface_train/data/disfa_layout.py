@@ -15,6 +15,10 @@ from fineface_train.data.video import FrameFormat
 
 logger = logging.getLogger(__name__)
 KEY = "data.disfa"
+HOW_TO_GET_CAPTIONS = (
+    "disfa_captions.csv comes with FineFace's published code (https://github.com/tvaranka/fineface), not with DISFA; "
+    "data.disfa.captions=null has BLIP-2 write captions"
+)
 HOW_TO_GET = "DISFA is licensed: request it at http://mohammadmahoor.com/disfa/. Without it, data=toyfacs draws data in the same layout"
 FOLDS: tuple[tuple[str, ...], ...] = (
     ("SN003", "SN004", "SN005", "SN007", "SN008", "SN017", "SN023", "SN025", "SN029"),
@@ -223,7 +227,8 @@ def _missing(config: DisfaConfig, name: str, root: Path) -> ValueError:
     what = f"{KEY}.{name}={value}: {root / value} does not exist"
     if name == "images" and config.videos == AUTO:
         what += ", nor does a folder of videos such as Videos_LeftCamera"
-    return ValueError(f"{what}; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}. {root} holds {listing(root)}. {HOW_TO_GET}")
+    how = HOW_TO_GET_CAPTIONS if name == "captions" else HOW_TO_GET
+    return ValueError(f"{what}; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}. {root} holds {listing(root)}. {how}")
 
 
 def _plain(name: str) -> str:

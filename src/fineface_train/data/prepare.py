@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.data import affectnet, archives, disfa, manipulation
@@ -20,7 +19,7 @@ from fineface_train.data.annotate import AnnotateConfig, annotated_by
 from fineface_train.data.blip2 import Blip2Config
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.disfa import DisfaConfig, read_disfa
-from fineface_train.data.images import read_image
+from fineface_train.data.disfa_layout import video_files
 from fineface_train.data.manipulation import ManipulationConfig, read_manipulation
 from fineface_train.data.stages import ANNOTATE_KEY, Stages
 from fineface_train.data.table import FAULTS_SHOWN, UNREADABLE, Reading, SampleTable
@@ -30,7 +29,9 @@ from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp
 logger = logging.getLogger(__name__)
 CORPUS, FRAMES, IMAGES, TABLE, MANIFEST = "corpus", "frames", "images", "table.parquet", "manifest.json"
 RAW = "raw.parquet"
-LAYOUT_VERSION = 4
+DROPPED = "dropped.parquet"
+"""Images that were left out for what they are: when one changes, the table may."""
+LAYOUT_VERSION = 5
 """Raised when readers change what they make of the same files and config."""
 
 
@@ -89,8 +90,8 @@ class DataConfig:
 
 
 def prepare(config: DataConfig, *, crew: Crew = ALONE) -> SampleTable:
-    """Draw the corpus if one is asked for, read all sources, and write `table.parquet`, `raw.parquet`, `correction.json` and `manifest.json` into
-    `config.root`. All processes of the crew call it, and get the table.
+    """Draw the corpus if one is asked for, read all sources, and write `table.parquet`, `raw.parquet`, `dropped.parquet`, `correction.json` and
+    `manifest.json` into `config.root`. All processes of the crew call it, and get the table.
 
     Does nothing but read the table, and says so, when config, corpus, input files, models and images are those of the manifest that lies there.
     """
@@ -101,21 +102,20 @@ def prepare(config: DataConfig, *, crew: Crew = ALONE) -> SampleTable:
     with locked(root, wait=True) if crew.index == 0 else contextlib.nullcontext():
         corpus = _ensure_corpus(config.toyfacs, root / CORPUS, not crew.quiet) if crew.index == 0 else None
         crew.wait()
-        check_sources(config)  # before hours of extraction
+        check_sources(config)
         identity, found = {}, None
         if crew.index == 0:
             identity = {"layout": LAYOUT_VERSION, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
             found = _find_prepared(config, root, hash_of(identity))
         if not crew.agree(found is not None):
             start = time.monotonic()
+            check_lists(config, filmed_only=True)
             if config.disfa is not None:
                 disfa.ensure_frames(config.disfa, root / FRAMES, crew)
             if config.affectnet is not None:
                 affectnet.ensure_images(config.affectnet, root / IMAGES, crew)
             readings = _read_sources(config, Stages(root, config.blip2, config.annotate, crew, config.skip_broken))
             if crew.index == 0:
-                if config.skip_broken:
-                    readings = [_without_broken_images(reading, not crew.quiet) for reading in readings]
                 _write(root, config, readings, identity)
                 logger.info("data %s: prepared in %.1f s", config.name, time.monotonic() - start)
         crew.wait()
@@ -142,15 +142,26 @@ def check_sources(config: DataConfig) -> None:
         manipulation.input_files(config.manipulation)
 
 
+def check_lists(config: DataConfig, *, filmed_only: bool = False) -> None:
+    """That every line of labels and lists can be used: faults that are told before hours of extraction. Raises ValueError that names file and line.
+
+    Args:
+        filmed_only: of DISFA as a folder of frames, which are not extracted, faults of labels are told with those of the images.
+    """
+    if config.disfa is not None and not (filmed_only and video_files(config.disfa) is None):
+        disfa.check_labels(config.disfa)
+    if config.affectnet is not None:
+        affectnet.check_list(config.affectnet)
+
+
 def _find_prepared(config: DataConfig, root: Path, key: str) -> SampleTable | None:
     """The table in `root`, if it was made from the same, is whole, and its images are those that it was made of."""
     if not (root / MANIFEST).is_file() or not (root / TABLE).is_file():
         return None
     try:
         manifest, table = read_manifest(root), SampleTable.read(root / TABLE)
-        mended = [path for path, stamp in manifest.get("skipped", {}).items() if _stamp(path) != stamp]
-        if manifest["config_hash"] != key or mended:
-            logger.info("data %s: config, table, input files or an image that was left out changed, preparing again", config.name)
+        if manifest["config_hash"] != key:
+            logger.info("data %s: config, table or input files changed, preparing again", config.name)
             return None
         damaged = [name for name, digest in manifest["files"].items() if not (root / name).is_file() or sha256(root / name) != digest]
         if manifest["table"]["fingerprint"] != table.fingerprint() or damaged:
@@ -159,6 +170,9 @@ def _find_prepared(config: DataConfig, root: Path, key: str) -> SampleTable | No
         if manifest["images"] != _stamps(table.frame["image"]):
             logger.warning("data %s: images changed or are gone, preparing again", config.name)
             archives.forget(root / IMAGES)
+            return None
+        if manifest["dropped"] != _stamps(pd.read_parquet(root / DROPPED)["path"]):
+            logger.info("data %s: an image that was left out changed, preparing again", config.name)
             return None
         return table
     except (ValueError, KeyError, TypeError) as error:
@@ -182,11 +196,13 @@ def _write(root: Path, config: DataConfig, readings: list[Reading], identity: di
     for reading in readings:
         if reading.correction is not None:
             reading.correction.write(root / CORRECTION)
+    dropped = [path for reading in readings for path in reading.dropped]
+    with replacing(root / DROPPED) as partial:
+        pd.DataFrame({"path": dropped}, dtype=str).to_parquet(partial, index=False)
     made_of = {"name": config.name, "config_hash": hash_of(identity), **identity}
-    skipped = {path: _stamp(path) for reading in readings for path in reading.skipped}
-    files = {name: sha256(root / name) for name in (RAW, CORRECTION) if (root / name).is_file()}
-    found = {"sources": table.counts, "skipped": skipped, "images": _stamps(table.frame["image"]), "files": files, "table": _summary(table)}
-    write_json(root / MANIFEST, made_of | found)
+    files = {name: sha256(root / name) for name in (RAW, DROPPED, CORRECTION) if (root / name).is_file()}
+    stamps = {"images": _stamps(table.frame["image"]), "dropped": _stamps(dropped)}
+    write_json(root / MANIFEST, made_of | {"sources": table.counts} | stamps | {"files": files, "table": _summary(table)})
 
 
 def read_manifest(root: Path | str) -> dict[str, Any]:
@@ -213,35 +229,28 @@ def _ensure_corpus(config: CorpusConfig | None, folder: Path, progress: bool) ->
 def _read_sources(config: DataConfig, stages: Stages) -> list[Reading]:
     readings = []
     if config.disfa is not None:
-        readings.append(read_disfa(config.disfa, config.seed, stages, stages.root / FRAMES))
+        readings.append(_readable(read_disfa(config.disfa, config.seed, stages, stages.root / FRAMES), stages))
     if config.affectnet is not None:
         readings.append(read_affectnet(config.affectnet, config.seed, stages, stages.root / IMAGES))
     if config.manipulation is not None:
-        readings.append(Reading(read_manipulation(config.manipulation, config.seed)))
+        readings.append(_readable(Reading(read_manipulation(config.manipulation, config.seed)), stages))
     return readings
 
 
-def _without_broken_images(reading: Reading, progress: bool) -> Reading:
-    """Only the rows whose image decodes; the source's counts tell how many went."""
+def _readable(reading: Reading, stages: Stages) -> Reading:
+    """Only the rows whose image decodes, where the others are to be skipped; the source's counts tell how many went."""
+    if not stages.skip_broken:
+        return reading
     table = reading.table
-    paths = tqdm(table.frame["image"], desc="decoding images", unit="image", mininterval=1, disable=not progress)
-    faults = [_fault(path) for path in paths]
-    good = np.array([fault is None for fault in faults])
+    faults = stages.faults(table.frame["image"].tolist())
+    good = np.array([not fault for fault in faults], dtype=bool)
     gone = int((~good).sum())
     words = f"dropped: {UNREADABLE}"
     counts = {source: numbers | {words: numbers.get(words, 0) + gone, "kept": numbers["kept"] - gone} for source, numbers in table.counts.items()}
-    for fault in [fault for fault in faults if fault is not None][:FAULTS_SHOWN]:
+    for fault in [fault for fault in faults if fault][:FAULTS_SHOWN]:
         logger.warning("skipped: %s", fault)
     left = SampleTable(table.frame[good].reset_index(drop=True), counts)
-    return dataclasses.replace(reading, table=left, skipped=(*reading.skipped, *table.frame["image"][~good]))
-
-
-def _fault(path: str) -> str | None:
-    try:
-        read_image(path)
-    except ValueError as error:
-        return str(error)
-    return None
+    return dataclasses.replace(reading, table=left, dropped=(*reading.dropped, *table.frame["image"][~good]))
 
 
 def _stamp(path: str) -> str | None:

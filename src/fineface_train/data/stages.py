@@ -14,10 +14,11 @@ from fineface_train.data.annotate import AnnotateConfig, annotate, annotated_by
 from fineface_train.data.blip2 import Blip2Config, ask_images, caption_images
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import Crew
-from fineface_train.data.images import image_size
-from fineface_train.files import hash_of
+from fineface_train.data.images import image_size, read_image
+from fineface_train.files import hash_of, read_json, write_json
 
 ANNOTATE_KEY = "data.annotate"
+FAULTS = "faults.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,17 @@ class Stages:
         with ThreadPoolExecutor(8) as pool:
             bar = tqdm(pool.map(_size, paths), total=len(paths), desc="measuring images", unit="image", mininterval=1, disable=self.crew.silent)
             return pd.DataFrame(list(bar), columns=["width", "height", "fault"])
+
+    def faults(self, paths: Sequence[str]) -> list[str]:
+        """In words what keeps each image from being decoded, "" for nothing; the first process decodes for all."""
+        if self.crew.index == 0:
+            with ThreadPoolExecutor(8) as pool:
+                bar = tqdm(pool.map(_fault, paths), total=len(paths), desc="decoding images", unit="image", mininterval=1, disable=self.crew.silent)
+                write_json(self.root / FAULTS, {path: fault for path, fault in zip(paths, bar, strict=True) if fault})
+        self.crew.wait()
+        faults = read_json(self.root / FAULTS)
+        self.crew.wait()
+        return [faults.get(path, "") for path in paths]
 
     def answers(self, paths: Sequence[str]) -> pd.DataFrame:
         """What BLIP-2 answers about each image, as `photo_filter` reads it."""
@@ -72,3 +84,11 @@ def _size(path: str) -> tuple[int, int, str]:
         return *image_size(path), ""
     except ValueError as error:
         return 0, 0, str(error)
+
+
+def _fault(path: str) -> str:
+    try:
+        read_image(path)
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -104,8 +104,8 @@ class Reading:
     raw: pd.DataFrame | None = None
     """`id` and the AUs on the 0-5 scale before they were corrected, where they were."""
     correction: Correction | None = None
-    skipped: tuple[str, ...] = ()
-    """Images that were left out as they are missing or cannot be read."""
+    dropped: tuple[str, ...] = ()
+    """Images that were left out for what they are, or as they are missing or cannot be read."""
 
 
 UNREADABLE = "image cannot be read"
@@ -118,8 +118,8 @@ class Sieve:
     def __init__(self, rows: pd.DataFrame) -> None:
         self.rows = rows
         self.counts = {"read": len(rows)}
-        self.skipped: list[str] = []
-        """Images that were left out as they are missing or cannot be read."""
+        self.dropped: list[str] = []
+        """Images of the rows that were dropped once they had a `path`: for what they are, or as they are missing or cannot be read."""
 
     def keep(self, passes: np.ndarray, otherwise: str) -> None:
         """Keep the rows that pass; the others are counted as dropped: `otherwise`."""
@@ -129,6 +129,8 @@ class Sieve:
         """Keep the rows that pass; `counts` tell what dropped the others."""
         for name, count in counts.items():
             self.counts[name] = self.counts.get(name, 0) + count
+        if "path" in self.rows:
+            self.dropped += self.rows["path"][~passes].tolist()
         self.rows = self.rows[passes]
 
     def keep_readable(self, paths: Sequence[str], faults: Sequence[str], *, skip_broken: bool) -> None:
@@ -139,7 +141,6 @@ class Sieve:
             raise ValueError(f"{broken[0][1]} ({len(broken)} such images); bring back whole copies, or leave them out with data.skip_broken=true")
         for _, fault in broken[:FAULTS_SHOWN]:
             logger.warning("skipped: %s", fault)
-        self.skipped += [path for path, _ in broken]
         self.keep(good, UNREADABLE)
 
     def caption(self, said: pd.DataFrame, *, skip_broken: bool) -> None:
