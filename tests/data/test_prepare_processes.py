@@ -1,6 +1,7 @@
 """`fineface prepare` under torchrun: two processes make the table that one makes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,17 +30,22 @@ def prepared(processes: int, corpus: Path, disfa: Path, root: Path, *overrides: 
 
 
 def test_two_processes_prepare_what_one_does(corpus: Path, tmp_path: Path) -> None:
+    """And leave out the same image that cannot be read."""
     disfa = Copy(images=None, videos="Videos_LeftCamera").write(corpus, tmp_path / "disfa")
-    one, two = tmp_path / "one", tmp_path / "two"
-    prepared(1, corpus, disfa, one)
-    assert "nothing changed" not in prepared(2, corpus, disfa, two)
+    shutil.copytree(corpus / "affectnet", tmp_path / "affectnet")
+    one, two, skip = tmp_path / "one", tmp_path / "two", "data.skip_broken=true"
+    prepared(1, tmp_path, disfa, one)
+    whole = SampleTable.read(one / "table.parquet")
+    Path(whole.frame["image"].iloc[-3]).write_bytes(b"")
+    prepared(1, tmp_path, disfa, one, skip)
+    assert "nothing changed" not in prepared(2, tmp_path, disfa, two, skip)
     first, second = (SampleTable.read(root / "table.parquet") for root in (one, two))
-    assert len(first) > 50
+    assert len(first) == len(whole) - 1 > 50
     assert set(first.frame["source"]) == {"disfa", "affectnet"}
     assert first.fingerprint() == second.fingerprint()
     assert read_manifest(one)["sources"] == read_manifest(two)["sources"]
     assert sorted(path.name for path in one.rglob("*.jpg")) == sorted(path.name for path in two.rglob("*.jpg"))
-    assert "nothing changed" in prepared(2, corpus, disfa, two)
+    assert "nothing changed" in prepared(2, tmp_path, disfa, two, skip)
 
 
 def test_models_are_asked_while_data_is_prepared(corpus: Path, tmp_path: Path) -> None:
