@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fineface_train.aus import AUS
-from fineface_train.data.disfa import read_disfa, splits
+from fineface_train.data.disfa import input_files, read_disfa, splits
 from fineface_train.data.disfa_layout import FOLDS, SUBJECTS, DisfaConfig, Mismatch
 from fineface_train.data.stages import Stages
 from fineface_train.toyfacs.combinations import holds_held_out
@@ -196,6 +196,7 @@ def test_captions_in_row_order_stay_with_their_frames_whatever_is_left_out(own_c
     assert len(told()) == len(usual)
     first, *others = [subject.removeprefix("disfa/") for subject in usual["subject"].unique()]
     assert set(told(subjects=others)["subject"]) == {f"disfa/{subject}" for subject in others}
+    assert input_files(disfa_config(own_corpus, subjects=others))[:12] == sorted((own_corpus / "disfa" / "ActionUnit_Labels" / first).iterdir())
     labels = own_corpus / "disfa" / "ActionUnit_Labels" / first
     file = next(labels.glob("*_au12.txt"))
     lines = file.read_text().splitlines()

@@ -152,7 +152,9 @@ def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str,
 def input_files(config: DisfaConfig) -> list[Path]:
     """Labels, captions, and videos or folders of images: the table changes only when one of them (or the config) does."""
     videos, captions = video_files(config), captions_file(config)
-    labels = [path for folder in _chosen(config, label_folders(config)).values() for path in sorted(folder.iterdir()) if path.is_file()]
+    by_place = captions is not None and "frame" not in caption_columns(captions)  # among the frames of all subjects
+    folders = label_folders(config) if by_place else _chosen(config, label_folders(config))
+    labels = [path for folder in folders.values() for path in sorted(folder.iterdir()) if path.is_file()]
     pictures = image_folders(config) if videos is None else list(_chosen(config, videos).values())
     return [*labels, *([captions] if captions else []), *pictures]
 
