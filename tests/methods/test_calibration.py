@@ -1,6 +1,7 @@
 """From how an adapter answers to what to ask of it."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -133,6 +134,6 @@ def test_a_bundle_is_calibrated_once_and_used_when_asked(tmp_path: Path, capsys:
     assert "finished already" in capsys.readouterr().out
     values = read_json(bundle / "calibration.json")
     values["weights"] = "0"
-    (bundle / "calibration.json").write_text(str(values).replace("'", '"').replace("None", "null").replace("True", "true").replace("False", "false"))
+    (bundle / "calibration.json").write_text(json.dumps(values))
     assert main([*generate, "calibrated=true", f"out={tmp_path / 'b'}"]) == 2
     assert "belongs to another bundle" in capsys.readouterr().err

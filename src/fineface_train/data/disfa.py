@@ -15,7 +15,7 @@ import pandas as pd
 
 from fineface_train.aus import AUS
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.data.disfa_captions import DisfaFrames, caption_columns, read_captions
+from fineface_train.data.disfa_captions import DisfaFrames, caption_columns, in_row_order, read_captions
 from fineface_train.data.disfa_images import images_of_frames, refuse
 from fineface_train.data.disfa_labels import SubjectLabels, read_subject
 from fineface_train.data.disfa_layout import (
@@ -108,8 +108,10 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
         dropped = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise ValueError(f"{KEY}: no frame is left ({dropped}); lower {KEY}.min_side={config.min_side} or raise {KEY}.neutral_share={config.neutral_share:g}")
     split = splits(list(frames["subject"].unique()), config, seed)
-    everyone = None if config.subjects is None else _labelled(_read_labels(dataclasses.replace(config, subjects=None), silent=True))
-    return DisfaFrames(frames.assign(split=frames["subject"].map(split)), _labelled(labels), everyone, counts)
+    chosen, captions, everyone = config.subjects is not None, captions_file(config), None
+    if chosen and captions is not None and in_row_order(captions):
+        everyone = _labelled(_read_labels(dataclasses.replace(config, subjects=None), silent=True))
+    return DisfaFrames(frames.assign(split=frames["subject"].map(split)), _labelled(labels), chosen, everyone, counts)
 
 
 def _labelled(labels: dict[str, SubjectLabels]) -> pd.DataFrame:
@@ -152,7 +154,7 @@ def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str,
 def input_files(config: DisfaConfig) -> list[Path]:
     """Labels, captions, and videos or folders of images: the table changes only when one of them (or the config) does."""
     videos, captions = video_files(config), captions_file(config)
-    by_place = captions is not None and "frame" not in caption_columns(captions)  # among the frames of all subjects
+    by_place = captions is not None and in_row_order(captions)  # among the frames of all subjects
     folders = label_folders(config) if by_place else _chosen(config, label_folders(config))
     labels = [path for folder in folders.values() for path in sorted(folder.iterdir()) if path.is_file()]
     pictures = image_folders(config) if videos is None else list(_chosen(config, videos).values())

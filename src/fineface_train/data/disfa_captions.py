@@ -25,8 +25,10 @@ class DisfaFrames:
     """Columns `subject`, `frame` (from 1), `image` (absolute path), `split`, and one per AU number."""
     labelled: pd.DataFrame
     """Columns `subject` and `frame` of each frame with labels of any AU, used or not, in order."""
+    chosen: bool
+    """Whether `data.disfa.subjects` leaves out other subjects."""
     everyone: pd.DataFrame | None
-    """The same of all subjects, where `data.disfa.subjects` leaves some out; None where it does not."""
+    """As `labelled`, of all subjects, where some are left out and captions in row order may be of all; else None."""
     counts: dict[str, int]
 
 
@@ -38,7 +40,7 @@ def read_captions(path: Path, frames: DisfaFrames) -> list[str]:
     file, and the line or frame.
     """
     columns = caption_columns(path)
-    if "frame" not in columns:
+    if in_row_order(path):
         return _by_place(path, columns, frames)
     captions = read_rows(path, list(columns.values())).set_axis(list(columns), axis=1)
     keys = pd.DataFrame({"subject": captions["subject"].map(subject_of), "frame": pd.to_numeric(captions["frame"], errors="coerce")})
@@ -56,7 +58,7 @@ def read_captions(path: Path, frames: DisfaFrames) -> list[str]:
 def _warn_of_strangers(path: Path, keys: pd.DataFrame, frames: DisfaFrames) -> None:
     """Tell how many rows are of frames without labels; subjects that were left out on purpose are none."""
     strange = ~pd.MultiIndex.from_frame(keys).isin(pd.MultiIndex.from_frame(frames.labelled))
-    if frames.everyone is not None:
+    if frames.chosen:
         strange &= keys["subject"].isin(frames.labelled["subject"]).to_numpy()
     if strange.any():
         line, first = keys.index[strange][0], keys[strange].iloc[0]
@@ -72,6 +74,11 @@ def caption_columns(path: Path) -> dict[str, str]:
     if "frame" in names and "subject" not in names:
         raise ValueError(f"{path}: has a column {names['frame']} but none that is called subject; add it, or leave caption alone, in the labels' order")
     return {name: names[name] for name in (("caption", "subject", "frame") if "frame" in names else ("caption",))}
+
+
+def in_row_order(path: Path) -> bool:
+    """Whether a caption's place tells its frame. Raises ValueError as `caption_columns` does."""
+    return "frame" not in caption_columns(path)
 
 
 def _by_place(path: Path, columns: dict[str, str], frames: DisfaFrames) -> list[str]:

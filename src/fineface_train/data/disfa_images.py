@@ -40,6 +40,9 @@ def images_of_frames(config: DisfaConfig, labels: dict[str, SubjectLabels], extr
         for subject in sorted(others - set(labels)):
             findings[subject] = Findings(unequal=[f"{subject}: has images, but no labels"])
     refuse(findings, config.mismatch, hint, filmed=videos is not None)
+    for _, found in sorted(findings.items()):
+        for fault in found.unequal:
+            logger.warning("disfa: %s", fault)
     return images
 
 
@@ -107,7 +110,7 @@ def _compare(subject: str, labels: SubjectLabels, images: dict[int, str], findin
 
 
 def refuse(findings: dict[str, Findings], mismatch: Mismatch, hint: str = "", *, filmed: bool = False) -> None:
-    """Raise ValueError if there are faults that may not pass, with those of all subjects; else tell them in the log.
+    """Raise ValueError if there are faults that may not pass, with those of all subjects; the log has those that the error has no room for.
 
     Args:
         hint: what is wrong with all images, if something is.
@@ -117,12 +120,10 @@ def refuse(findings: dict[str, Findings], mismatch: Mismatch, hint: str = "", *,
     passing = mismatch is Mismatch.common and not hint
     faulty = [found for _, found in sorted(findings.items()) if found.wrong or (found.unequal and not (wrong and passing))]
     faults = [fault for found in faulty for fault in found.wrong] + [fault for found in faulty for fault in found.unequal]
-    refused = wrong or (faults and not passing)
-    if not refused or len(faults) > SHOWN:
-        for fault in faults:
-            logger.warning("disfa: %s", fault)
-    if not refused:
+    if not faults or (passing and not wrong):
         return
+    for fault in faults if len(faults) > SHOWN else ():
+        logger.warning("disfa: %s", fault)
     check = "" if filmed else f"check {KEY}.first_index and {KEY}.image_pattern, "
     common = f"; mend the copy, {check}or use what labels and images have in common: {KEY}.mismatch=common"
     remedy = hint or (f"; mend the copy, or leave such subjects out with {KEY}.subjects" if wrong else common)

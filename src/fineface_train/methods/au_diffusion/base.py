@@ -94,13 +94,12 @@ def _load_pretrained(config: BaseConfig) -> StableDiffusionPipeline:
             config.path, revision=config.revision, safety_checker=None, feature_extractor=None, requires_safety_checker=False, torch_dtype=torch.float32
         )
     except (OSError, ValueError) as error:
-        where = "cannot be loaded" if Path(str(config.path)).exists() else "neither a folder here nor a pipeline that the hub gave us"
-        remedy = (
-            f"where there is a network: hf download {config.path} --local-dir FOLDER; then base.path=FOLDER "
-            "(or the environment variable SD21_PATH for base=sd21, SD15_PATH for base=sd15)"
+        elsewhere = (
+            f"neither a folder here nor a pipeline that the hub gave us; where there is a network: hf download {config.path} --local-dir FOLDER; "
+            "then base.path=FOLDER (or the environment variable SD21_PATH for base=sd21, SD15_PATH for base=sd15)"
         )
-        here = Path(str(config.path)).exists()
-        raise ValueError(f"base.path={config.path}: {where}{'' if here else '; ' + remedy} ({' '.join(str(error).split())})") from error
+        where = "cannot be loaded" if Path(str(config.path)).exists() else elsewhere
+        raise ValueError(f"base.path={config.path}: {where} ({' '.join(str(error).split())})") from error
 
 
 def _random_pipeline(config: BaseConfig) -> StableDiffusionPipeline:
