@@ -18,7 +18,8 @@ from PIL import Image
 
 from fineface_train.cli import main
 from fineface_train.data.cache import ImageTransform, load_image
-from fineface_train.files import SEAL, damage, locked, seal, sha256
+from fineface_train.files import SEAL, damage, seal, sha256
+from fineface_train.locks import locked
 
 REPOSITORY = Path(__file__).parents[1]
 SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
@@ -112,7 +113,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, saved_base: 
 
 
 def test_who_waits_says_for_whom(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    holds = "import pathlib, sys\nfrom fineface_train.files import locked\nwith locked(pathlib.Path(sys.argv[1])): print(flush=True), sys.stdin.read()"
+    holds = "import pathlib, sys\nfrom fineface_train.locks import locked\nwith locked(pathlib.Path(sys.argv[1])): print(flush=True), sys.stdin.read()"
     holder = subprocess.Popen([sys.executable, "-c", holds, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdin
     assert holder.stdout

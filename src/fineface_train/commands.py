@@ -17,7 +17,8 @@ from fineface_train.data.table import SampleTable
 from fineface_train.data_report import write_data_report
 from fineface_train.doctor import doctor
 from fineface_train.evaluation.judges import find_judges
-from fineface_train.files import locked, read_parquet, replacing
+from fineface_train.files import read_parquet, replacing
+from fineface_train.locks import locked
 from fineface_train.measure import calibrate_bundle, evaluation_folder, load_generator, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration

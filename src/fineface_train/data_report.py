@@ -22,7 +22,8 @@ from fineface_train.data.prepare import MANIFEST, read_manifest
 from fineface_train.data.statistics import AuStatistics, au_statistics, caption_statistics, subject_statistics
 from fineface_train.data.suspicions import suspicions
 from fineface_train.data.table import SampleTable
-from fineface_train.files import flat, locked, write_text
+from fineface_train.files import flat, write_text
+from fineface_train.locks import locked
 from fineface_train.report import Shown, jpeg_uri, render
 
 logger = logging.getLogger(__name__)

@@ -5,17 +5,12 @@ import dataclasses
 import enum
 import hashlib
 import json
-import logging
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
-
-logger = logging.getLogger(__name__)
 
 
 def check_name(key: str, name: str) -> None:
@@ -84,44 +79,19 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def locked(folder: Path, *, part: str = "", wait: bool = False) -> Iterator[None]:
-    """Hold `folder`, or one part of what is in it, for this process; the system lets go of it however the process ends.
-
-    If another process has it, raises ValueError that names the holder; with `wait`, names it in a warning and waits.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    note, lock = folder / f".lock{part}.json", FileLock(folder / f".lock{part}")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        holder = {}
-        with contextlib.suppress(OSError):  # let go of a moment ago
-            holder = read_json(note)
-        used = f"{folder} is in use by process {holder.get('process', '?')} on {holder.get('host', '?')}"
-        if not wait:
-            raise ValueError(f"{used}; wait for it, stop it, or use another folder (train: run.fresh=true)") from None
-        logger.warning("%s: waiting for it", used)
-        lock.acquire()
-    try:
-        write_json(note, {"process": os.getpid(), "host": socket.gethostname()})
-        yield
-    finally:
-        note.unlink(missing_ok=True)
-        lock.release()
-
-
 SEAL = "checksums.json"
 
 
 def seal(folder: Path) -> None:
     """Write down the SHA-256 of every file in `folder` and force all to disk, so that a rename that follows never exposes half-written ones.
 
-    A README may be edited later, and is left out.
+    A README may be edited later, and is left out. All files get the mode that the umask gives a new one; safetensors' are private else.
     """
     digests = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name not in (SEAL, "README.md")}
     (folder / SEAL).write_text(json.dumps(digests, indent=2) + "\n")
+    mode = (folder / SEAL).stat().st_mode
     for path in folder.iterdir():
+        path.chmod(mode)
         with path.open("rb") as file:
             os.fsync(file.fileno())
 

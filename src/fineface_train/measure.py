@@ -27,7 +27,8 @@ from fineface_train.evaluation.protocol import (
     toyfacs_combinations,
     toyfacs_prompts,
 )
-from fineface_train.files import hash_of, locked, plain, read_json, write_json
+from fineface_train.files import hash_of, plain, read_json, write_json
+from fineface_train.locks import locked
 from fineface_train.methods.au_diffusion.base import PromptSet, load_base, weights_hash
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, load_adapter, load_calibration, save_calibration
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator

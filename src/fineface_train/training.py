@@ -29,7 +29,8 @@ from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.evaluate import glance
 from fineface_train.evaluation.judges import JudgeKind, Judges, find_judges, load_judges
 from fineface_train.evaluation.protocol import ProtocolName, build_plan, toyfacs_combinations
-from fineface_train.files import SEAL, damage, locked, plain, read_json, sha256, write_json, write_text
+from fineface_train.files import SEAL, damage, plain, read_json, sha256, write_json, write_text
+from fineface_train.locks import locked
 from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import Trained, audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, load_base, weights_hash
@@ -268,7 +269,7 @@ class Inputs:
 def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
     """Find what the bare base says about the table, or have the whole crew build it."""
     table, pipe, hashes = given.table, given.pipe, given.hashes
-    folder = Path(config.data.root) / "cache"
+    folder = config.data.cache_folder
     latents = latent_cache(table, given.contents, pipe.vae, hashes["vae"], folder, config.base.resolution, config.image_transform, crew=crew)
     captions = table.frame["caption"].tolist()
     plain_text = text = text_cache(captions, pipe, hashes["text_encoder"], folder, crew=crew)

@@ -19,7 +19,8 @@ import rarfile
 from tqdm import tqdm
 
 from fineface_train.data.rar_members import BY_HAND, STATE, Member, read_members
-from fineface_train.files import locked, read_json, write_json
+from fineface_train.files import read_json, write_json
+from fineface_train.locks import locked
 
 logger = logging.getLogger(__name__)
 CHUNK = 2**20

@@ -25,7 +25,8 @@ from tqdm import tqdm
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.images import read_image
 from fineface_train.data.table import SampleTable
-from fineface_train.files import damage, locked, seal
+from fineface_train.files import damage, seal
+from fineface_train.locks import locked
 
 logger = logging.getLogger(__name__)
 NAME = "name.txt"
@@ -205,13 +206,15 @@ def _shares(length: int, size: int, crew: Crew, title: str) -> Iterator[slice]:
 def _find_or_build(folder: Path, allocate: Callable[[Path], None], fill: Callable[[Path], None], crew: Crew) -> Path:
     """`folder`, built if it is missing or no longer what was written.
 
-    The first process of the crew locks, checks, makes room and seals; all fill. Runs that want the same wait for each other.
+    The first process of the crew checks, locks, makes room and seals; all fill. A cache that is whole is read without a lock, so that a folder of
+    somebody else's will do. Runs that want the same wait for each other.
     """
+    if crew.agree(crew.index == 0 and folder.exists() and _fault(folder) is None):
+        return folder
     partial = folder.with_name(f"{folder.name}.partial")
     with locked(folder.parent, wait=True) if crew.index == 0 else contextlib.nullcontext():
         if crew.index == 0:
-            fault = (damage(folder) or _exchanged(folder)) if folder.exists() else None
-            if fault:
+            if folder.exists() and (fault := _fault(folder)):
                 logger.warning("%s: building this cache again", fault)
                 shutil.rmtree(folder)
             for leftover in folder.parent.glob("*.partial"):  # of builds that were killed or failed; the lock is for all caches
@@ -229,6 +232,11 @@ def _find_or_build(folder: Path, allocate: Callable[[Path], None], fill: Callabl
             partial.rename(folder)
     crew.wait()
     return folder
+
+
+def _fault(folder: Path) -> str | None:
+    """What is wrong with a cache, in words."""
+    return damage(folder) or _exchanged(folder)
 
 
 def _exchanged(folder: Path) -> str | None:

@@ -13,7 +13,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.files import locked, read_json, write_json
+from fineface_train.files import read_json, write_json
+from fineface_train.locks import locked
 
 MADE_BY = "made_by.json"
 Row = dict[str, Any]

@@ -23,7 +23,8 @@ from fineface_train.data.disfa_layout import video_files
 from fineface_train.data.manipulation import ManipulationConfig, read_manipulation
 from fineface_train.data.stages import ANNOTATE_KEY, Stages
 from fineface_train.data.table import FAULTS_SHOWN, UNREADABLE, Reading, SampleTable
-from fineface_train.files import check_name, hash_of, locked, plain, read_json, replacing, sha256, write_json
+from fineface_train.files import check_name, flat, hash_of, plain, read_json, replacing, sha256, write_json
+from fineface_train.locks import locked
 from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,9 @@ CORPUS, FRAMES, IMAGES, TABLE, MANIFEST = "corpus", "frames", "images", "table.p
 RAW = "raw.parquet"
 DROPPED = "dropped.parquet"
 """Images that were left out for what they are: when one changes, the table may."""
+UNUSED = ("cache",)
+"""Settings of the data that `prepare` does not use."""
+IMAGES_CHANGED = "images changed or are gone"
 LAYOUT_VERSION = 5
 """Raised when readers change what they make of the same files and config."""
 
@@ -47,6 +51,8 @@ class DataConfig:
     disfa: DisfaConfig | None = None
     affectnet: AffectNetConfig | None = None
     manipulation: ManipulationConfig | None = None
+    cache: str | None = None
+    """Folder of what the base says about images and captions (latents, embeddings); null: `root`/cache. Of use where `root` cannot be written."""
     blip2: Blip2Config = dataclasses.field(default_factory=Blip2Config)
     """Who captions images and tells photographs from drawings, for sources that ask for it."""
     annotate: AnnotateConfig = dataclasses.field(default_factory=AnnotateConfig)
@@ -83,6 +89,11 @@ class DataConfig:
         every = {disfa.SOURCE: self.disfa, affectnet.SOURCE: self.affectnet, manipulation.SOURCE: self.manipulation}
         return {name: source for name, source in every.items() if source is not None}
 
+    @property
+    def cache_folder(self) -> Path:
+        """Where caches of latents and embeddings lie."""
+        return Path(self.root) / "cache" if self.cache is None else Path(self.cache)
+
     def weights(self, table: SampleTable) -> dict[str, float]:
         """Each source's share of the training examples, up to a factor, for `Mixture`."""
         training = table.frame.loc[table.frame["split"] == "train", "source"].value_counts()
@@ -99,30 +110,67 @@ def prepare(config: DataConfig, *, crew: Crew = ALONE) -> SampleTable:
     for name, source in config.sources.items():
         if source.root is not None and root.resolve() == Path(source.root).resolve():
             raise ValueError(f"data.root={config.root}: is data.{name}.root, where the data itself lies; give what is prepared a folder of its own")
-    with locked(root, wait=True) if crew.index == 0 else contextlib.nullcontext():
-        corpus = _ensure_corpus(config.toyfacs, root / CORPUS, not crew.quiet) if crew.index == 0 else None
-        crew.wait()
-        check_sources(config)
-        identity, found = {}, None
-        if crew.index == 0:
-            identity = {"layout": LAYOUT_VERSION, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
-            found = _find_prepared(config, root, hash_of(identity))
-        if not crew.agree(found is not None):
-            start = time.monotonic()
-            check_lists(config, filmed_only=True)
-            if config.disfa is not None:
-                disfa.ensure_frames(config.disfa, root / FRAMES, crew)
-            if config.affectnet is not None:
-                affectnet.ensure_images(config.affectnet, root / IMAGES, crew)
-            readings = _read_sources(config, Stages(root, config.blip2, config.annotate, crew, config.skip_broken))
+    prepared = _is_prepared(config, root, crew)
+    if not prepared:  # from here on something is written
+        with locked(root, wait=True) if crew.index == 0 else contextlib.nullcontext():
             if crew.index == 0:
-                _write(root, config, readings, identity)
-                logger.info("data %s: prepared in %.1f s", config.name, time.monotonic() - start)
-        crew.wait()
-    table = dataclasses.replace(found if found is not None else SampleTable.read(root / TABLE), counts=read_manifest(root)["sources"])
+                _ensure_corpus(config.toyfacs, root / CORPUS, not crew.quiet)
+            crew.wait()
+            if not _is_prepared(config, root, crew, mend=True):  # nor by a process that was waited for
+                _make(config, root, crew)
+            crew.wait()
+    table = dataclasses.replace(SampleTable.read(root / TABLE), counts=read_manifest(root)["sources"])
     if crew.index == 0:
-        logger.info("data %s: %s%d samples in %s", config.name, "nothing changed, " if found is not None else "", len(table), root / TABLE)
+        logger.info("data %s: %s%d samples in %s", config.name, "nothing changed, " if prepared else "", len(table), root / TABLE)
     return table
+
+
+def _make(config: DataConfig, root: Path, crew: Crew) -> None:
+    """Read all sources and write what a prepared folder holds."""
+    start = time.monotonic()
+    check_lists(config, filmed_only=True)
+    identity = _identity(config, root) if crew.index == 0 else {}
+    if config.disfa is not None:
+        disfa.ensure_frames(config.disfa, root / FRAMES, crew)
+    if config.affectnet is not None:
+        affectnet.ensure_images(config.affectnet, root / IMAGES, crew)
+    readings = _read_sources(config, Stages(root, config.blip2, config.annotate, crew, config.skip_broken))
+    if crew.index == 0:
+        _write(root, config, readings, identity)
+        logger.info("data %s: prepared in %.1f s", config.name, time.monotonic() - start)
+
+
+def _identity(config: DataConfig, root: Path) -> dict[str, Any]:
+    """What a prepared folder is made from: the same makes nothing new."""
+    corpus = None if config.toyfacs is None else read_stamp(root / CORPUS)
+    return {"layout": LAYOUT_VERSION, "config": _settings(config), "corpus": corpus, "inputs": _inputs(config)}
+
+
+def _settings(config: DataConfig) -> dict[str, Any]:
+    """Those that decide what is prepared."""
+    return {key: value for key, value in plain(config).items() if key not in UNUSED}
+
+
+def _is_prepared(config: DataConfig, root: Path, crew: Crew, *, mend: bool = False) -> bool:
+    """Whether `root` holds what `prepare` would make; writes nothing, and takes no lock, so that a folder of somebody else's will do.
+
+    Raises ValueError where the config names what is not there.
+
+    Args:
+        mend: what is found is about to be made anew: tell why, and have what is extracted looked at again where images are not as they were.
+    """
+    drawn = config.toyfacs is None or read_stamp(root / CORPUS) == corpus_stamp(config.toyfacs)
+    if not crew.agree(drawn):
+        return False
+    check_sources(config)
+    if crew.index > 0 or not (root / MANIFEST).is_file() or not (root / TABLE).is_file():
+        return crew.agree(False)
+    changed = _changed(config, root)
+    if changed and mend:
+        logger.warning("data %s: %s, preparing again", config.name, changed)
+        if changed == IMAGES_CHANGED:
+            archives.forget(root / IMAGES)
+    return crew.agree(not changed)
 
 
 def wants_blip2(config: DataConfig) -> bool:
@@ -154,31 +202,55 @@ def check_lists(config: DataConfig, *, filmed_only: bool = False) -> None:
         affectnet.check_list(config.affectnet)
 
 
-def _find_prepared(config: DataConfig, root: Path, key: str) -> SampleTable | None:
-    """The table in `root`, if it was made from the same, is whole, and its images are those that it was made of."""
-    if not (root / MANIFEST).is_file() or not (root / TABLE).is_file():
-        return None
+def _changed(config: DataConfig, root: Path) -> str | None:
+    """What is no longer as it was when `root` was prepared, in words; None if nothing."""
     try:
-        manifest, table = read_manifest(root), SampleTable.read(root / TABLE)
-        if manifest["config_hash"] != key:
-            logger.info("data %s: config, table or input files changed, preparing again", config.name)
-            return None
+        manifest, identity = read_manifest(root), _identity(config, root)
+        if (other := _differences(config, manifest, identity)) is not None:
+            return other
+        table = SampleTable.read(root / TABLE)
         damaged = [name for name, digest in manifest["files"].items() if not (root / name).is_file() or sha256(root / name) != digest]
         if manifest["table"]["fingerprint"] != table.fingerprint() or damaged:
-            logger.warning("data %s: %s changed since it was written, preparing again", config.name, ", ".join(damaged) or TABLE)
-            return None
+            return f"{', '.join(damaged) or TABLE} changed since it was written"
         if manifest["images"] != _stamps(table.frame["image"]):
-            logger.warning("data %s: images changed or are gone, preparing again", config.name)
-            archives.forget(root / IMAGES)
-            return None
+            return IMAGES_CHANGED
         if manifest["dropped"] != _stamps(pd.read_parquet(root / DROPPED)["path"]):
-            logger.info("data %s: an image that was left out changed, preparing again", config.name)
-            return None
-        return table
-    except (ValueError, KeyError, TypeError) as error:
-        fault = error if isinstance(error, ValueError) else f"{root / MANIFEST} is damaged (without {error})"
-        logger.warning("data %s: preparing again: %s", config.name, fault)
+            return "an image that was left out changed"
+    except ValueError as error:
+        return str(error)
+    except (KeyError, TypeError) as error:
+        return f"{root / MANIFEST} is damaged (without {error})"
     return None
+
+
+def _differences(config: DataConfig, manifest: dict[str, Any], identity: dict[str, Any]) -> str | None:
+    """What of an `_identity` is not as the manifest has it, in words."""
+    if manifest["layout"] != identity["layout"]:
+        return "it was made by another version"
+    before, now = (
+        dict(flat(_filled(manifest["config"], {key: value for key, value in _defaults(config).items() if key not in UNUSED}))),
+        dict(flat(identity["config"])),
+    )
+    before["root"], now["root"] = (str(Path(one["root"]).resolve()) for one in (before, now))  # however it is spelled
+    keys = [key for key in before | now if before.get(key, "not set") != now.get(key, "not set")]
+    if keys:
+        shown = [f"data.{key}={now.get(key, 'not set')} (was {before.get(key, 'not set')})" for key in keys[:3]]
+        return f"{', '.join(shown)}{' and more' if len(keys) > 3 else ''} changed"
+    if manifest["corpus"] != identity["corpus"]:
+        return "the corpus changed"
+    return "input files changed" if manifest["inputs"] != identity["inputs"] else None
+
+
+def _defaults(config: Any) -> dict[str, Any]:
+    """The default values of a dataclass and of those that it holds, by key."""
+    fresh, values = type(config)(), {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {name: _defaults(value) if dataclasses.is_dataclass(value) else plain(getattr(fresh, name)) for name, value in values.items()}
+
+
+def _filled(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """`settings` that were written before some keys were known, these at their defaults."""
+    parts = {key: value for key, value in defaults.items() if isinstance(value, dict) and isinstance(settings.get(key), dict)}
+    return defaults | settings | {key: _filled(settings[key], value) for key, value in parts.items()}
 
 
 def _write(root: Path, config: DataConfig, readings: list[Reading], identity: dict[str, Any]) -> None:

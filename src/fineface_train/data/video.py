@@ -19,7 +19,8 @@ from av.video.frame import VideoFrame
 from tqdm import tqdm
 
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.files import locked, read_json, write_json
+from fineface_train.files import read_json, write_json
+from fineface_train.locks import locked
 
 logger = logging.getLogger(__name__)
 MARKER = "video.json"
