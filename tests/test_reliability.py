@@ -1,5 +1,6 @@
 """Runs that are stopped, started twice, or find their disk damaged or full: with real processes."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,9 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -20,8 +20,10 @@ from fineface_train.cli import main
 from fineface_train.data.cache import ImageTransform, load_image
 from fineface_train.files import SEAL, damage, seal, sha256
 from fineface_train.locks import locked
+from tests.permissions import unprivileged
 
 REPOSITORY = Path(__file__).parents[1]
+os.umask(UMASK := os.umask(0))
 SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
 
 
@@ -100,6 +102,23 @@ def test_a_signal_ends_the_run_after_a_checkpoint(number: int, processes: int, w
     assert steps == list(range(1, len(steps) + 1))
 
 
+@contextlib.contextmanager
+def read_only(root: Path) -> Iterator[None]:
+    """No file or folder below `root` can be written by who obeys permissions (`unprivileged`)."""
+    modes = {path: path.stat().st_mode for path in (root, *root.rglob("*"))}
+    for path, mode in modes.items():
+        path.chmod(mode & 0o555)
+    try:
+        yield
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+
+
+def contents_of(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): sha256(path) for path in sorted(root.rglob("*")) if path.is_file()}
+
+
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, saved_base: Path) -> None:
     first = start(tmp_path, saved_base, "trainer.steps=100000")
     wait_for_steps(tmp_path, first, 1)
@@ -110,18 +129,6 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, saved_base: 
     assert f"is in use by process {first.pid}" in error
     with locked(next((tmp_path / "runs").iterdir())):  # a killed run lets go
         pass
-
-
-def test_who_waits_says_for_whom(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    holds = "import pathlib, sys\nfrom fineface_train.locks import locked\nwith locked(pathlib.Path(sys.argv[1])): print(flush=True), sys.stdin.read()"
-    holder = subprocess.Popen([sys.executable, "-c", holds, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert holder.stdin
-    assert holder.stdout
-    assert holder.stdout.readline()
-    threading.Timer(0.5, holder.stdin.close).start()
-    with locked(tmp_path, wait=True):
-        assert f"in use by process {holder.pid}" in caplog.text
-    assert holder.wait() == 0
 
 
 def test_seals_find_every_kind_of_damage(tmp_path: Path) -> None:
@@ -224,12 +231,8 @@ def test_what_a_failed_build_left_goes_with_the_next(tmp_path: Path, saved_base:
 
 
 def test_a_folder_that_loses_write_permission_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path) -> None:
-    # Root may write anywhere, unless it gives that privilege up.
-    bound = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []
-    if bound and not shutil.which(bound[0]):
-        pytest.skip("runs as root, and there is no setpriv")
     changes = ["trainer.steps=100000", "trainer.checkpoint_every=1"]
-    process = start(tmp_path, saved_base, *changes, prefix=bound)
+    process = start(tmp_path, saved_base, *changes, prefix=unprivileged())
     folder = wait_for_steps(tmp_path, process, 3)
     state = folder / "state"
     state.chmod(0o555)
@@ -274,3 +277,26 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path
         kill(again)
     finally:
         subprocess.run(["umount", "-l", runs], check=False)
+
+
+def test_data_of_somebody_else_are_trained_on(tmp_path: Path, saved_base: Path) -> None:
+    assert start(tmp_path, saved_base, "trainer.steps=1").wait(timeout=120) == 0
+    runs = tmp_path / "runs"
+    runs.rename(tmp_path / "theirs")
+    written = [path for path in (tmp_path / "theirs").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".safetensors" for path in written)
+    assert all(path.stat().st_mode & 0o777 == 0o666 & ~UMASK for path in written)
+    before = contents_of(tmp_path / "data")
+    with read_only(tmp_path / "data"):
+        mine = start(tmp_path, saved_base, "trainer.steps=2", prefix=unprivileged())
+        assert mine.wait(timeout=120) == 0, mine.communicate()[1][-2000:]
+        other_size = ["trainer.steps=1", "base.resolution=32"]
+        refused = start(tmp_path, saved_base, *other_size, prefix=unprivileged())
+        _, error = refused.communicate(timeout=120)
+        assert refused.returncode == 2
+        assert f"{tmp_path / 'data' / 'cache'}" in error
+        assert "cannot be written (Permission denied)" in error
+        assert "data.cache" in error
+        elsewhere = start(tmp_path, saved_base, *other_size, f"data.cache={tmp_path / 'cache'}", prefix=unprivileged())
+        assert elsewhere.wait(timeout=120) == 0, elsewhere.communicate()[1][-2000:]
+    assert contents_of(tmp_path / "data") == before

@@ -91,7 +91,8 @@ def seal(folder: Path) -> None:
     (folder / SEAL).write_text(json.dumps(digests, indent=2) + "\n")
     mode = (folder / SEAL).stat().st_mode
     for path in folder.iterdir():
-        path.chmod(mode)
+        if path.stat().st_mode != mode:
+            path.chmod(mode)
         with path.open("rb") as file:
             os.fsync(file.fileno())
 

@@ -49,7 +49,7 @@ def locked(folder: Path, *, part: str = "", wait: bool = False) -> Iterator[None
         except OSError as error:
             if error.errno in FULL:
                 raise
-            raise ValueError(_refusal(folder, path, error)) from error
+            raise ValueError(_refusal(folder, path, note, error)) from error
         yield
 
 
@@ -115,11 +115,13 @@ def _may_live(holder: dict[str, Any]) -> bool:
     return True
 
 
-def _refusal(folder: Path, path: Path, error: OSError) -> str:
+def _refusal(folder: Path, path: Path, note: Path, error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.errno in NOT_WRITABLE:
+        holder = _holder(note)
+        working = f"; {_named(holder)} is at work there: what it makes can be read once it is done" if holder else ""
         return (
-            f"{error.filename or folder}: cannot be written ({reason}), and something is to be written there; "
+            f"{error.filename or folder}: cannot be written ({reason}), and something is to be written there{working}; "
             "give a folder of your own (data.root, data.cache, run.root or out), or have its owner let you write"
         )
     return (
