@@ -30,6 +30,10 @@ SUBJECTS: tuple[str, ...] = tuple(sorted(subject for fold in FOLDS for subject i
 """DISFA's 27 subjects."""
 VIDEO_SUFFIXES: tuple[str, ...] = (".avi", ".mp4", ".mov", ".mkv")
 IMAGE_SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+FRAME_RATE = 20
+"""Of DISFA's videos, frames a second."""
+MOST_AT_AN_END = 2
+"""Frames that pictures or labels may have more at the start or the end, where it is known which; what differs more is another recording."""
 AUTO = "auto"
 DEEPEST = 3
 """Folders below `images` that are looked into for images that the pattern does not fit."""
@@ -75,6 +79,8 @@ class DisfaConfig:
     first_label: int = 1
     """Number of a subject's first frame in its label files."""
     mismatch: Mismatch = Mismatch.error
+    starts: dict[str, int] = dataclasses.field(default_factory=dict)
+    """{SN001: 2}: the label that the first picture of a subject has, from 1, where numbers and clock do not tell; found by looking at both."""
     subjects: list[str] | None = None
     """Only these, such as [SN001, SN002]; they must be there. null: all that are."""
     neutral_share: float = 0.1
@@ -102,6 +108,10 @@ class DisfaConfig:
         for subject in self.subjects or []:
             if subject_of(subject) != subject:
                 raise ValueError(f"{key}.subjects: {subject!r} is no subject; they are called SN001 and so on")
+        for subject, start in self.starts.items():
+            if subject_of(subject) != subject or abs(start - 1) > MOST_AT_AN_END:
+                allowed = f"must read {{SN001: 2}}: a subject, and the label of its first picture, {1 - MOST_AT_AN_END} to {1 + MOST_AT_AN_END}"
+                raise ValueError(f"{key}.starts: {subject}: {start}: {allowed} (1: nothing is missing in front)")
         for name in ("neutral_share", "test_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{key}.{name}={getattr(self, name)}: must be a share, from 0 to 1")
