@@ -45,13 +45,14 @@ def told(faults: Sequence[tuple[str, Fault]], subjects: int, *, remedies: bool =
     causes: dict[object, list[tuple[str, Fault]]] = {}
     for place, (subject, fault) in enumerate(faults):
         causes.setdefault(fault.cause or place, []).append((subject, fault))
-    words = []
-    for those in causes.values():
+    words: list[str] = []
+    for those in reversed(causes.values()):
         first, whose = those[0][1], {subject for subject, _ in those}
         again = f" (the same in {len(those)} files of {len(whose)} subjects)" if len(those) > len(whose) else f" (alike with {len(whose)} subjects)"
         remedy = first.common if len(whose) == subjects and first.common else first.remedy
-        words.append(first.text + (again if len(those) > 1 else "") + (remedy if remedies else ""))
-    return words
+        said = not remedies or any(text.endswith(remedy) for text in words)  # behind the last fault that it is for
+        words.append(first.text + (again if len(those) > 1 else "") + ("" if said else remedy))
+    return words[::-1]
 
 
 def refuse(findings: dict[str, Findings], mismatch: Mismatch, hint: str = "", *, filmed: bool = False) -> None:

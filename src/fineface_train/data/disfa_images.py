@@ -14,6 +14,11 @@ from fineface_train.data.video import Extracted, read_extracted, telling
 logger = logging.getLogger(__name__)
 USUAL_RATES = (5, 10, 12, 12.5, 15, 24, 25, 30, 40, 50, 60)
 ANEW = f"; get the pictures as DISFA has them, or leave such subjects out with {KEY}.subjects"
+LOOK = (
+    f"{ANEW}; or look where labels change at once, early and late, and if the pictures are whole between, say which labels a subject's first and last "
+    f"picture have, counted from 1: '{KEY}.spans={{SUBJECT: [FIRST, LAST]}}'"
+)
+NOBODY_KNOWS = "whether the first, the last or one between is missing or too many, nothing tells"
 
 
 def images_of_frames(config: DisfaConfig, labels: dict[str, SubjectLabels], extracted: Path | None) -> dict[str, dict[int, str]]:
@@ -29,9 +34,10 @@ def images_of_frames(config: DisfaConfig, labels: dict[str, SubjectLabels], extr
     else:
         assert extracted is not None, "videos are extracted before they are read"
         others, hint = set(videos), ""
+        most = max(each.count for each in labels.values())
         for subject, each in labels.items():
             if subject in videos:
-                images[subject] = _from_video(config, subject, each, videos[subject], read_extracted(extracted / subject), findings[subject])
+                images[subject] = _from_video(config, subject, each, most, videos[subject], read_extracted(extracted / subject), findings[subject])
             else:
                 folder = next(iter(videos.values())).parent
                 findings[subject].unequal.append(Fault(f"{subject}: no video of it in {folder}, but labels of {len(each.frames)} frames"))
@@ -77,7 +83,7 @@ def _numbered(config: DisfaConfig, subject: str, labels: SubjectLabels, files: d
     """Frame to image, by the number in its name.
 
     The numbers are taken for the labels' only if the first and the last are; between them images may be missing. Where an end differs nobody knows
-    from the numbers alone whether images are lost there, were numbered anew or taken out at another rate: a fault, unless `starts` tells.
+    from the numbers alone whether images are lost there, were numbered anew or taken out at another rate: a fault, unless `spans` tells.
     """
     for number, paths in files.items():
         if len(paths) > 1:
@@ -85,37 +91,43 @@ def _numbered(config: DisfaConfig, subject: str, labels: SubjectLabels, files: d
     if not files:
         return {}
     low, high, count = min(files), max(files), labels.count
-    start = config.starts.get(subject)
-    begin = low - config.first_index + 1 if start is None else start
-    if not labels.frames.empty:
-        early, late = begin - 1, begin + high - low - count
-        if (early or late) if start is None else max(abs(early), abs(late)) > MOST_AT_AN_END:
-            findings.wrong.append(_misnumbered(config, subject, labels, files))
+    span = config.spans.get(subject)
+    begin = low - config.first_index + 1 if span is None else span[0]
+    known = (begin, begin + high - low) == (1, count) if span is None else _holds(span, high - low + 1, count)
+    if not (known or labels.frames.empty):
+        findings.wrong.append(_misnumbered(config, labels, files))
     repeated = _repeated({number: paths[0] for number, paths in files.items()})
-    if repeated:
-        findings.unequal.append(
-            Fault(f"{files[low][0].parent}: images that repeat the one before: {len(repeated)}, the first is {files[min(repeated)][0].name}")
-        )
-        if min(repeated) == low + 1 and start is None:
-            findings.wrong.append(_doubled(subject, f"{files[low][0]} and {files[low + 1][0].name}", labels))
+    if repeated and not findings.wrong:
+        said = f"{files[low][0].parent}: images that repeat the one before: {len(repeated)}, the first is {files[repeated[0]][0].name}"
+        if span is None:
+            findings.wrong.append(_repeats(said, labels))
+        else:
+            findings.unequal.append(Fault(said))
     return {number - low + begin: str(paths[0]) for number, paths in files.items() if number not in repeated}
 
 
-def _misnumbered(config: DisfaConfig, subject: str, labels: SubjectLabels, files: dict[int, list[Path]]) -> Fault:
+def _holds(span: list[int], extent: int, count: int) -> bool:
+    """Whether pictures that extend so far can have these labels at their ends, and have hardly more or fewer than there are."""
+    return span[1] - span[0] + 1 == extent and abs(span[1] - count) <= MOST_AT_AN_END
+
+
+def _misnumbered(config: DisfaConfig, labels: SubjectLabels, files: dict[int, list[Path]]) -> Fault:
     """Images whose first or last number is not that of the labels."""
     first, low, high, count = config.first_index, min(files), max(files), labels.count
     last = first + count - 1
     text = f"{files[low][0].parent}: images are numbered {low} to {high}, but {count} labelled frames with {KEY}.first_index={first} are {first} to {last}"
     extent = high - low + 1
-    if low == first + 1 and high <= last:
-        text += f"; numbered from {low}, or image {first} is missing: put it there, or renumber"
-    elif abs(extent - count) <= MOST_AT_AN_END:
-        text += "; whether the first, the last or one between is missing or too many, the numbers do not tell"
-    elif rate := _rate_of(extent, count):
-        text += f"; the labels' {count / FRAME_RATE:.2f} s have so many at {rate:g} frames a second, and DISFA has {FRAME_RATE}: they were extracted at another rate"
     near = abs(extent - count) <= MOST_AT_AN_END
-    videos = f"; give the videos ({KEY}.videos), of which every frame is extracted{ANEW.replace(';', ',', 1)}"
-    return Fault(text, f"numbered {low - first} {high - last}", _look(subject, labels) if near else videos)
+    if extent == count:
+        text += f"; they begin at {low}, and are as many: renumber them"
+    elif low == first + 1 and high <= last:
+        text += f"; numbered from {low}, or image {first} is missing: put it there, or renumber"
+    elif near:
+        text += f"; {NOBODY_KNOWS}{_onsets(labels)}"
+    elif rate := _rate_of(extent, count):
+        text += f"; at {rate:g} frames a second the labels' {count / FRAME_RATE:.2f} s have so many, at DISFA's {FRAME_RATE} not: extracted at another rate"
+    remedy = LOOK if near else f"; give the videos ({KEY}.videos), of which every frame is extracted{ANEW.replace(';', ', or', 1)}"
+    return Fault(text, f"numbered {low - first} {high - last}", remedy)
 
 
 def _rate_of(images: int, labels: int) -> float | None:
@@ -131,15 +143,19 @@ def _repeated(images: dict[int, Path]) -> list[int]:
     return telling([number for number in alike if filecmp.cmp(images[number - 1], images[number], shallow=False)], len(images))
 
 
-def _doubled(subject: str, pictures: str, labels: SubjectLabels) -> Fault:
-    """The first picture stands there twice."""
-    text = f"{pictures} are the same picture: if one was put in front, every label is late by one; and if not, nothing is wrong"
-    return Fault(text, "doubled", _look(subject, labels))
+def _repeats(said: str, labels: SubjectLabels) -> Fault:
+    """Pictures that stand there twice, among as many as there are labels."""
+    text = f"{said}; if a picture was put in and another lost, the labels between are shifted; if the scene stood still, nothing is wrong"
+    return Fault(text + _onsets(labels), "repeats", LOOK)
 
 
-def _from_video(config: DisfaConfig, subject: str, labels: SubjectLabels, video: Path, extracted: Extracted, findings: Findings) -> dict[int, str]:
-    """Frame to image: in order where there are as many frames as labels, by the clock where it tells exactly what is left out, else only by `starts`."""
-    count, start = labels.count, config.starts.get(subject)
+def _from_video(config: DisfaConfig, subject: str, labels: SubjectLabels, most: int, video: Path, extracted: Extracted, findings: Findings) -> dict[int, str]:
+    """Frame to image: in order where there are as many frames as labels, by the clock where it tells exactly what is left out, else only by `spans`.
+
+    Where the clock leaves out frames and there are as many as labels all the same, the labels are of the frames, unless other subjects have `most` labels
+    and this one fewer: then they may as well be of the clock, and end early.
+    """
+    count, span = labels.count, config.spans.get(subject)
     said = f"{video}: {'; '.join(extracted.remarks())}"
     if extracted.fault:
         findings.wrong.append(Fault(said, f"video: {extracted.fault}", ANEW))
@@ -147,27 +163,29 @@ def _from_video(config: DisfaConfig, subject: str, labels: SubjectLabels, video:
     if labels.frames.empty:
         return {}
     in_order, odd = extracted.in_order(count), bool(extracted.rate) and abs(extracted.rate - FRAME_RATE) > 0.01 * FRAME_RATE
-    length = extracted.decoded if in_order else extracted.length
-    begin = 1 if start is None else start
+    late = any(index == 0 for index, _ in extracted.skipped)
     known = in_order or (extracted.has_clock and not odd and not extracted.unexplained)
-    if start is None:
-        known = known and length == count and not extracted.hidden
+    if in_order and count < most and (extracted.skipped or extracted.uneven):
+        known = False
+    elif span is None:
+        known = known and not extracted.hidden and (in_order or extracted.length == count)
     else:
-        known = known and max(abs(begin - 1), abs(begin - 1 + length - count)) <= MOST_AT_AN_END
+        known = known and not late and _holds(span, extracted.decoded if in_order else extracted.extent, count)
     if not known or (odd and extracted.repeated):
-        findings.wrong.append(_unplaced(subject, video, labels, extracted, odd=odd))
-    elif extracted.repeated[:1] == (1,) and start is None:
-        findings.wrong.append(_doubled(subject, f"{video}: its first two frames", labels))
+        findings.wrong.append(_unplaced(video, labels, extracted, odd=odd))
+    elif extracted.repeated and span is None:
+        findings.wrong.append(_repeats(said, labels))
     elif not in_order or extracted.damaged or extracted.repeated:
         findings.unequal.append(Fault(said))
     elif extracted.remarks() or odd:
         rate = f"it runs at {extracted.rate:g} frames a second, not at DISFA's {FRAME_RATE}" if odd else ""
         words = "; ".join([*extracted.remarks(), *([rate] if rate else [])])
         logger.warning("disfa: %s: %s; its %d frames are as many as the labels, and are counted in their order", video, words, extracted.decoded)
+    begin = 1 if span is None else span[0]
     return {place + begin: str(path) for place, path in extracted.places(count).items()}
 
 
-def _unplaced(subject: str, video: Path, labels: SubjectLabels, extracted: Extracted, *, odd: bool) -> Fault:
+def _unplaced(video: Path, labels: SubjectLabels, extracted: Extracted, *, odd: bool) -> Fault:
     """A video of which nothing tells which of its frames belongs to which label."""
     count, decoded = labels.count, extracted.decoded
     words, same_time = extracted.remarks(), False
@@ -182,30 +200,23 @@ def _unplaced(subject: str, video: Path, labels: SubjectLabels, extracted: Extra
     if extracted.unexplained:
         words.append(f"where {extracted.unexplained} of the promised frames were is not told")
     text = f"{video}: {'; '.join(words)}; which of its {decoded} frames belongs to which of {count} labels is not sure"
-    looking = not odd and extracted.has_clock and not extracted.unexplained and abs(extracted.length - count) <= MOST_AT_AN_END
+    looking = not odd and extracted.has_clock and not extracted.unexplained and 0 < abs(extracted.length - count) <= MOST_AT_AN_END
+    looking = looking and not extracted.in_order(count)
     if looking:
-        text += ": whether the first, the last or one between is missing or too many, nothing tells"
-    return Fault(text, f"unplaced {extracted.length - count} {odd} {extracted.rate} {extracted.hidden}", _look(subject, labels) if looking else ANEW)
+        text += f": {NOBODY_KNOWS}{_onsets(labels)}"
+    return Fault(text, f"unplaced {extracted.length - count} {odd} {extracted.rate} {extracted.hidden}", LOOK if looking else ANEW)
 
 
-def _look(subject: str, labels: SubjectLabels) -> str:
-    """How to find out which label the first picture has."""
-    au, before, after, frame = _onset(labels)
-    onset = f" (AU{au} goes from {before:g} to {after:g} at label {frame})" if au else ""
-    return (
-        f"{ANEW}; or compare pictures and labels where a label changes at once{onset}, and say which label N the first picture has, 1 if none is "
-        f"missing in front: '{KEY}.starts={{{subject}: N}}'"
-    )
-
-
-def _onset(labels: SubjectLabels) -> tuple[int, float, float, int]:
-    """Where a label rises most from one frame to the next: AU, before, after, frame; AU 0 where none rises."""
+def _onsets(labels: SubjectLabels) -> str:
+    """Where a label rises most from one frame to the next, early and late, in words; "" where none rises."""
     values = labels.frames.set_index("frame")
-    rises = values.diff()[np.diff(values.index, prepend=values.index[0]) == 1].stack()
-    if rises.empty or rises.max() <= 0:
-        return 0, 0.0, 0.0, 0
-    frame, au = rises.idxmax()
-    return int(au), float(values.loc[frame - 1, au]), float(values.loc[frame, au]), int(frame)
+    rises = values.diff()[np.diff(values.index, prepend=values.index[0]) == 1]
+    found = []
+    for part in (rises[: len(rises) // 2], rises[len(rises) // 2 :]):
+        if part.size and part.to_numpy().max() > 0:
+            frame, au = part.stack().idxmax()
+            found.append(f"AU{au} goes from {values.loc[frame - 1, au]:g} to {values.loc[frame, au]:g} at label {frame}")
+    return f" (to compare: {', '.join(found)})" if found else ""
 
 
 def _compare(subject: str, labels: SubjectLabels, images: dict[int, str], findings: Findings, otherwise: str) -> None:

@@ -79,8 +79,8 @@ class DisfaConfig:
     first_label: int = 1
     """Number of a subject's first frame in its label files."""
     mismatch: Mismatch = Mismatch.error
-    starts: dict[str, int] = dataclasses.field(default_factory=dict)
-    """{SN001: 2}: the label that the first picture of a subject has, from 1, where numbers and clock do not tell; found by looking at both."""
+    spans: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    """{SN001: [2, 4845]}: the labels, from 1, of a subject's first and last picture, where numbers and clock do not tell; found by looking at both."""
     subjects: list[str] | None = None
     """Only these, such as [SN001, SN002]; they must be there. null: all that are."""
     neutral_share: float = 0.1
@@ -108,10 +108,10 @@ class DisfaConfig:
         for subject in self.subjects or []:
             if subject_of(subject) != subject:
                 raise ValueError(f"{key}.subjects: {subject!r} is no subject; they are called SN001 and so on")
-        for subject, start in self.starts.items():
-            if subject_of(subject) != subject or abs(start - 1) > MOST_AT_AN_END:
-                allowed = f"must read {{SN001: 2}}: a subject, and the label of its first picture, {1 - MOST_AT_AN_END} to {1 + MOST_AT_AN_END}"
-                raise ValueError(f"{key}.starts: {subject}: {start}: {allowed} (1: nothing is missing in front)")
+        for subject, span in self.spans.items():
+            if subject_of(subject) != subject or len(span) != 2 or abs(span[0] - 1) > MOST_AT_AN_END or span[1] <= span[0]:
+                allowed = f"the labels of a subject's first and last picture, the first from {1 - MOST_AT_AN_END} to {1 + MOST_AT_AN_END}"
+                raise ValueError(f"{key}.spans: {subject}: {list(span)}: must read like SN001: [2, 4845], {allowed}")
         for name in ("neutral_share", "test_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{key}.{name}={getattr(self, name)}: must be a share, from 0 to 1")

@@ -75,8 +75,13 @@ class Extracted:
     @property
     def length(self) -> int:
         """Frames that the recording had, as far as the file shows: those decoded, those that the clock leaves out, and those that were cut off."""
-        seen = self.decoded + sum(missing for _, missing in self.skipped) + self.tail
-        return max(seen, self.promised) if self.cut else seen
+        whole = self.extent + self.tail
+        return max(whole, self.promised) if self.cut else whole
+
+    @property
+    def extent(self) -> int:
+        """Frames from the first to the last that was decoded, with those that the clock leaves out."""
+        return self.decoded + sum(missing for _, missing in self.skipped)
 
     @property
     def unexplained(self) -> int:
@@ -302,8 +307,8 @@ def _decode(video: Path, save: Callable[[int, VideoFrame], int], tick: Callable[
 
 
 def telling(repeated: list[int], pictures: int) -> list[int]:
-    """Pictures that repeat the one before; none where half of them or more do, which is a scene that stands still and tells nothing."""
-    return repeated if 2 * len(repeated) < pictures else []
+    """Pictures that repeat the one before; none where all are the same, which tells nothing."""
+    return repeated if len(repeated) < pictures - 1 else []
 
 
 def _is_cut(video: Path) -> bool:
