@@ -205,8 +205,8 @@ def test_what_nothing_tells_is_refused_with_what_to_do(name: str, tmp_path: Path
 def test_what_somebody_has_looked_at_is_joined_by_where_it_begins_and_ends(tree: Tree, span: list[int], tmp_path: Path) -> None:
     root = tree.write(tmp_path / "disfa")
     with pytest.raises(ValueError, match=r"data\.disfa\.mismatch=common"):
-        joined(root, Mismatch.error, spans={"SN001": span})
-    found = joined(root, Mismatch.common, spans={"SN001": span})
+        joined(root, Mismatch.error, spans=[f"SN001:{span[0]}..{span[1]}"])
+    found = joined(root, Mismatch.common, spans=[f"SN001:{span[0]}..{span[1]}"])
     first = 1 if tree.renumbered else 0
     twice = tree.pictures[0] == tree.pictures[1]  # which of the two is not looked at
     assert found.to_dict() == {frame - first: frame for frame in tree.labels if frame in tree.pictures and not (twice and frame == 0)}
@@ -225,7 +225,7 @@ def test_what_is_not_whole_between_is_refused_wherever_it_is_said_to_begin(name:
     root = tree.write(tmp_path / "disfa")
     for span in ([1, tree.pictures[-1] + 1], [1, COUNT], [1, len(tree.labels)]):
         with pytest.raises(ValueError, match=r"1 of 2 subjects"):
-            joined(root, Mismatch.common, spans={"SN001": span})
+            joined(root, Mismatch.common, spans=[f"SN001:{span[0]}..{span[1]}"])
 
 
 @pytest.mark.parametrize("seed", range(30))

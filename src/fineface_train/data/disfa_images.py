@@ -8,7 +8,7 @@ import numpy as np
 
 from fineface_train.data.disfa_faults import Fault, Findings, refuse, told
 from fineface_train.data.disfa_labels import SubjectLabels
-from fineface_train.data.disfa_layout import FRAME_RATE, KEY, MOST_AT_AN_END, DisfaConfig, image_files, images_root, unfit_image, video_files
+from fineface_train.data.disfa_layout import FRAME_RATE, KEY, MOST_AT_AN_END, DisfaConfig, image_files, images_root, span_of, unfit_image, video_files
 from fineface_train.data.video import Extracted, read_extracted, telling
 
 logger = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ USUAL_RATES = (5, 10, 12, 12.5, 15, 24, 25, 30, 40, 50, 60)
 ANEW = f"; get the pictures as DISFA has them, or leave such subjects out with {KEY}.subjects"
 LOOK = (
     f"{ANEW}; or look where labels change at once, early and late, and if the pictures are whole between, say which labels a subject's first and last "
-    f"picture have, counted from 1: '{KEY}.spans={{SUBJECT: [FIRST, LAST]}}'"
+    f"picture have, counted from 1: {KEY}.spans=[SUBJECT:FIRST..LAST]"
 )
 NOBODY_KNOWS = "whether the first, the last or one between is missing or too many, nothing tells"
 
@@ -91,7 +91,7 @@ def _numbered(config: DisfaConfig, subject: str, labels: SubjectLabels, files: d
     if not files:
         return {}
     low, high, count = min(files), max(files), labels.count
-    span = config.spans.get(subject)
+    span = span_of(config, subject)
     begin = low - config.first_index + 1 if span is None else span[0]
     known = (begin, begin + high - low) == (1, count) if span is None else _holds(span, high - low + 1, count)
     if not (known or labels.frames.empty):
@@ -106,7 +106,7 @@ def _numbered(config: DisfaConfig, subject: str, labels: SubjectLabels, files: d
     return {number - low + begin: str(paths[0]) for number, paths in files.items() if number not in repeated}
 
 
-def _holds(span: list[int], extent: int, count: int) -> bool:
+def _holds(span: tuple[int, int], extent: int, count: int) -> bool:
     """Whether pictures that extend so far can have these labels at their ends, and have hardly more or fewer than there are."""
     return span[1] - span[0] + 1 == extent and abs(span[1] - count) <= MOST_AT_AN_END
 
@@ -155,7 +155,7 @@ def _from_video(config: DisfaConfig, subject: str, labels: SubjectLabels, most: 
     Where the clock leaves out frames and there are as many as labels all the same, the labels are of the frames, unless other subjects have `most` labels
     and this one fewer: then they may as well be of the clock, and end early.
     """
-    count, span = labels.count, config.spans.get(subject)
+    count, span = labels.count, span_of(config, subject)
     said = f"{video}: {'; '.join(extracted.remarks())}"
     if extracted.fault:
         findings.wrong.append(Fault(said, f"video: {extracted.fault}", ANEW))
@@ -175,7 +175,7 @@ def _from_video(config: DisfaConfig, subject: str, labels: SubjectLabels, most: 
         findings.wrong.append(_unplaced(video, labels, extracted, odd=odd))
     elif extracted.repeated and span is None:
         findings.wrong.append(_repeats(said, labels))
-    elif not in_order or extracted.damaged or extracted.repeated:
+    elif (not in_order or extracted.damaged or extracted.repeated) and extracted.remarks():
         findings.unequal.append(Fault(said))
     elif extracted.remarks() or odd:
         rate = f"it runs at {extracted.rate:g} frames a second, not at DISFA's {FRAME_RATE}" if odd else ""
@@ -203,7 +203,7 @@ def _unplaced(video: Path, labels: SubjectLabels, extracted: Extracted, *, odd: 
     looking = not odd and extracted.has_clock and not extracted.unexplained and 0 < abs(extracted.length - count) <= MOST_AT_AN_END
     looking = looking and not extracted.in_order(count)
     if looking:
-        text += f": {NOBODY_KNOWS}{_onsets(labels)}"
+        text += f": {NOBODY_KNOWS}; they lie in {extracted.folder}{_onsets(labels)}"
     return Fault(text, f"unplaced {extracted.length - count} {odd} {extracted.rate} {extracted.hidden}", LOOK if looking else ANEW)
 
 
