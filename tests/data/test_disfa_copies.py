@@ -90,29 +90,32 @@ def test_copies_that_differ_give_the_same_table(copy: Copy, config: dict, corpus
     assert away.diagonal().max() <= (0 if exact else 6)
 
 
-@pytest.mark.parametrize("more", [{"SN001": 1, "SN002": -1}, {"SN001": -2, "SN003": 3}])
+@pytest.mark.parametrize(("more", "spans"), [({"SN001": 1, "SN002": -1}, ["SN001:1..13", "SN002:1..10"]), ({"SN001": -2}, ["SN001:1..10"])])
 @pytest.mark.parametrize("kind", ["frames", "videos"])
 def test_images_and_labels_that_differ_in_number(
-    kind: str, more: dict[str, int], corpus: Path, usual: SampleTable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kind: str, more: dict[str, int], spans: list[str], corpus: Path, usual: SampleTable, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """4,844 here and 4,845 there, in small: refused, with every subject named; or what both have, counted."""
+    """4,844 here and 4,845 there, in small: refused, with every subject named; once it is known which labels they are, what both have, counted."""
     copy = Copy(more_images=more) if kind == "frames" else videos(more_images=more)
     root = copy.write(corpus, tmp_path / "disfa")
     labelled = usual.frame.groupby("subject").size().rename(lambda name: name.removeprefix("disfa/"))
-    with pytest.raises(ValueError, match=r"data\.disfa\.mismatch=common") as error:
-        read(root)
-    for subject, surplus in more.items():
-        assert f"{subject}: {labelled[subject] + surplus} images, but the labels have {labelled[subject]} frames" in str(error.value)
-    assert "SN002" in more or "SN002" not in str(error.value)
+    for mismatch in Mismatch:
+        with pytest.raises(ValueError, match=rf"{len(more)} of 3 subjects.*nothing tells.*data\.disfa\.spans=\[SUBJECT:FIRST\.\.LAST\]") as error:
+            read(root, mismatch=mismatch)
+        assert "mismatch=common" not in str(error.value)
+        assert all(subject in str(error.value) for subject in more)
+        assert "SN003" not in str(error.value)
     caplog.clear()
-    table = read(root, mismatch=Mismatch.common)
+    with pytest.raises(ValueError, match=r"data\.disfa\.mismatch=common"):
+        read(root, spans=spans)
+    table = read(root, mismatch=Mismatch.common, spans=spans)
     kept = {f"disfa/{subject}/{frame:05d}" for subject, count in labelled.items() for frame in range(1, count + 1 + min(0, more.get(subject, 0)))}
     assert set(table.frame["id"]) == kept
     wanted = usual.frame[usual.frame["id"].isin(kept)].drop(columns="image").reset_index(drop=True)
     assert table.frame.drop(columns="image").equals(wanted)
     lost = {f"dropped: no image, {subject}": -surplus for subject, surplus in more.items() if surplus < 0}
     assert {name: count for name, count in table.counts["disfa"].items() if "no image" in name} == lost
-    assert all(f"{subject}: {labelled[subject] + surplus} images" in caplog.text for subject, surplus in more.items())
+    assert all(f"{subject}: {labelled[subject] + min(0, surplus)} images" in caplog.text for subject, surplus in more.items() if surplus < 0)
 
 
 def test_a_lost_image_is_left_out_and_shifts_nothing(corpus: Path, usual: SampleTable, tmp_path: Path) -> None:
@@ -132,10 +135,18 @@ def test_a_lost_image_is_left_out_and_shifts_nothing(corpus: Path, usual: Sample
 @pytest.mark.parametrize(
     ("copy", "config", "message"),
     [
-        (Copy(first_index=1), {}, r"SN001: images are numbered 1 to 12, but 12 .*first_index=0 are 0 to 11.*SN002.*SN003.*first_index=1 would fit"),
+        (
+            Copy(first_index=1),
+            {},
+            r"SN001: images are numbered 1 to 12, but 12 .*first_index=0 are 0 to 11.*\(alike with 3 subjects\).*first_index=1 would fit",
+        ),
         (Copy(first_index=7), {}, r"no subject has an image 0: data\.disfa\.first_index=7 would fit"),
         (Copy(), {"first_index": 1}, r"images are numbered 0 to 11, but 12 labelled frames with data\.disfa\.first_index=1 are 1 to 12"),
-        (Copy(first_label=0), {}, r"SN001_au1\.txt, line 1: '0,\d': frames must count from 1, by data\.disfa\.first_label.*; and 31 more, told above"),
+        (
+            Copy(first_label=0),
+            {},
+            r"SN001_au1\.txt, line 1: '0,\d': frames must count from 1, by .*same in 36 files of 3 subjects\); data\.disfa\.first_label=0 would fit$",
+        ),
         (Copy(image_file="{subject}/{index:05d}.jpg"), {}, r"image_pattern='\{subject\}/\{index:05d\}\.png' fits no file, such as SN001/00000\.jpg"),
         (Copy(), {"image_pattern": "{subject}/f{index}.png"}, r"image_pattern='\{subject\}/f\{index\}\.png' fits no file, such as SN001/00000\.png"),
         (Copy(image_file="{subject}_{index:04d}.png"), {}, r"fits no file, such as SN001_0000\.png in .*frames; .*='\{subject\}_\{index:04d\}\.png' would"),
@@ -185,7 +196,7 @@ def test_one_subject_that_may_be_numbered_from_another_base_never_passes(corpus:
 
 
 def test_a_subject_that_begins_one_later_and_has_gaps_never_passes(corpus: Path, tmp_path: Path) -> None:
-    """Images 1 to 10 of 11 labels without 5: numbered from 1 with two lost, or from 0 with the first lost. Two later it can only be a loss."""
+    """Images 1 to 10 of 11 labels without 5: numbered from 1 with two lost, or from 0 with the first lost; two later likewise."""
     root = Copy().write(corpus, tmp_path / "disfa")
     for number in (0, 5):
         (root / "frames" / "SN002" / f"{number:05d}.png").unlink()
@@ -194,7 +205,9 @@ def test_a_subject_that_begins_one_later_and_has_gaps_never_passes(corpus: Path,
             read(root, mismatch=mismatch)
     assert set(read(root, subjects=["SN001", "SN003"]).frame["subject"]) == {"disfa/SN001", "disfa/SN003"}
     (root / "frames" / "SN002" / "00001.png").unlink()
-    assert (read(root, mismatch=Mismatch.common).frame["subject"] == "disfa/SN002").sum() == 11 - 3
+    with pytest.raises(ValueError, match=r"1 of 3 subjects.*SN002: images are numbered 2 to 10, .*nothing tells"):
+        read(root, mismatch=Mismatch.common)
+    assert (read(root, mismatch=Mismatch.common, spans=["SN002:3..11"]).frame["subject"] == "disfa/SN002").sum() == 11 - 3
 
 
 def test_subjects_that_are_missing_or_strange(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -341,7 +354,7 @@ def test_prepare_extracts_once_and_notices_a_new_video(corpus: Path, tmp_path: P
     other = videos(more_images={"SN001": 1}).write(corpus, tmp_path / "other")
     name = "Videos_LeftCamera/LeftVideoSN001_comp.avi"
     shutil.copy(other / name, root / name)
-    with pytest.raises(ValueError, match=r"SN001: 13 images, but the labels have 12"):
+    with pytest.raises(ValueError, match=r"LeftVideoSN001_comp.*which of its 13 frames belongs to which of 12 labels is not sure"):
         prepare(config)
 
 

@@ -63,6 +63,62 @@ def line(number: int, text: str) -> Callable[[list[str]], list[str]]:
     return lambda lines: [*lines[: number - 1], text, *lines[number:]]
 
 
+ONCE = r" \(the same in 36 files of 3 subjects\)"
+COMMON = ["data.disfa.mismatch=common"]
+
+
+def every(change: Callable[[list[str]], list[str]], encoding: str = "utf-8") -> Callable[[Path], None]:
+    """Changes the lines of all label files alike."""
+
+    def spoil(root: Path) -> None:
+        for path in sorted((root / "disfa" / "ActionUnit_Labels").rglob("*.txt")):
+            path.write_bytes(("\n".join(change(path.read_text().splitlines())) + "\n").encode(encoding))
+
+    return spoil
+
+
+def packed(folder: str, suffix: str) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        shutil.rmtree(root / "disfa" / folder)
+        (root / "disfa" / f"{folder}{suffix}").write_bytes(b"not looked into")
+
+    return spoil
+
+
+def moved(before: str, after: str) -> Callable[[Path], None]:
+    def spoil(root: Path) -> None:
+        (root / after).parent.mkdir(parents=True, exist_ok=True)
+        (root / before).rename(root / after)
+
+    return spoil
+
+
+def disfa_plus(root: Path) -> None:
+    shutil.rmtree(root / "disfa" / "ActionUnit_Labels")
+    for part, name, text in (("Labels", "AU1.txt", "000.jpg 0\n"), ("Images", "000.jpg", "")):
+        folder = root / "disfa" / part / "SN001" / "A1_AU1_TrailNo_1"
+        folder.mkdir(parents=True)
+        (folder / name).write_text(text)
+    shutil.rmtree(root / "disfa" / "Images")
+
+
+def flat_labels(root: Path) -> None:
+    folder = root / "disfa" / "ActionUnit_Labels"
+    for path in list(folder.rglob("*.txt")):
+        path.rename(folder / path.name)
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
+
+
+def capitals(root: Path) -> None:
+    for path in list((root / "disfa" / "frames").rglob("*.png")):
+        path.rename(path.with_suffix(".PNG"))
+
+
+def last_frame(root: Path) -> None:
+    max((root / "disfa" / "frames" / subject(root)).iterdir()).unlink()
+
+
 def litter(root: Path) -> None:
     """What people and systems leave behind."""
     folder = root / "disfa" / "ActionUnit_Labels"
@@ -242,6 +298,39 @@ CASES = [
     Case("frames_go_back", labels(lambda lines: lines[::-1]), r"_au12\.txt, line 2.*frame 11 comes after frame 12"),
     Case("frame_missing", labels(lambda lines: [*lines[:3], *lines[4:]]), r"_au12\.txt, line 4: frame 4 is missing before it"),
     Case("frames_counted_from_0", labels(lambda lines: [f"{number},{text.split(',')[1]}" for number, text in enumerate(lines)]), r"first_label"),
+    Case(
+        "every_label_file_counted_from_0",
+        every(lambda lines: [f"{n},{text.split(',')[1]}" for n, text in enumerate(lines)]),
+        ONCE + r".*; data\.disfa\.first_label=0 would fit$",
+    ),
+    Case(
+        "every_label_file_of_one_column",
+        every(lambda lines: [text.split(",")[1] for text in lines]),
+        r"line 1: '\d': must read .* 11 more such lines\)" + ONCE + ".*awk",
+    ),
+    Case("every_label_file_of_three_columns", every(lambda lines: [f"{text},1" for text in lines]), r"line 1: '1,\d,1': must read .*" + ONCE),
+    Case(
+        "every_label_below_0",
+        every(lambda lines: [text.split(",")[0] + ",-1" for text in lines]),
+        r"line 1: '1,-1': the intensity must lie in 0\.\.5 .*" + ONCE,
+    ),
+    Case("every_label_file_with_a_header", every(lambda lines: ["frame,intensity", *lines])),
+    Case("every_label_file_in_utf_16", every(lambda lines: lines, encoding="utf-16")),
+    Case("every_label_file_in_latin_1", every(lambda lines: [*lines, "\xe9"], encoding="latin-1"), r"is no UTF-8 text .*" + ONCE + ".*save it as plain text"),
+    Case("every_label_a_float", every(lambda lines: [f"{text}.0;" for text in lines])),
+    Case("every_label_file_quoted_with_bom", every(lambda lines: ['"' + text.replace(",", '","') + '"\r' for text in lines], encoding="utf-8-sig")),
+    Case("first_label_of_files_from_1", lambda root: None, ONCE + r".*data\.disfa\.first_label=1 would fit", overrides=["data.disfa.first_label=0"]),
+    Case("labels_zipped", packed("ActionUnit_Labels", ".zip"), r"ActionUnit_Labels\.zip is still packed: unpack it there"),
+    Case("frames_in_a_rar", packed("frames", ".rar"), r"frames\.rar is still packed: unpack it there"),
+    Case("labels_called_otherwise", moved("disfa/ActionUnit_Labels", "disfa/AU/Labels"), r"AU/Labels holds such files: set data\.disfa\.labels=AU/Labels"),
+    Case("a_folder_too_high", lambda root: None, r"disfa/ActionUnit_Labels is it: set data\.disfa\.root=.*/disfa\.", overrides=["data.disfa.root={root}"]),
+    Case("a_folder_too_low", lambda root: None, r"disfa holds it: set data\.disfa\.root=.*/disfa\.", overrides=["data.disfa.root={root}/disfa/frames"]),
+    Case("disfa_plus", disfa_plus, r"Labels/SN001/A1_AU1_TrailNo_1 is a trial of DISFA\+, another data set"),
+    Case("disfa_plus_named", disfa_plus, r"A1_AU1_TrailNo_1 is a trial of DISFA\+, another data set", overrides=["data.disfa.labels=Labels"]),
+    Case("labels_without_folders", flat_labels, r"holds no folder per subject .*SN001_au1\.txt.*; a subject's files belong into a folder"),
+    Case("frames_called_jpg_in_capitals", capitals),
+    Case("spans_of_nobody", lambda root: None, r"data\.disfa\.spans: 'SN1:1\.\.12': must read like", overrides=["data.disfa.spans=[SN1:1..12]"]),
+    Case("last_frame_missing", last_frame, r"nothing tells \(to compare: AU\d+ goes from .*data\.disfa\.spans=\[SUBJECT:FIRST\.\.LAST\]", overrides=COMMON),
     Case("labels_by_semicolon", labels(lambda lines: [text.replace(",", ";") for text in lines])),
     Case("labels_with_bom_and_crlf", lambda root: label_file(root).write_bytes(windows(label_file(root).read_bytes()))),
     Case("a_subject_without_labels", lambda root: shutil.rmtree(label_file(root).parent), r"SN\d{3}"),

@@ -16,7 +16,8 @@ import pandas as pd
 from fineface_train.aus import AUS
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.disfa_captions import DisfaFrames, caption_columns, in_row_order, read_captions
-from fineface_train.data.disfa_images import images_of_frames, refuse
+from fineface_train.data.disfa_faults import refuse
+from fineface_train.data.disfa_images import images_of_frames
 from fineface_train.data.disfa_labels import SubjectLabels, read_subject
 from fineface_train.data.disfa_layout import (
     FOLDS,
@@ -153,9 +154,10 @@ def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str,
 
 def input_files(config: DisfaConfig) -> list[Path]:
     """Labels, captions, and videos or folders of images: the table changes only when one of them (or the config) does."""
+    everyone = label_folders(config)
     videos, captions = video_files(config), captions_file(config)
     by_place = captions is not None and in_row_order(captions)  # among the frames of all subjects
-    folders = label_folders(config) if by_place else _chosen(config, label_folders(config))
+    folders = everyone if by_place else _chosen(config, everyone)
     labels = [path for folder in folders.values() for path in sorted(folder.iterdir()) if path.is_file()]
     pictures = image_folders(config) if videos is None else list(_chosen(config, videos).values())
     return [*labels, *([captions] if captions else []), *pictures]
@@ -163,8 +165,6 @@ def input_files(config: DisfaConfig) -> list[Path]:
 
 def _read_labels(config: DisfaConfig, *, silent: bool = False) -> dict[str, SubjectLabels]:
     folders = label_folders(config)
-    if not folders:
-        raise ValueError(f"{KEY}.labels={config.labels}: holds no folder per subject such as SN001")
     if config.subjects is None and not silent:
         absent = [subject for subject in SUBJECTS if subject not in folders]
         strange = [subject for subject in folders if subject not in SUBJECTS]

@@ -6,7 +6,7 @@ import fnmatch
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fineface_train.data.folders import children, is_litter, listing
@@ -30,6 +30,19 @@ SUBJECTS: tuple[str, ...] = tuple(sorted(subject for fold in FOLDS for subject i
 """DISFA's 27 subjects."""
 VIDEO_SUFFIXES: tuple[str, ...] = (".avi", ".mp4", ".mov", ".mkv")
 IMAGE_SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+FRAME_RATE = 20
+"""Of DISFA's videos, frames a second."""
+MOST_AT_AN_END = 2
+"""Frames that pictures or labels may have more at the start or the end, where it is known which; what differs more is another recording."""
+PACKED: tuple[str, ...] = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
+TRIAL = re.compile(r"^[A-Z]\d+_.*Tr(ai|ia)l[ _-]?No", flags=re.IGNORECASE)
+DISFA_PLUS = (
+    "DISFA+, another data set: posed expressions in trials, with labels such as Labels/SN001/A1_AU1_TrailNo_1/AU1.txt of lines `000.jpg 0`. "
+    "It is not read; DISFA has ActionUnit_Labels/SN001/SN001_au1.txt and a video of each subject"
+)
+LABELS = re.compile(r"au[ _-]?\d+\.txt$", flags=re.IGNORECASE)
+SPAN = re.compile(r"(SN\d+):(-?\d+)\.\.(\d+)")
+FLAT = "; a subject's files belong into a folder of its name, such as SN001/SN001_au1.txt"
 AUTO = "auto"
 DEEPEST = 3
 """Folders below `images` that are looked into for images that the pattern does not fit."""
@@ -75,6 +88,8 @@ class DisfaConfig:
     first_label: int = 1
     """Number of a subject's first frame in its label files."""
     mismatch: Mismatch = Mismatch.error
+    spans: list[str] = dataclasses.field(default_factory=list)
+    """[SN001:2..4845]: the labels, from 1, of a subject's first and last picture, where numbers and clock do not tell; found by looking at both."""
     subjects: list[str] | None = None
     """Only these, such as [SN001, SN002]; they must be there. null: all that are."""
     neutral_share: float = 0.1
@@ -102,11 +117,24 @@ class DisfaConfig:
         for subject in self.subjects or []:
             if subject_of(subject) != subject:
                 raise ValueError(f"{key}.subjects: {subject!r} is no subject; they are called SN001 and so on")
+        for told in self.spans:
+            match = SPAN.fullmatch(told)
+            if match is None or subject_of(match[1]) != match[1] or abs(int(match[2]) - 1) > MOST_AT_AN_END or int(match[3]) <= int(match[2]):
+                allowed = f"the labels of a subject's first and last picture, the first from {1 - MOST_AT_AN_END} to {1 + MOST_AT_AN_END}"
+                raise ValueError(f"{key}.spans: {told!r}: must read like SN001:2..4845, {allowed}")
+        if len({told.partition(":")[0] for told in self.spans}) < len(self.spans):
+            raise ValueError(f"{key}.spans: {', '.join(self.spans)}: a subject has one span")
         for name in ("neutral_share", "test_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{key}.{name}={getattr(self, name)}: must be a share, from 0 to 1")
         if self.fold is not None and (self.fold not in range(len(FOLDS)) or self.test_share):
             raise ValueError(f"{key}.fold={self.fold}: must be 0, 1 or 2, with {key}.test_share=0; or null")
+
+
+def span_of(config: DisfaConfig, subject: str) -> tuple[int, int] | None:
+    """The labels of a subject's first and last picture, if `spans` tell them."""
+    matches = [SPAN.fullmatch(told) for told in config.spans]
+    return next(((int(match[2]), int(match[3])) for match in matches if match is not None and match[1] == subject), None)
 
 
 def subject_of(name: str) -> str | None:
@@ -123,7 +151,13 @@ def label_folders(config: DisfaConfig) -> dict[str, Path]:
         raise _missing(config, "labels", root)
     if not folder.is_dir():
         raise ValueError(f"{KEY}.labels={config.labels}: {folder} is a file; give the unpacked folder")
-    return _by_subject([path for path in children(_unpacked(folder)) if path.is_dir()], "labels")
+    folder = _unpacked(folder)
+    if (trial := trials_in(folder)) is not None:
+        raise ValueError(f"{KEY}.labels={config.labels}: {trial} is a trial of {DISFA_PLUS}")
+    folders = _by_subject([path for path in children(folder) if path.is_dir()], "labels")
+    if not folders:
+        raise ValueError(f"{KEY}.labels={config.labels}: {folder} holds no folder per subject such as SN001, but {listing(folder)}{clue(folder, {}) or FLAT}")
+    return folders
 
 
 def video_files(config: DisfaConfig) -> dict[str, Path] | None:
@@ -142,7 +176,8 @@ def video_files(config: DisfaConfig) -> dict[str, Path] | None:
     if not videos:
         raise ValueError(
             f"{KEY}.videos={folder}: holds no video of the {config.camera.value} camera that {KEY}.video_pattern={config.video_pattern!r} fits; "
-            f"it holds {listing(folder)} (read are {', '.join(VIDEO_SUFFIXES)}, not in folders of their own; {KEY}.camera={other.value} takes the other's)"
+            f"it holds {listing(folder)}{clue(folder, {})} (read are {', '.join(VIDEO_SUFFIXES)}, not in folders of their own; "
+            f"{KEY}.camera={other.value} takes the other's)"
         )
     return videos
 
@@ -217,6 +252,8 @@ def _root(config: DisfaConfig) -> Path:
     if not config.root:
         raise ValueError(f"{KEY}.root=null: set it, or the environment variable DISFA_ROOT, to the folder that holds {config.labels}. {HOW_TO_GET}")
     root = Path(config.root).expanduser().absolute()
+    if root.is_file():
+        raise ValueError(f"{KEY}.root={config.root}: {root} is a file; unpack it, and give the folder that holds {config.labels}")
     if not root.is_dir():
         raise ValueError(f"{KEY}.root={config.root}: {root} does not exist; set {KEY}.root (or DISFA_ROOT) to what holds {config.labels}. {HOW_TO_GET}")
     return root
@@ -225,10 +262,68 @@ def _root(config: DisfaConfig) -> Path:
 def _missing(config: DisfaConfig, name: str, root: Path) -> ValueError:
     value = getattr(config, name)
     what = f"{KEY}.{name}={value}: {root / value} does not exist"
+    wanted = {value: name}
     if name == "images" and config.videos == AUTO:
         what += ", nor does a folder of videos such as Videos_LeftCamera"
+        wanted |= dict.fromkeys(_video_folders(config.camera), "videos")
     how = HOW_TO_GET_CAPTIONS if name == "captions" else HOW_TO_GET
-    return ValueError(f"{what}; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}. {root} holds {listing(root)}. {how}")
+    seen = clue(root, wanted)
+    return ValueError(f"{what}{seen or f'; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}'}. {root} holds {listing(root)}.{'' if seen else f' {how}'}")
+
+
+def clue(folder: Path, wanted: dict[str, str]) -> str:
+    """What can be seen of why nothing in `folder` has a name of `wanted`: still packed, a folder higher or lower, DISFA+; "" where nothing is.
+
+    Args:
+        wanted: name to the key that gives it.
+    """
+    keys = {_plain(name): key for name, key in wanted.items()}
+    packed = [path.name for path in children(folder) if path.suffix.lower() in PACKED and not path.is_dir()]
+    packed = [name for name in packed if _plain(name.split(".")[0]) in keys] or packed
+    if packed:
+        return f"; {listed(packed)} {'is' if len(packed) == 1 else 'are'} still packed: unpack {'it' if len(packed) == 1 else 'them'} there"
+    below = list(_below(folder, DEEPEST))
+    if (trial := next(filter(None, map(trials_in, (folder, *below))), None)) is not None:
+        return f"; {trial} is a trial of {DISFA_PLUS}"
+    for path in below:
+        if (key := keys.get(_plain(path.name))) == "labels":
+            return f"; {path} is it: set {KEY}.root={path.parent}"
+        if key:
+            return f"; {path} is it: set {KEY}.{key}={path.relative_to(folder)}"
+    for path in folder.parents if "labels" in keys.values() else ():
+        if any(keys.get(_plain(child.name)) for child in _folders(path)):
+            return f"; {path} holds it: set {KEY}.root={path}"
+    for path in (folder, *below) if "labels" in keys.values() else ():
+        if any(LABELS.search(child.name) for subject in _folders(path)[:1] if subject_of(subject.name) for child in children(subject)):
+            return f"; {path} holds such files: set {KEY}.labels={path.relative_to(folder)}"
+    return ""
+
+
+def listed(names: Sequence[str], shown: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def trials_in(folder: Path) -> Path | None:
+    """A folder such as SN001/A1_AU1_TrailNo_1 in `folder`, by which DISFA+ is known; None if there is none."""
+    subjects = [path for path in _folders(folder) if subject_of(path.name)]
+    return next((path for subject in subjects[:1] for path in _folders(subject) if TRIAL.search(path.name)), None)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in `folder`, as far as it may be looked into."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if not is_litter(entry.name) and entry.is_dir())
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    """The folders in `folder`, then those in these, and so on; not those in a subject's."""
+    level = [folder]
+    for _ in range(depth):
+        level = [path for parent in level for path in _folders(parent) if not subject_of(path.name)]
+        yield from level
 
 
 def _plain(name: str) -> str:

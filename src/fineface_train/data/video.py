@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import threading
+import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,8 +26,9 @@ from fineface_train.locks import locked
 logger = logging.getLogger(__name__)
 MARKER = "video.json"
 IDENTITY: tuple[str, ...] = ("video", "bytes", "changed", "format", "quality")
-FOUND: tuple[set[str], ...] = ({"decoded", "promised", "damaged", "skipped", "uneven"}, {"fault"})
-"""What a marker tells of a video that was decoded, and of one that cannot be read."""
+OLDER: set[str] = {"decoded", "promised", "damaged", "skipped", "uneven"}
+FOUND: tuple[set[str], ...] = (OLDER | {"rate", "broken", "hidden", "tail", "cut", "repeated", "reordered"}, {"fault"}, OLDER)
+"""What a marker tells of a video that was decoded, and of one that cannot be read; before the clock was looked at more closely, it told less."""
 
 
 class FrameFormat(enum.Enum):
@@ -51,23 +53,64 @@ class Extracted:
     """(i, n): before frame i the clock leaves out n frames; they were dropped in recording, or their packets are broken."""
     uneven: int = 0
     """Steps of the clock that are no whole number of frames: the frame rate varies."""
+    rate: float = 0.0
+    """Frames a second by its clock; 0 where that is not told."""
+    broken: int = 0
+    """Packets that gave no frame."""
+    hidden: int = 0
+    """Frames that the file has before its first, and says not to show: it was cut without being encoded again."""
+    tail: int = 0
+    """Broken packets behind the last frame."""
+    cut: bool = False
+    """The file ends before it says it does, as after a broken download."""
+    repeated: tuple[int, ...] = ()
+    """Frames whose picture is that of the frame before, bit by bit; see `telling`."""
+    reordered: bool = False
+    """Frames are stored in another order than they are shown, in an AVI, whose clock then misplaces what was left out."""
     fault: str | None = None
     """Why the video cannot be read at all."""
 
     def file(self, index: int) -> Path:
         return self.folder / f"{index:05d}.{self.suffix}"
 
-    def places(self, expected: int) -> dict[int, Path]:
-        """Place in the video, from 0, to file.
+    @property
+    def length(self) -> int:
+        """Frames that the recording had, as far as the file shows: those decoded, those that the clock leaves out, and those that were cut off."""
+        whole = self.extent + self.tail
+        return max(whole, self.promised) if self.cut else whole
 
-        Frames count in their order if there are as many as `expected`, or if the clock is uneven; else by the clock.
+    @property
+    def extent(self) -> int:
+        """Frames from the first to the last that was decoded, with those that the clock leaves out."""
+        return self.decoded + sum(missing for _, missing in self.skipped)
+
+    @property
+    def unexplained(self) -> int:
+        """Frames that the file promises, and of which nothing tells where they were; with an uneven clock it promises places and not frames."""
+        return 0 if self.uneven else max(0, self.promised - max(self.decoded, self.length))
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether the clock tells the place of each frame from the first on."""
+        return not self.uneven and not (self.reordered and self.skipped)
+
+    def in_order(self, expected: int) -> bool:
+        """Whether its frames are as many as `expected`, and none of the file's own is known to be missing."""
+        return self.decoded == expected and not (self.broken or self.hidden or self.unexplained)
+
+    def places(self, expected: int) -> dict[int, Path]:
+        """Place in the recording, from 0, to file: in their order if there are as many as `expected`; else by the clock.
+
+        Without the frames that are damaged, those that repeat the one before, and a first one whose own time is not sure: where the first
+        packets of an AVI are empty, its first frame seems to lie before the gap.
         """
         by_clock = np.arange(self.decoded)
-        if self.decoded != expected and not self.uneven:
+        left_out = {*self.damaged, *self.repeated}
+        if not self.in_order(expected):
             for index, missing in self.skipped:
                 by_clock[index:] += missing
-        damaged = set(self.damaged)
-        return {int(place): self.file(index) for index, place in enumerate(by_clock) if index not in damaged}
+                left_out |= {0} if index == 1 else set()
+        return {int(place): self.file(index) for index, place in enumerate(by_clock) if index not in left_out}
 
     def remarks(self) -> list[str]:
         """What is unlike a plain recording, in words."""
@@ -77,6 +120,9 @@ class Extracted:
         words += [f"its clock leaves out {missing} before frame {index}" for index, missing in self.skipped[:3]]
         words += [f"and elsewhere ({len(self.skipped)} places)"] if len(self.skipped) > 3 else []
         words += [f"its frame rate varies ({self.uneven} uneven steps)"] if self.uneven else []
+        words += [f"it hides {self.hidden} frames before its first (it was cut)"] if self.hidden else []
+        words += ["it ends before it says it does"] if self.cut else []
+        words += [f"frames that repeat the one before: {len(self.repeated)}, the first is {self.repeated[0]}"] if self.repeated else []
         return words
 
 
@@ -126,7 +172,8 @@ def read_extracted(folder: Path) -> Extracted:
         raise ValueError(f"{folder}: holds no frames of a video ({MARKER}); run `fineface prepare`")
     marker = _read_marker(folder)
     found = marker["found"] or {"fault": "its extraction was not finished; run `fineface prepare` again"}
-    return Extracted(folder, marker["format"], **found | {"damaged": tuple(found.get("damaged", ())), "skipped": tuple(map(tuple, found.get("skipped", ())))})
+    frames = {name: tuple(found.get(name, ())) for name in ("damaged", "repeated")}
+    return Extracted(folder, marker["format"], **found | frames | {"skipped": tuple(map(tuple, found.get("skipped", ())))})
 
 
 def _identity(video: Path, frame_format: FrameFormat, quality: int) -> dict[str, Any]:
@@ -150,9 +197,9 @@ def _is_of(folder: Path, identity: dict[str, Any]) -> bool:
 
 
 def _is_done(folder: Path, identity: dict[str, Any]) -> bool:
-    """Whether all frames of this very video lie there; files that somebody removed or emptied are made again."""
+    """Whether all frames of this very video lie there; files that somebody removed or emptied are made again, and an older note too."""
     try:
-        if not _is_of(folder, identity):
+        if not _is_of(folder, identity) or set(_read_marker(folder)["found"] or ()) == OLDER:
             return False
     except ValueError:  # `_extract` says what it is
         return False
@@ -203,55 +250,106 @@ def _extract(video: Path, folder: Path, identity: dict[str, Any], tick: Callable
     write_json(folder / MARKER, identity | {"found": found})
 
 
-def _decode(video: Path, save: Callable[[int, VideoFrame], None], tick: Callable[[], None]) -> dict[str, Any]:
-    """Every whole frame to `save`, in order of presentation; what `Extracted` tells of the video."""
+def _decode(video: Path, save: Callable[[int, VideoFrame], int], tick: Callable[[], None]) -> dict[str, Any]:
+    """Every whole frame to `save`, in order of presentation; what `Extracted` tells of the video. `save` returns what only equal pictures share."""
     clock: list[int | None] = []
     damaged: list[int] = []
+    pictures: list[int] = []
+    begin, broken, hidden, tail = None, 0, 0, 0
     with av.open(str(video)) as container:
         if not container.streams.video:
             return {"fault": "it has no pictures"}
         stream = container.streams.video[0]
         intact = True
         for packet in container.demux(stream):
+            if packet.is_discard and not clock:
+                hidden += 1
+            elif packet.size and begin is None:
+                begin = packet.pts
             try:
                 frames = packet.decode()
             except av.error.InvalidDataError:
                 if not clock:
                     return {"fault": "its first frame is broken, so that the others cannot be counted"}
-                intact = False
+                intact, broken, tail = False, broken + 1, tail + 1
                 continue
             for frame in frames:
                 intact = (intact or frame.key_frame) and not frame.is_corrupt
                 if intact:
-                    save(len(clock), frame)
+                    pictures.append(save(len(clock), frame))
                 else:
+                    pictures.append(-1 - len(clock))  # like no other
                     damaged.append(len(clock))
                 clock.append(frame.pts)
+                tail = 0
                 tick()
-        skipped, uneven = _jumps(clock)
-        return {"decoded": len(clock), "promised": stream.frames, "damaged": damaged, "skipped": skipped, "uneven": uneven}
+        if not clock:
+            return {"fault": "it has no frames"}
+        reordered = bool(stream.codec_context.has_b_frames)
+        skipped, uneven, step = _jumps(clock)
+        late = round((clock[0] - begin) / step) if step and begin is not None and clock[0] is not None and not (reordered or hidden) else 0
+        if late > 0:  # what the first packets held could not be decoded
+            skipped, broken = [(0, late), *skipped], broken + late
+        rate = 1 / float(step * stream.time_base) if step and stream.time_base else float(stream.average_rate or 0)
+        return {
+            "decoded": len(clock),
+            "promised": stream.frames,
+            "damaged": damaged,
+            "skipped": skipped,
+            "uneven": uneven,
+            "rate": round(rate, 3),
+            "broken": broken,
+            "hidden": hidden,
+            "tail": tail,
+            "cut": _is_cut(video),
+            "repeated": telling([index for index in range(1, len(pictures)) if pictures[index] == pictures[index - 1]], len(pictures)),
+            "reordered": reordered and container.format.name == "avi",
+        }
 
 
-def _jumps(clock: list[int | None]) -> tuple[list[tuple[int, int]], int]:
-    """Where times (n,) in any unit leave out frames, as (index, how many), and the number of steps that are no whole number of frames."""
-    if len(clock) < 2 or None in clock:
-        return [], sum(time is None for time in clock)
-    steps = np.diff(np.array(clock, dtype=float))
-    if np.median(steps) <= 0:
-        return [], len(steps)
-    frames = steps / np.median(steps)
-    whole = np.rint(frames)
-    if uneven := int(((np.abs(frames - whole) > 0.25) | (whole < 1)).sum()):
-        return [], uneven
-    return [(int(index) + 1, int(whole[index]) - 1) for index in np.flatnonzero(whole > 1)], 0
+def telling(repeated: list[int], pictures: int) -> list[int]:
+    """Pictures that repeat the one before; none where all are the same, which tells nothing."""
+    return repeated if len(repeated) < pictures - 1 else []
 
 
-def _save(frame: VideoFrame, path: Path, quality: int | None) -> None:
+def _is_cut(video: Path) -> bool:
+    """Whether an AVI is shorter than its header says."""
+    with video.open("rb") as file:
+        head = file.read(12)
+    return head[:4] == b"RIFF" and head[8:12] == b"AVI " and video.stat().st_size < int.from_bytes(head[4:8], "little")
+
+
+def _jumps(clock: list[int | None]) -> tuple[list[tuple[int, int]], int, float]:
+    """Where times (n,) in any unit leave out frames, as (index, how many); the number of steps that are no whole number of frames; and a frame's time.
+
+    The time is 0 where there is no such clock. Uneven are also steps that each nearly are whole, and together drift away from whole frames.
+    """
+    known = [time for time in clock if time is not None]
+    if len(clock) < 2 or len(known) < len(clock):
+        return [], len(clock) - len(known), 0.0
+    times = np.array(known, dtype=float)
+    steps = np.diff(times)
+    step = float(np.median(steps))
+    if step <= 0:
+        return [], len(steps), 0.0
+    whole = np.rint(steps / step)
+    if uneven := int(((np.abs(steps / step - whole) > 0.25) | (whole < 1)).sum()):
+        return [], uneven, step
+    places = np.concatenate([[0], np.cumsum(whole)])
+    step = float((times[-1] - times[0]) / places[-1])
+    if uneven := int((np.abs((times - times[0]) / step - places) > 0.25).sum()):
+        return [], uneven, step
+    return [(int(index) + 1, int(whole[index]) - 1) for index in np.flatnonzero(whole > 1)], 0, step
+
+
+def _save(frame: VideoFrame, path: Path, quality: int | None) -> int:
+    """The checksum of the file, which is left as it is where there is one."""
     if path.exists() and path.stat().st_size:
-        return
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(_encode(frame, quality))
+        return zlib.crc32(path.read_bytes())
+    partial, data = path.with_suffix(".partial"), _encode(frame, quality)
+    partial.write_bytes(data)
     os.replace(partial, path)
+    return zlib.crc32(data)
 
 
 def _encode(frame: VideoFrame, quality: int | None) -> bytes:
