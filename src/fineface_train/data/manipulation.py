@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fineface_train.aus import AUS, MAX_INTENSITY
-from fineface_train.data.csv_rows import header, read_rows, unique
+from fineface_train.data.csv_rows import header, read_rows, without_repeats
 from fineface_train.data.plain_pickle import Array, read_plain_pickle
 from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
 from fineface_train.files import replacing
@@ -229,8 +229,8 @@ def _read_captions(path: Path, names: list[str]) -> list[str]:
         raise ValueError(f"{path}: has the columns {', '.join(columns)}; it needs 'caption', and 'file_path' or 'path'")
     rows = read_rows(path, [column, "caption"])
     images = rows[column].map(_plain)
-    unique(path, images)
-    captions = dict(zip(images, rows["caption"], strict=True))
+    rows = without_repeats(path, rows.assign(**{column: images}), column)
+    captions = dict(zip(rows[column], rows["caption"], strict=True))
     without = [name for name in names if not captions.get(name, "").strip()]
     if without:
         raise ValueError(f"{path}: {len(without)} of {len(names)} images have no caption, the first is {without[0]!r}")
