@@ -9,8 +9,8 @@ import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
 from fineface_train.data import archives
-from fineface_train.data.affectnet_layout import KEY, AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, paths_of, tell_other_lists
 from fineface_train.data.affectnet_2021 import expression_files
+from fineface_train.data.affectnet_layout import KEY, AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, paths_of, tell_other_lists
 from fineface_train.data.affectnet_metadata import FLAGS, is_official, read_metadata
 from fineface_train.data.blip2 import photo_filter
 from fineface_train.data.crew import ALONE, Crew
@@ -47,7 +47,7 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
     sieve = Sieve(read_metadata(metadata_path, _flags(config), config.scale))
     every = sieve.rows["name"].tolist()
     _by_metadata(sieve, config)
-    _images_of(sieve, images_root, stages, every, metadata_path)
+    _find_images(sieve, images_root, every, metadata_path, skip_broken=stages.skip_broken, told=stages.crew.index == 0)
     _by_images(sieve, config, stages)
     rows, counts = sieve.rows, sieve.done()
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -179,9 +179,14 @@ def check(config: AffectNetConfig) -> None:
     _given_correction(config)
 
 
-def check_list(config: AffectNetConfig) -> None:
-    """That every line of the metadata can be used. Raises ValueError that names file and line."""
-    read_metadata(paths_of(config)[0], _flags(config), config.scale)
+def check_list(config: AffectNetConfig, *, images: bool = False, skip_broken: bool = False) -> None:
+    """That every line of the metadata can be used and, with `images`, that those of a folder are there by their names. Raises ValueError."""
+    metadata, root = paths_of(config)
+    sieve = Sieve(read_metadata(metadata, _flags(config), config.scale))
+    if images and root.is_dir():
+        every = sieve.rows["name"].tolist()
+        _by_metadata(sieve, config)
+        _find_images(sieve, root, every, metadata, skip_broken=skip_broken, told=True)
 
 
 def _given_correction(config: AffectNetConfig) -> Correction | None:
@@ -219,7 +224,7 @@ def input_files(config: AffectNetConfig) -> list[Path]:
     return [path for path in (metadata, images, *given, *annotations) if path.is_file()]
 
 
-def _images_of(sieve: Sieve, root: Path, stages: Stages, every: list[str], metadata: Path) -> None:
+def _find_images(sieve: Sieve, root: Path, every: list[str], metadata: Path, *, skip_broken: bool, told: bool) -> None:
     """Give the rows the paths of their images, and tell what images no row is of. Raises ValueError where images are missing, unless these are to be
     skipped; and where all are.
 
@@ -232,10 +237,10 @@ def _images_of(sieve: Sieve, root: Path, stages: Stages, every: list[str], metad
     key = f"{KEY}.images"
     located = locate(root, sieve.rows["name"].tolist(), key)
     paths, there = located.paths, located.there
-    if not there.all() and not (stages.skip_broken and there.any()):
+    if not there.all() and not (skip_broken and there.any()):
         first = paths[int(there.argmin())]
         raise ValueError(f"{key}={root}: {(~there).sum()} of {len(paths)} images are missing, the first is {first}{_hint(root, first, there)}")
-    if stages.crew.index == 0:
+    if told:
         tell_unnamed(located, every, root, key, metadata.name)
     sieve.rows = sieve.rows.assign(name=located.names, path=[str(path) for path in paths])
     if not there.all():

@@ -54,7 +54,7 @@ def unpacking(archive: Path) -> str:
     if any(part in name for part in (".tar", ".tgz")):
         return f"tar -xf '{archive}' -C '{folder}'"
     if name.endswith((".gz", ".bz2", ".xz")):
-        return f"{ {'gz': 'gunzip', 'bz2': 'bunzip2', 'xz': 'unxz'}[name.rpartition('.')[2]]} -k '{archive}'"
+        return f"{ {'gz': 'gunzip', 'bz2': 'bunzip2', 'xz': 'unxz'}[name.rpartition('.')[2]] } -k '{archive}'"
     return f"unar -o '{folder}' '{archive}'"
 
 

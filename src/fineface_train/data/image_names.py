@@ -40,6 +40,13 @@ class Located:
 
 
 def locate(root: Path, names: Sequence[str], key: str) -> Located:
+    """`find_images`, and what was taken otherwise than it stands in the list is told."""
+    located = find_images(root, names, key)
+    tell(located, root, key)
+    return located
+
+
+def find_images(root: Path, names: Sequence[str], key: str) -> Located:
     """Where the images of `names` are, below `root` or in the folder that it lies in. Names are written with / and without ./ or ../.
 
     Raises ValueError, naming `key`, where names fit more than one folder or file.
@@ -48,12 +55,12 @@ def locate(root: Path, names: Sequence[str], key: str) -> Located:
     for prefix, rest in [("", list(names)), *_shorter(names)]:
         located = _placed(root, rest, key, prefix, tree)
         if located is not None:
-            return _tell(located, root, key)
+            return located
     flat = [name.rpartition("/")[2] for name in names]
     if len({_spelling(name) for name in flat}) == len(flat) and tree(root).is_flat:
         located = _placed(root, flat, key, "", tree)
         if located is not None:
-            return _tell(dataclasses.replace(located, names=list(names)), root, key)
+            return dataclasses.replace(located, names=list(names))
     return Located(list(names), [root / name for name in names], np.zeros(len(names), dtype=bool), root)
 
 
@@ -135,7 +142,8 @@ def is_image(path: Path) -> bool:
 
 def image_files(root: Path) -> list[str]:
     """Names below `root`, with /, of the files that are images by their suffix."""
-    found, seen = [], set()
+    found: list[str] = []
+    seen = set()
     for folder, inside, files in os.walk(root, followlinks=True):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:  # a link to a folder above
@@ -209,7 +217,7 @@ def _ends(text: str, wanted: str, anywhere: bool) -> bool:
     return text == wanted or (anywhere and text.endswith(f"/{wanted}"))
 
 
-def _tell(located: Located, root: Path, key: str) -> Located:
+def tell(located: Located, root: Path, key: str) -> None:
     """Tells what of the names was taken otherwise than it stands in the list."""
     if located.prefix:
         logger.warning("%s=%s: all names of the list begin with %r, which is taken off", key, root, located.prefix)
@@ -220,9 +228,8 @@ def _tell(located: Located, root: Path, key: str) -> Located:
     ]
     if other:
         (name, path), count = other[0], len(other)
-        how = "in a folder that the list does not name, or in another case or suffix"
+        how = "in another folder than the list says, or in another case or suffix"
         logger.warning("%s=%s: %d of %d images are found %s: %r is %s", key, root, count, len(located.names), how, name, path)
-    return located
 
 
 def tell_unnamed(located: Located, names: Sequence[str], root: Path, key: str, label: str) -> None:

@@ -6,6 +6,7 @@
 Which AUs the n are, and whether they count from 0 to 1 or to 5, the file does not say: the config does.
 """
 
+import contextlib
 import csv
 import dataclasses
 import enum
@@ -20,6 +21,9 @@ import numpy as np
 
 from fineface_train.aus import AUS, MAX_INTENSITY
 from fineface_train.data.csv_rows import header, read_rows, without_repeats
+from fineface_train.data.folders import better_root, elsewhere, still_packed
+from fineface_train.data.image_names import find_images, tell, tell_unnamed
+from fineface_train.data.intensities import rounded_off
 from fineface_train.data.plain_pickle import Array, read_plain_pickle
 from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
 from fineface_train.files import replacing
@@ -29,6 +33,10 @@ SOURCE = "manipulation"
 KEY = "data.manipulation"
 PATH_KEYS = ("file_path", "path")
 CAPTIONS = "captions.csv"
+SKIP = "data.skip_broken=true"
+NO_NUMBERS = "AUs are no numbers"
+SHOWN = 10
+"""Repeated entries that are told."""
 OPENFACE = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 """AUs whose intensity OpenFace tells, in its order: all of ours are among them."""
 HOW_TO_GET = "It is a list of any images with their AUs: `write_manipulation` makes one. Without it, data=toyfacs draws data"
@@ -79,37 +87,32 @@ class ManipulationConfig:
             raise ValueError(f"{key}.caption is empty: set it, or {key}.captions to a CSV")
 
 
-def read_manipulation(config: ManipulationConfig, seed: int) -> SampleTable:
+def read_manipulation(config: ManipulationConfig, seed: int, *, skip_broken: bool = False) -> SampleTable:
     """Every image of the list, with our AUs on the 0-5 scale; a share, chosen by `seed` and the path, is validation.
 
     Entries of the vectors that are none of our AUs are left out. Raises ValueError that names the file and the entry (counted from 1)
-    that cannot be read, and both lengths where a vector has not as many entries as `config.aus`.
+    that cannot be read, and how many there are, and both lengths where a vector has not as many entries as `config.aus`.
+
+    Args:
+        skip_broken: leave out, and count, entries whose AUs are not numbers; rows of images that are missing stay in the table, for
+            whoever decodes the images to drop, unless all are.
     """
     labels, images, captions = _paths(config)
-    names, vectors = _read_entries(labels)
-    lengths = np.array([len(vector) for vector in vectors])
-    if config.aus is None:
-        known = f"OpenFace's {len(OPENFACE)} are [{','.join(map(str, OPENFACE))}], ours {len(AUS)} are [{','.join(map(str, AUS))}]"
-        raise ValueError(f"{labels}: its vectors have {lengths[0]} entries; say which AUs they are, in order: {KEY}.aus=[1,2,...] ({known})")
-    wrong = np.flatnonzero(lengths != len(config.aus))
-    if len(wrong):
-        where = f"{labels}, entry {wrong[0] + 1} ({names[wrong[0]]!r})"
-        raise ValueError(f"{where}: aus has {lengths[wrong[0]]} entries, but {KEY}.aus lists {len(config.aus)} AUs; they must be as many")
-    raw = np.stack(vectors)
-    outside = np.flatnonzero(~((raw >= 0) & (raw <= config.scale)).all(axis=1))  # NaN is outside
-    if len(outside):
-        value = next(number for number in raw[outside[0]] if not 0 <= number <= config.scale)
-        where = f"{labels}, entry {outside[0] + 1} ({names[outside[0]]!r})"
-        raise ValueError(f"{where}: aus holds {value:g}, outside 0..{config.scale:g}; set {KEY}.scale to the number that is intensity 5")
-    if raw.max() <= 1 < config.scale:
-        logger.warning("%s: no number is greater than %g; if they count from 0 to 1, set %s.scale=1", labels, raw.max(), KEY)
+    names, raw, numbers = _read_vectors(config, labels)
+    counts = {"read": len(names)}
+    empty = np.isnan(raw).any(axis=1)
+    if empty.any() and skip_broken and not empty.all():
+        counts[f"dropped: {NO_NUMBERS}"] = int(empty.sum())
+        names, raw, numbers = [name for name, gone in zip(names, empty, strict=True) if not gone], raw[~empty], numbers[~empty]
+    raw = _on_scale(config, labels, names, raw, numbers)
 
+    assert config.aus is not None
     aus = np.zeros((len(names), len(AUS)))
     unknown = [au for au in AUS if au not in config.aus]
     for column, au in enumerate(AUS):
         if au not in unknown:
             aus[:, column] = raw[:, config.aus.index(au)] * (MAX_INTENSITY / config.scale)
-    counts = {"read": len(names)} | {f"AU{au} unknown, taken for 0": len(names) for au in unknown} | {"kept": len(names)}
+    counts |= {f"AU{au} unknown, taken for 0": len(names) for au in unknown} | {"kept": len(names)}
     if unknown:
         logger.warning("%s: AU%s of ours are not among %s.aus, and taken for 0 in every image", labels, ", AU".join(map(str, unknown)), KEY)
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -117,7 +120,7 @@ def read_manipulation(config: ManipulationConfig, seed: int) -> SampleTable:
     table = SampleTable.build(
         SOURCE,
         ids=ids,
-        images=_existing_images(config, images, names, labels),
+        images=_images(config, images, names, labels, numbers, skip_broken=skip_broken),
         captions=[config.caption] * len(names) if captions is None else _read_captions(captions, names),
         aus=np.clip(aus, 0, MAX_INTENSITY),  # rounding of the scale
         subjects=ids,
@@ -126,6 +129,50 @@ def read_manipulation(config: ManipulationConfig, seed: int) -> SampleTable:
         caption_from=f"{KEY}.caption" if captions is None else captions.name,
     )
     return dataclasses.replace(table, counts={SOURCE: counts})
+
+
+def check(config: ManipulationConfig, *, skip_broken: bool = False) -> None:
+    """That the list can be read, and its images are there. Raises ValueError as `read_manipulation` does."""
+    read_manipulation(config, 0, skip_broken=skip_broken)
+
+
+def _read_vectors(config: ManipulationConfig, labels: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The paths, the vectors (N, number of AUs) and the number of each entry. Raises ValueError where they are not as `config.aus` says."""
+    names, vectors, numbers = _read_entries(labels)
+    lengths = np.array([len(vector) for vector in vectors])
+    usual = int(np.bincount(lengths).argmax())
+    known = f"OpenFace's {len(OPENFACE)} are [{','.join(map(str, OPENFACE))}], ours {len(AUS)} are [{','.join(map(str, AUS))}]"
+    if config.aus is None:
+        others = int((lengths != usual).sum())
+        which = f"{usual} entries" + (f" ({others} of {len(lengths)} have another number)" if others else "")
+        raise ValueError(f"{labels}: its vectors have {which}; say which AUs they are, in order: {KEY}.aus=[1,2,...] ({known})")
+    wrong = np.flatnonzero(lengths != len(config.aus))
+    if len(wrong):
+        where = f"{labels}, entry {numbers[wrong[0]]} ({names[wrong[0]]!r})"
+        if len(wrong) == len(names) and (lengths == usual).all():
+            remedy = f"all {len(names)} have {usual}: list their AUs in {KEY}.aus ({known})"
+        else:
+            remedy = f"{len(wrong)} of {len(names)} have another length; remove them from the list, or list the others' AUs in {KEY}.aus"
+        raise ValueError(f"{where}: aus has {lengths[wrong[0]]} entries, but {KEY}.aus lists {len(config.aus)} AUs; they must be as many; {remedy}")
+    return names, np.stack(vectors), numbers
+
+
+def _on_scale(config: ManipulationConfig, labels: Path, names: list[str], raw: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The vectors with what lies beyond 0..scale by rounding at its ends. Raises ValueError for what lies further, or is no number."""
+    raw, beyond = rounded_off(raw, config.scale)
+    outside = np.flatnonzero(~((raw >= 0) & (raw <= config.scale)).all(axis=1))  # NaN is outside
+    if len(outside):
+        value = next(number for number in raw[outside[0]] if not 0 <= number <= config.scale)
+        where = f"{labels}, entry {numbers[outside[0]]} ({names[outside[0]]!r})"
+        remedy = f"{SKIP} leaves such entries out" if np.isnan(value) else f"set {KEY}.scale to the number that is intensity 5"
+        more = f" ({len(outside)} of {len(names)} entries hold such numbers)" if len(outside) > 1 else ""
+        raise ValueError(f"{where}: aus holds {value:g}, outside 0..{config.scale:g}; {remedy}{more}")
+    if beyond:
+        logger.warning("%s: %d AUs lie beyond 0..%g by rounding, and are taken for its ends", labels, beyond, config.scale)
+    if raw.max() <= 1 < config.scale:
+        shown = " (all are 0 or 1, as if they told which AUs are shown and not how strongly)" if np.isin(raw, (0, 1)).all() else ""
+        logger.warning("%s: no number is greater than %g%s; if they count from 0 to 1, set %s.scale=1", labels, raw.max(), shown, KEY)
+    return raw
 
 
 def write_manipulation(table: SampleTable, path: Path, images: Path) -> None:
@@ -159,32 +206,83 @@ def _paths(config: ManipulationConfig) -> tuple[Path, Path, Path | None]:
     for name in ("labels", "images", "captions"):
         value = getattr(config, name)
         if value is not None and not (root / value).exists():
-            raise ValueError(f"{KEY}.{name}={value}: {root / value} does not exist; set {KEY}.root (or MANIPULATION_ROOT) and {KEY}.{name}. {HOW_TO_GET}")
+            remedy = _seen(root, name, value) or f"set {KEY}.root (or MANIPULATION_ROOT) and {KEY}.{name}."
+            raise ValueError(f"{KEY}.{name}={value}: {root / value} does not exist; {remedy} {HOW_TO_GET}")
     return root / config.labels, Path(os.path.normpath(root / config.images)), None if config.captions is None else root / config.captions
 
 
-def _read_entries(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    """The paths, each spelled in one way, and the vectors as they are; every path is there once."""
-    value = read_plain_pickle(path)
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{path}: holds {'an empty list' if value == [] else f'a {type(value).__name__}'}; it must be a list of dictionaries")
-    names, vectors = [], []
+def _seen(root: Path, name: str, value: str) -> str:
+    """Where `value` seems to lie instead, and what to set; "" where nothing is seen."""
+    if Path(value).is_absolute():
+        return ""
+    if not root.is_dir():
+        return f"{root} does not exist: set {KEY}.root (or MANIPULATION_ROOT)."
+    if (better := better_root(root, value)) is not None:
+        return f"{better} has it: set {KEY}.root (or MANIPULATION_ROOT) to {better}."
+    if (found := elsewhere(root, value, folder=name == "images")) is not None:
+        return f"{found} is there: set {KEY}.{name}={found.relative_to(root)}."
+    return still_packed(root, value).strip()
+
+
+def _read_entries(path: Path) -> tuple[list[str], list[np.ndarray], np.ndarray]:
+    """The paths, each spelled in one way, the vectors as they are, and the number of each entry; every path is there once.
+
+    Entries that repeat another are told and left out; raises ValueError where they tell other AUs.
+    """
+    names: list[str] = []
+    vectors: list[np.ndarray] = []
+    numbers: list[int] = []
     first: dict[str, int] = {}
-    for number, entry in enumerate(value, start=1):
+    places: dict[str, int] = {}
+    again: dict[str, list[int]] = {}
+    for number, entry in enumerate(_entries(path), start=1):
         where = f"{path}, entry {number}"
         if not isinstance(entry, dict):
             raise ValueError(f"{where}: is a {type(entry).__name__}; it must be a dictionary with 'file_path' (or 'path') and 'aus'")
-        given = {_plain(entry[key]) for key in PATH_KEYS if isinstance(entry.get(key), str)}
+        given = {_plain(_text(entry[key])) for key in PATH_KEYS if isinstance(entry.get(key), str | bytes)}
         if len(given) != 1 or "" in given or "aus" not in entry:
             keys = ", ".join(map(repr, list(entry)[:8]))
             raise ValueError(f"{where}: has {keys or 'no keys'}; it must have 'aus' and one path as text, 'file_path' or 'path'")
-        (name,) = given
+        (name,), vector = given, _vector(entry["aus"], where)
         if name in first:
-            raise ValueError(f"{where}: the image {name!r} is entry {first[name]} too; remove one of them")
-        first[name] = number
+            if not np.array_equal(vector, vectors[places[name]], equal_nan=True):
+                raise ValueError(f"{where}: the image {name!r} is entry {first[name]} too, with other AUs; remove one of them")
+            again.setdefault(name, [first[name]]).append(number)
+            continue
+        first[name], places[name] = number, len(names)
         names.append(name)
-        vectors.append(_vector(entry["aus"], where))
-    return names, vectors
+        vectors.append(vector)
+        numbers.append(number)
+    if again:
+        shown = "; ".join(f"{name!r} in entries {', '.join(map(str, found))}" for name, found in list(again.items())[:SHOWN])
+        more = f"; and {len(again) - SHOWN} more images" if len(again) > SHOWN else ""
+        logger.warning("%s: %d entries repeat another, and are left out: %s%s", path, sum(len(found) - 1 for found in again.values()), shown, more)
+    return names, vectors, np.array(numbers)
+
+
+def _entries(path: Path) -> list[Any]:
+    """The list's entries; a dictionary of {path: vector}, {path: entry} or {"path": paths, "aus": vectors} becomes such a list."""
+    value = read_plain_pickle(path)
+    if isinstance(value, dict) and value:
+        columns = [key for key in PATH_KEYS if isinstance(value.get(key), list | tuple)]
+        vectors = value.get("aus")
+        rows = list(vectors.values) if isinstance(vectors, Array) and vectors.values.ndim == 2 else vectors
+        if len(columns) == 1 and isinstance(rows, list | tuple):
+            if len(value[columns[0]]) != len(rows):
+                raise ValueError(f"{path}: has {len(value[columns[0]])} paths in {columns[0]!r}, but {len(rows)} vectors in 'aus'; they must be as many")
+            return [{"path": name, "aus": vector} for name, vector in zip(value[columns[0]], rows, strict=True)]
+        if all(isinstance(one, Array | list | tuple) for one in value.values()):
+            return [{"path": name, "aus": vector} for name, vector in value.items()]
+        if all(isinstance(one, dict) and "aus" in one for one in value.values()):
+            return [{"path": name, "aus": one["aus"]} for name, one in value.items()]
+    if not isinstance(value, list) or not value:
+        what = f"an empty {type(value).__name__}" if value in ([], {}) else f"a {type(value).__name__}"
+        raise ValueError(f"{path}: holds {what}; it must be a list of dictionaries with 'file_path' and 'aus', or a dictionary of paths with their AUs")
+    return value
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8", errors="surrogateescape")
 
 
 def _plain(name: str) -> str:
@@ -207,19 +305,39 @@ def _vector(value: Any, where: str) -> np.ndarray:
     return vector.astype(np.float64)
 
 
-def _existing_images(config: ManipulationConfig, root: Path, names: list[str], labels: Path) -> list[str]:
+def _images(config: ManipulationConfig, root: Path, names: list[str], labels: Path, numbers: np.ndarray, *, skip_broken: bool) -> list[str]:
     strip = _plain(config.strip + "*")[:-1]  # a / at its end stays
-    for number, name in enumerate(names, start=1):
+    for number, name in zip(numbers, names, strict=True):
         if not name.startswith(strip):
             raise ValueError(f"{labels}, entry {number}: the path {name!r} does not start with {KEY}.strip={config.strip!r}")
-        if not Path(os.path.normpath(root / name.removeprefix(strip))).is_relative_to(root):
-            raise ValueError(f"{labels}, entry {number}: the path {name!r} leads out of {root}; images must lie below it")
-    paths = [root / name.removeprefix(strip) for name in names]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
+    rest = [name.removeprefix(strip) for name in names]
+    paths = [Path(os.path.normpath(root / name)) for name in rest]
+    for number, name, path in zip(numbers, names, paths, strict=True):
+        if not path.is_relative_to(root):
+            raise ValueError(f"{labels}, entry {number}: the path {name!r} leads out of {root}; images must lie below it{_would_fit(root, rest, strip)}")
+    found = find_images(root, [path.relative_to(root).as_posix() for path in paths], f"{KEY}.images")
+    if found.base == root and not found.prefix:
+        paths, there = found.paths, found.there
+        tell(found, root, f"{KEY}.images")
+    else:
+        there = np.zeros(len(paths), dtype=bool)
+    if not there.all() and not (skip_broken and there.any()):
+        first = paths[int(there.argmin())]
         remedy = f"set {KEY}.images to the folder that the list's paths start from, and {KEY}.strip to what they have too much at their start"
-        raise ValueError(f"{KEY}.images={root}: {len(missing)} of {len(paths)} images are missing, the first is {missing[0]}; {remedy}")
+        hint = f", or leave them out with {SKIP}" if there.any() else _would_fit(root, rest, strip)
+        packed = "" if there.any() else still_packed(root)
+        raise ValueError(f"{KEY}.images={root}: {(~there).sum()} of {len(paths)} images are missing, the first is {first}; {remedy}{hint}{packed}")
+    tell_unnamed(found, found.names, root, f"{KEY}.images", labels.name)
     return [str(path) for path in paths]
+
+
+def _would_fit(root: Path, names: list[str], strip: str) -> str:
+    """What to set so that these names find their images, where it can be seen."""
+    with contextlib.suppress(ValueError):
+        found = find_images(root, names, f"{KEY}.images")
+        if found.there.any():
+            return f" ({KEY}.images={found.base} {KEY}.strip={strip}{found.prefix} finds {found.there.sum()} of {len(names)})"
+    return ""
 
 
 def _read_captions(path: Path, names: list[str]) -> list[str]:

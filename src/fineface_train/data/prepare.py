@@ -33,6 +33,8 @@ DROPPED = "dropped.parquet"
 """Images that were left out for what they are: when one changes, the table may."""
 LAYOUT_VERSION = 5
 """Raised when readers change what they make of the same files and config."""
+ADDED = (("annotate", "scale", None), ("affectnet", "scale", 1.0))
+"""Keys of the config that came later, with the values that do what was done before."""
 
 
 @dataclasses.dataclass
@@ -105,7 +107,7 @@ def prepare(config: DataConfig, *, crew: Crew = ALONE) -> SampleTable:
         check_sources(config)
         identity, found = {}, None
         if crew.index == 0:
-            identity = {"layout": LAYOUT_VERSION, "config": plain(config), "corpus": corpus, "inputs": _inputs(config)}
+            identity = {"layout": LAYOUT_VERSION, "config": _identity(config), "corpus": corpus, "inputs": _inputs(config)}
             found = _find_prepared(config, root, hash_of(identity))
         if not crew.agree(found is not None):
             start = time.monotonic()
@@ -152,6 +154,15 @@ def check_lists(config: DataConfig, *, filmed_only: bool = False) -> None:
         disfa.check_labels(config.disfa)
     if config.affectnet is not None:
         affectnet.check_list(config.affectnet)
+
+
+def _identity(config: DataConfig) -> dict[str, Any]:
+    """The config as plain values, without keys that came later where they do what was done before: folders that were prepared then are known again."""
+    values: dict[str, Any] = plain(config)
+    for part, key, before in ADDED:
+        if values[part] is not None and values[part][key] == before:
+            del values[part][key]
+    return values
 
 
 def _find_prepared(config: DataConfig, root: Path, key: str) -> SampleTable | None:
@@ -233,7 +244,7 @@ def _read_sources(config: DataConfig, stages: Stages) -> list[Reading]:
     if config.affectnet is not None:
         readings.append(read_affectnet(config.affectnet, config.seed, stages, stages.root / IMAGES))
     if config.manipulation is not None:
-        readings.append(_readable(Reading(read_manipulation(config.manipulation, config.seed)), stages))
+        readings.append(_readable(Reading(read_manipulation(config.manipulation, config.seed, skip_broken=stages.skip_broken)), stages))
     return readings
 
 
