@@ -230,7 +230,7 @@ def test_what_the_owners_list_does_not_tell_is_named_with_the_remedy(tmp_path: P
         ("1/a.png,1,2,3,4,x,11,0,0", r"line 3: expression='11': must be a number in 0\.\.10"),
         ("1/a.png,1,2,3,4,x,,0,0", r"line 3: expression='': must be a number"),
         ("1/a.png,1,2,3,4,x,1,0", r"line 3: 8 cells, but the header has 9"),
-        ("1/a.jpg,1,2,3,4,x,1,0,0", r"line 3: subDirectory_filePath='1/a.jpg' occurs twice, first in line 2"),
+        ("1/a.jpg,1,2,3,4,x,10,0,0", r"line 3: subDirectory_filePath='1/a.jpg' occurs twice, first in line 2, with another face"),
         ("../a.png,1,2,3,4,x,1,0,0", r"'\.\./a\.png': must lie below"),
         ("1/b.png,1,2,3,4,x,1,0,0", r"1 of 2 images are missing, the first is .*b\.png"),
     ],
@@ -284,7 +284,7 @@ def test_doctor_tells_what_a_prepare_would_stop_at(tmp_path: Path, capsys: pytes
 def test_doctor_reads_labels_and_lists(own_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     metadata = own_corpus / "affectnet" / "affecnet_metadata.csv"
     lines = metadata.read_text().splitlines()
-    metadata.write_text("\n".join([*lines, lines[-1]]) + "\n")
+    metadata.write_text("\n".join([*lines, lines[-1].removesuffix('"') + ' and a hat"']) + "\n")
     next((own_corpus / "disfa" / "ActionUnit_Labels").glob("*/*_au20.txt")).unlink()
     where = [f"data.affectnet.root={own_corpus / 'affectnet'}", f"data.disfa.root={own_corpus / 'disfa'}", f"data.root={tmp_path}", f"run.root={tmp_path}"]
     assert main(["doctor", "data=disfa_affectnet", *where]) == 2

@@ -111,7 +111,7 @@ def test_captions_are_joined_by_path(root: Path) -> None:
         (rows.iloc[1:], r"captions\.csv: 1 of 30 images have no caption, the first is 'imgs/0000000\.png'"),
         (rows.assign(caption=" "), r"30 of 30 images have no caption"),
         (rows.rename(columns={"path": "file"}), r"captions\.csv: has the columns file, caption; it needs 'caption', and 'file_path' or 'path'"),
-        (pd.concat([rows, rows.iloc[:1]]), r"captions\.csv, line 32: path='imgs/0000000\.png' occurs twice"),
+        (pd.concat([rows, rows.iloc[:1].assign(caption="x")]), r"captions\.csv, line 32: path='imgs/0000000\.png' occurs twice, .*another caption"),
     ):
         broken.to_csv(path, index=False)
         with pytest.raises(ValueError, match=message):
@@ -170,16 +170,21 @@ GOOD = [0.0] * len(OPENFACE)
     ("value", "message"),
     [
         ([], r"holds an empty list; it must be a list of dictionaries"),
-        ({NAME: GOOD}, r"holds a dict; it must be a list of dictionaries"),
+        ({}, r"holds an empty dict; it must be a list of dictionaries"),
+        ({NAME: 3.0}, r"holds a dict; it must be a list of dictionaries with 'file_path' and 'aus', or a dictionary of paths with their AUs"),
+        ({"path": [NAME], "aus": [GOOD, GOOD]}, r"has 1 paths in 'path', but 2 vectors in 'aus'"),
         ([{"path": NAME, "aus": GOOD}, NAME], r"entry 2: is a str; it must be a dictionary with 'file_path' \(or 'path'\) and 'aus'"),
         ([{"image": NAME, "aus": GOOD}], r"entry 1: has 'image', 'aus'; it must have 'aus' and one path"),
         ([{"path": NAME, "AUs": GOOD}], r"entry 1: has 'path', 'AUs'; it must have 'aus' and one path"),
         ([{"path": NAME, "file_path": "other.png", "aus": GOOD}], r"one path as text"),
         ([{"path": 7, "aus": GOOD}], r"one path as text"),
         ([{"path": "", "aus": GOOD}], r"one path as text"),
-        ([{"path": NAME, "aus": GOOD}, {"file_path": NAME, "aus": GOOD}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too"),
-        ([{"path": NAME, "aus": GOOD}, {"path": f"./{NAME}", "aus": [1.0, *GOOD[1:]]}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too; remove one"),
-        ([{"path": NAME.replace("/", "\\"), "aus": GOOD}, {"path": NAME, "aus": GOOD}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too"),
+        ([{"path": NAME, "aus": GOOD}, {"file_path": NAME, "aus": [2.0, *GOOD[1:]]}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too"),
+        (
+            [{"path": NAME, "aus": GOOD}, {"path": f"./{NAME}", "aus": [1.0, *GOOD[1:]]}],
+            r"entry 2: .* is entry 1 too, with other AUs; remove one",
+        ),
+        ([{"path": NAME.replace("/", "\\"), "aus": GOOD}, {"path": NAME, "aus": [2.0, *GOOD[1:]]}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too"),
         ([{"path": NAME, "aus": GOOD[:11]}], r"entry 1 \('imgs/0000000\.png'\): aus has 11 entries, but data\.manipulation\.aus lists 17 AUs"),
         ([{"path": NAME, "aus": [*GOOD, 1.0]}], r"aus has 18 entries, but data\.manipulation\.aus lists 17"),
         ([{"path": NAME, "aus": []}], r"aus has 0 entries"),

@@ -182,7 +182,7 @@ def check(config: AffectNetConfig) -> None:
 def check_list(config: AffectNetConfig, *, images: bool = False, skip_broken: bool = False) -> None:
     """That every line of the metadata can be used and, with `images`, that those of a folder are there by their names. Raises ValueError."""
     metadata, root = paths_of(config)
-    sieve = Sieve(read_metadata(metadata, _flags(config), config.scale))
+    sieve = Sieve(read_metadata(metadata, _flags(config), config.scale, tell=images))
     if images and root.is_dir():
         every = sieve.rows["name"].tolist()
         _by_metadata(sieve, config)

@@ -26,7 +26,7 @@ MOST_SHOWN = 200
 """Letters of a line that an error shows."""
 
 
-def read_metadata(path: Path, wanted: Sequence[str] = FLAGS, scale: float = 1.0) -> pd.DataFrame:
+def read_metadata(path: Path, wanted: Sequence[str] = FLAGS, scale: float = 1.0, *, tell: bool = True) -> pd.DataFrame:
     """A row per image; the index is the line of the file.
 
     Columns: `name`, `HasFace`; of FineFace's file also `IsPhoto`, `IsReal`, `width`, `height`, the 12 AUs on the 0-1 scale and `caption`. Which
@@ -36,10 +36,11 @@ def read_metadata(path: Path, wanted: Sequence[str] = FLAGS, scale: float = 1.0)
 
     Args:
         scale: the number in FineFace's file that is intensity 5.
+        tell: what is left out or doubtful.
     """
     if path.is_dir():
         return read_annotations(path)
-    return _official(path) if is_official(path) else _fineface(path, wanted, scale)
+    return _official(path, tell) if is_official(path) else _fineface(path, wanted, scale, tell)
 
 
 def is_official(path: Path) -> bool:
@@ -72,7 +73,7 @@ def _put_back(path: Path, cells: list[str], separator: str) -> str:
     return f"{remedy}: {line} (such as by `sed -i '1i {line}' {path.name}`)" + (", if its columns are in this order" if columns is FINEFACE_COLUMNS else "")
 
 
-def _fineface(path: Path, wanted: Sequence[str], scale: float) -> pd.DataFrame:
+def _fineface(path: Path, wanted: Sequence[str], scale: float, tell: bool) -> pd.DataFrame:
     levels = {f"{key}_rec": key for key in AU_KEYS}
     rows = read_rows(path, [FINEFACE_NAME, *FLAGS, *SIZES, *levels, "TextDescription"])
     rows[FINEFACE_NAME] = _names(path, rows[FINEFACE_NAME])
@@ -85,12 +86,12 @@ def _fineface(path: Path, wanted: Sequence[str], scale: float) -> pd.DataFrame:
     used = rows[list(wanted)].all(axis=1)
     for column in SIZES:
         rows[column] = numbers(path, rows.loc[used, column], 0, np.inf).reindex(rows.index, fill_value=0.0)
-    rows[list(levels)] = _levels(path, rows.loc[used, list(levels)], scale).reindex(rows.index, fill_value=0.0)
+    rows[list(levels)] = _levels(path, rows.loc[used, list(levels)], scale, tell).reindex(rows.index, fill_value=0.0)
     rows = rows.rename(columns=levels | {FINEFACE_NAME: "name", SIZES[0]: "width", SIZES[1]: "height", "TextDescription": "caption"})
-    return without_repeats(path, rows.rename(columns={"name": FINEFACE_NAME}), FINEFACE_NAME).rename(columns={FINEFACE_NAME: "name"})
+    return without_repeats(path, rows.rename(columns={"name": FINEFACE_NAME}), FINEFACE_NAME, tell=tell).rename(columns={FINEFACE_NAME: "name"})
 
 
-def _levels(path: Path, texts: pd.DataFrame, scale: float) -> pd.DataFrame:
+def _levels(path: Path, texts: pd.DataFrame, scale: float, tell: bool) -> pd.DataFrame:
     """AUs as text to numbers on the 0-1 scale. Raises ValueError, with the scale that they seem to have, for what lies beyond `scale`."""
     found = texts.apply(pd.to_numeric, errors="coerce").astype(float)
     levels, beyond = rounded_off(found.to_numpy(), scale)
@@ -104,19 +105,19 @@ def _levels(path: Path, texts: pd.DataFrame, scale: float) -> pd.DataFrame:
         good = np.isfinite(values) & (values >= 0) & (values <= scale)
         comma = "; write it with a point, not a comma" if texts.loc[~good, column].str.contains(",").any() else ""
         refuse(path, texts[column], good, rule + comma)
-    if beyond:
+    if beyond and tell:
         logger.warning("%s: %d AUs lie beyond 0..%g by rounding, and are taken for its ends", path, beyond, scale)
     doubt = scale_doubt(levels, scale)
-    if doubt:
+    if doubt and tell:
         logger.warning("%s: %s; if they are on another scale, set %s.scale to the number that is intensity 5", path, doubt, KEY)
     return pd.DataFrame(levels / scale if scale != 1 else levels, index=texts.index, columns=texts.columns)
 
 
-def _official(path: Path) -> pd.DataFrame:
+def _official(path: Path, tell: bool) -> pd.DataFrame:
     rows = read_rows(path, [OFFICIAL_NAME, "expression"])
     rows[OFFICIAL_NAME] = _names(path, rows[OFFICIAL_NAME])
     rows["face"] = numbers(path, rows["expression"], 0, NO_FACE) != NO_FACE
-    rows = without_repeats(path, rows[[OFFICIAL_NAME, "face"]], OFFICIAL_NAME)
+    rows = without_repeats(path, rows[[OFFICIAL_NAME, "face"]], OFFICIAL_NAME, tell=tell)
     return rows.rename(columns={OFFICIAL_NAME: "name", "face": "HasFace"})
 
 

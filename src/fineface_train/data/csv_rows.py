@@ -191,8 +191,8 @@ def said(texts: pd.Series) -> np.ndarray:
     return ~texts.fillna("").str.strip().str.lower().isin(NOTHING).to_numpy()
 
 
-def without_repeats(path: Path, rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The rows without those that repeat an earlier one of the same name in `column`: all are told with their lines.
+def without_repeats(path: Path, rows: pd.DataFrame, column: str, *, tell: bool = True) -> pd.DataFrame:
+    """The rows without those that repeat an earlier one of the same name in `column`: all are told (`tell`) with their lines.
 
     Raises ValueError, with the lines, where two rows of one name differ in any column of `rows`.
     """
@@ -213,7 +213,8 @@ def without_repeats(path: Path, rows: pd.DataFrame, column: str) -> pd.DataFrame
         raise ValueError(f"{first}; remove the rows that are wrong ({count} such name{'s' if count > 1 else ''}: {told})")
     count = int(again.sum())
     told = f"{count} row{'s repeat' if count > 1 else ' repeats'} another in all that is used, and {'are' if count > 1 else 'is'} left out"
-    logger.warning("%s: %s: %s", path, told, _of_lines(lines))
+    if tell:
+        logger.warning("%s: %s: %s", path, told, _of_lines(lines))
     return rows[~again]
 
 

@@ -200,10 +200,10 @@ class Spelled:
         several = [place for place, files in found.items() if len(files) > 1]
         if several:
             place = several[0]
-            files = ", ".join(found[place][:SHOWN])
+            shown = ", ".join(found[place][:SHOWN])
             remedy = "give the list names with their folders, or" if anywhere else "remove what is not meant, or"
             raise ValueError(
-                f"{key}={self.root}: {len(several)} of {len(names)} names of the list fit several files, such as {names[place]!r} ({files}); {remedy} "
+                f"{key}={self.root}: {len(several)} of {len(names)} names of the list fit several files, such as {names[place]!r} ({shown}); {remedy} "
                 f"set {key} to the folder that is meant"
             )
         taken = collections.Counter([str(path) for path in paths] + [str(self.root / files[0]) for files in found.values() if files])
