@@ -16,7 +16,7 @@ from fineface_train.data.blip2 import photo_filter
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.csv_rows import said
 from fineface_train.data.folders import listing, still_packed
-from fineface_train.data.image_names import locate, tell_unnamed
+from fineface_train.data.image_names import is_absolute, is_image, locate, tell_unnamed
 from fineface_train.data.intensities import Correction, fit_correction
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import Reading, SampleTable, Sieve, hash_fraction
@@ -239,11 +239,17 @@ def _find_images(sieve: Sieve, root: Path, every: list[str], metadata: Path, *, 
     paths, there = located.paths, located.there
     if not there.all() and not (skip_broken and there.any()):
         first = paths[int(there.argmin())]
-        raise ValueError(f"{key}={root}: {(~there).sum()} of {len(paths)} images are missing, the first is {first}{_hint(root, first, there)}")
+        hint = _hint(root, first, there)
+        if is_absolute(located.names[0]):
+            hint = f"; the list's names start at another machine's root, with not one folder before all of them that {root} is: cut it off in the list"
+        raise ValueError(f"{key}={root}: {(~there).sum()} of {len(paths)} images are missing, the first is {first}{hint}")
     if told:
         tell_unnamed(located, every, root, key, metadata.name)
     sieve.rows = sieve.rows.assign(name=located.names, path=[str(path) for path in paths])
     if not there.all():
+        lost = [str(path) for path in paths if not is_image(path)]
+        if told:
+            logger.warning("%s=%s: %d of %d images are missing, and skipped, such as %s", key, root, len(lost), len(paths), ", ".join(lost[:3]))
         sieve.keep(there, "image is missing")
 
 

@@ -28,7 +28,7 @@ def expression_files(folder: Path) -> list[Path]:
 
 def find_annotations(root: Path) -> Path | None:
     """The folder of annotations in `root` or a folder in it, train_set's before val_set's."""
-    folders = [folder for folder in below(root) if folder.name == ANNOTATIONS and next(folder.glob(f"*{EXPRESSION}"), None) is not None]
+    folders = [one / ANNOTATIONS for one in below(root) if next((one / ANNOTATIONS).glob(f"*{EXPRESSION}"), None) is not None]
     return min(folders, key=lambda folder: (folder.parent.name.startswith("val"), len(folder.parts)), default=None)
 
 

@@ -126,8 +126,9 @@ def paths_of(config: AffectNetConfig) -> tuple[Path, Path]:
             where = f"{KEY}.{name}={getattr(config, name)}"
             how = HOW_TO_GET_METADATA if path.name == FINEFACE_METADATA else HOW_TO_GET
             seen = _seen(config, root, name)
-            remedy = f"{seen} " if seen else f"set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}. "
-            raise ValueError(f"{where}: {path} does not exist; {remedy}{root} holds {listing(root)}. {how}")
+            how = how if not seen or how == HOW_TO_GET_METADATA else ""
+            remedy = seen or f"set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}."
+            raise ValueError(f"{where}: {path} does not exist; {remedy} {root} holds {listing(root)}. {how}".strip())
     if images.is_file() and images.suffix.lower() in PACKED and images.suffix.lower() != ".rar":
         raise ValueError(f"{KEY}.images={config.images}: is still packed: unpack it (`{unpacking(images)}`), and give the folder; RAR alone is read as it is")
     return metadata, images
@@ -137,9 +138,10 @@ def _seen(config: AffectNetConfig, root: Path, name: str) -> str:
     """Where `name` (metadata or images) seems to lie instead, and what to set, in a sentence; "" where nothing is seen."""
     wanted: str = getattr(config, name)
     if (annotations := find_annotations(root)) is not None and name == "metadata":
-        sides = [f"{KEY}.{key}={(annotations.parent / part).relative_to(root)}" for key, part in (("metadata", ANNOTATIONS), ("images", IMAGES))]
-        choice = "data=affectnet_2021 reads it" if annotations.parent.parent == root and annotations.parent.name == "train_set" else "data=affectnet_2021 with"
-        return f"this is AffectNet as it is sent since 2021 ({annotations} holds *{EXPRESSION}, and no list): {choice} ({' '.join(sides)})."
+        part, usual = annotations.parent, annotations.parent.name == "train_set"
+        sides = [f"{KEY}.{key}={(part / name).relative_to(root)}" for key, name in (("metadata", ANNOTATIONS), ("images", IMAGES))]
+        where = "" if usual and part.parent == root else f" {KEY}.root={part.parent}" if usual else f" {' '.join(sides)}"
+        return f"this is AffectNet as it is sent since 2021 ({annotations} holds *{EXPRESSION}, and no list): `data=affectnet_2021{where}` reads it."
     better = better_root(root, wanted)
     if better is not None and not Path(wanted).is_absolute():
         return f"{better} has it: set {KEY}.root (or AFFECTNET_ROOT) to {better}."
@@ -167,11 +169,11 @@ def _lists(root: Path) -> list[tuple[Path, str]]:
 
 
 def tell_other_lists(metadata: Path) -> None:
-    """Tells of AffectNet's validation.csv beside the list that is read."""
-    other = metadata.with_name(VALIDATION)
-    if other != metadata and other.is_file():
-        share = f"validation is {KEY}.validation_share of the images in {metadata.name}"
-        logger.info("%s: lies beside %s, and is not read: %s; to prepare it instead, name it in %s.metadata", other, metadata.name, share, KEY)
+    """Tells of AffectNet's own validation images beside the list that is read: validation.csv, or val_set."""
+    other = metadata.parent.with_name("val_set") / metadata.name if metadata.is_dir() else metadata.with_name(VALIDATION)
+    if other != metadata and other.exists():
+        share = f"validation is {KEY}.validation_share of the images in {metadata}"
+        logger.info("%s: is not read: %s; to prepare it instead, name it in %s.metadata", other, share, KEY)
 
 
 def _only_archive(root: Path, images: str) -> Path | None:

@@ -70,7 +70,7 @@ def _put_back(path: Path, cells: list[str], separator: str) -> str:
     if columns is None or not cells[0].lower().endswith(SUFFIXES):
         return remedy
     line = separator.join(columns)
-    return f"{remedy}: {line} (such as by `sed -i '1i {line}' {path.name}`)" + (", if its columns are in this order" if columns is FINEFACE_COLUMNS else "")
+    return f"{remedy}: {line} (such as by `sed -i '1i {line}' '{path}'`)" + (", if its columns are in this order" if columns is FINEFACE_COLUMNS else "")
 
 
 def _fineface(path: Path, wanted: Sequence[str], scale: float, tell: bool) -> pd.DataFrame:

@@ -109,7 +109,7 @@ def _no_text(path: Path, encoding: str, error: UnicodeDecodeError) -> str:
         guess = f"; as Windows (cp1252) writes it, it reads {line[max(0, place - 20) : place + 20].decode('cp1252')!r}"
     except UnicodeDecodeError:
         guess = ""
-    remedy = f"save it as UTF-8, such as by `iconv -f CP1252 -t UTF-8 {path.name} > utf8.csv`" if guess else "save it as UTF-8"
+    remedy = f"save it as UTF-8, such as by `iconv -f CP1252 -t UTF-8 '{path}' > utf8.csv`" if guess else "save it as UTF-8"
     return f"{path}, line {number}: is not UTF-8 text{more}{guess}; {remedy}"
 
 

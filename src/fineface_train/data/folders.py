@@ -61,8 +61,8 @@ def unpacking(archive: Path) -> str:
 def still_packed(folder: Path, wanted: str = "") -> str:
     """What is to be unpacked in `folder`, in words that begin with a blank; archives named as what is `wanted` alone, if there are any. "" for none."""
     found = packed(folder)
-    stem = Path(wanted).name.split(".")[0].casefold()
-    found = [path for path in found if stem and path.name.casefold().startswith(stem)] or found
+    stems = tuple(part.split(".")[0].casefold() for part in Path(wanted).parts)
+    found = [path for path in found if stems and path.name.casefold().startswith(stems)] or found
     if not found:
         return ""
     more = f" (and {len(found) - 1} more archives)" if len(found) > 1 else ""

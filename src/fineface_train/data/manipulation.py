@@ -99,7 +99,7 @@ def read_manipulation(config: ManipulationConfig, seed: int, *, skip_broken: boo
     """
     labels, images, captions = _paths(config)
     names, raw, numbers = _read_vectors(config, labels)
-    counts = {"read": len(names)}
+    counts, every = {"read": len(names)}, names
     empty = np.isnan(raw).any(axis=1)
     if empty.any() and skip_broken and not empty.all():
         counts[f"dropped: {NO_NUMBERS}"] = int(empty.sum())
@@ -112,6 +112,7 @@ def read_manipulation(config: ManipulationConfig, seed: int, *, skip_broken: boo
     for column, au in enumerate(AUS):
         if au not in unknown:
             aus[:, column] = raw[:, config.aus.index(au)] * (MAX_INTENSITY / config.scale)
+    paths = _images(config, images, names, every, labels, numbers, skip_broken=skip_broken)
     counts |= {f"AU{au} unknown, taken for 0": len(names) for au in unknown} | {"kept": len(names)}
     if unknown:
         logger.warning("%s: AU%s of ours are not among %s.aus, and taken for 0 in every image", labels, ", AU".join(map(str, unknown)), KEY)
@@ -120,7 +121,7 @@ def read_manipulation(config: ManipulationConfig, seed: int, *, skip_broken: boo
     table = SampleTable.build(
         SOURCE,
         ids=ids,
-        images=_images(config, images, names, labels, numbers, skip_broken=skip_broken),
+        images=paths,
         captions=[config.caption] * len(names) if captions is None else _read_captions(captions, names),
         aus=np.clip(aus, 0, MAX_INTENSITY),  # rounding of the scale
         subjects=ids,
@@ -164,7 +165,10 @@ def _on_scale(config: ManipulationConfig, labels: Path, names: list[str], raw: n
     if len(outside):
         value = next(number for number in raw[outside[0]] if not 0 <= number <= config.scale)
         where = f"{labels}, entry {numbers[outside[0]]} ({names[outside[0]]!r})"
-        remedy = f"{SKIP} leaves such entries out" if np.isnan(value) else f"set {KEY}.scale to the number that is intensity 5"
+        highest = np.nanmax(raw, initial=0)
+        remedy = f"set {KEY}.scale to the number that is intensity 5" + (f" (the highest is {highest:g})" if highest > config.scale else "")
+        if np.isnan(value):
+            remedy = "no entry has AUs that are numbers: make the list again" if np.isnan(raw).any(axis=1).all() else f"{SKIP} leaves such entries out"
         more = f" ({len(outside)} of {len(names)} entries hold such numbers)" if len(outside) > 1 else ""
         raise ValueError(f"{where}: aus holds {value:g}, outside 0..{config.scale:g}; {remedy}{more}")
     if beyond:
@@ -291,8 +295,8 @@ def _plain(name: str) -> str:
 
 
 def _vector(value: Any, where: str) -> np.ndarray:
-    if isinstance(value, Array):
-        vector = value.values
+    if isinstance(value, Array | np.ndarray):
+        vector = value.values if isinstance(value, Array) else value
     elif isinstance(value, list | tuple) and all(isinstance(number, int | float) for number in value):
         try:
             vector = np.array(value, dtype=np.float64)
@@ -305,7 +309,7 @@ def _vector(value: Any, where: str) -> np.ndarray:
     return vector.astype(np.float64)
 
 
-def _images(config: ManipulationConfig, root: Path, names: list[str], labels: Path, numbers: np.ndarray, *, skip_broken: bool) -> list[str]:
+def _images(config: ManipulationConfig, root: Path, names: list[str], every: list[str], labels: Path, numbers: np.ndarray, *, skip_broken: bool) -> list[str]:
     strip = _plain(config.strip + "*")[:-1]  # a / at its end stays
     for number, name in zip(numbers, names, strict=True):
         if not name.startswith(strip):
@@ -325,9 +329,9 @@ def _images(config: ManipulationConfig, root: Path, names: list[str], labels: Pa
         first = paths[int(there.argmin())]
         remedy = f"set {KEY}.images to the folder that the list's paths start from, and {KEY}.strip to what they have too much at their start"
         hint = f", or leave them out with {SKIP}" if there.any() else _would_fit(root, rest, strip)
-        packed = "" if there.any() else still_packed(root)
+        packed = "" if there.any() else f".{still_packed(root)}".rstrip(".")
         raise ValueError(f"{KEY}.images={root}: {(~there).sum()} of {len(paths)} images are missing, the first is {first}; {remedy}{hint}{packed}")
-    tell_unnamed(found, found.names, root, f"{KEY}.images", labels.name)
+    tell_unnamed(found, [name.removeprefix(strip) for name in every], root, f"{KEY}.images", labels.name)
     return [str(path) for path in paths]
 
 
