@@ -77,6 +77,8 @@ def _reconstruct(*_: Any) -> Array:
 
 
 def _scalar(dtype: Any, raw: Any) -> float | str:
+    if isinstance(dtype, _Dtype) and dtype.dtype.itemsize == 0:
+        return ""  # a text of no letters, of which numpy makes no array
     value = _numbers(raw, dtype, (), "C").item()
     if isinstance(value, bytes):
         return value.decode()  # UnicodeDecodeError is a ValueError
