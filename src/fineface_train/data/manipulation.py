@@ -1,6 +1,6 @@
 """The layout of expression manipulation: a pickled list of images with their AUs, as GANimation and its followers keep it.
 
-    aus_dataset.pkl     [{"file_path": "imgs/0000001.jpg", "aus": array of n intensities}, ...]; "path" for "file_path" in some copies
+    aus_dataset.pkl     [{"file_path": "imgs/0000001.jpg", "aus": array of n intensities}, ...], or another shape (manipulation_entries.py)
     imgs/0000001.jpg    the images, anywhere below one folder
 
 Which AUs the n are, and whether they count from 0 to 1 or to 5, the file does not say: the config does.
@@ -13,30 +13,25 @@ import enum
 import logging
 import os
 import pickle
-import posixpath
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fineface_train.aus import AUS, MAX_INTENSITY
-from fineface_train.data.csv_rows import header, read_rows, without_repeats
+from fineface_train.data.csv_rows import find_columns, header, read_rows, without_repeats
 from fineface_train.data.folders import better_root, elsewhere, still_packed
 from fineface_train.data.image_names import find_images, tell, tell_unnamed
 from fineface_train.data.intensities import rounded_off
-from fineface_train.data.plain_pickle import Array, read_plain_pickle
+from fineface_train.data.manipulation_entries import PATH_KEYS, plain_name, read_entries
 from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
 from fineface_train.files import replacing
 
 logger = logging.getLogger(__name__)
 SOURCE = "manipulation"
 KEY = "data.manipulation"
-PATH_KEYS = ("file_path", "path")
 CAPTIONS = "captions.csv"
 SKIP = "data.skip_broken=true"
 NO_NUMBERS = "AUs are no numbers"
-SHOWN = 10
-"""Repeated entries that are told."""
 OPENFACE = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 """AUs whose intensity OpenFace tells, in its order: all of ours are among them."""
 HOW_TO_GET = "It is a list of any images with their AUs: `write_manipulation` makes one. Without it, data=toyfacs draws data"
@@ -139,7 +134,7 @@ def check(config: ManipulationConfig, *, skip_broken: bool = False) -> None:
 
 def _read_vectors(config: ManipulationConfig, labels: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     """The paths, the vectors (N, number of AUs) and the number of each entry. Raises ValueError where they are not as `config.aus` says."""
-    names, vectors, numbers = _read_entries(labels)
+    names, vectors, numbers = read_entries(labels)
     lengths = np.array([len(vector) for vector in vectors])
     usual = int(np.bincount(lengths).argmax())
     known = f"OpenFace's {len(OPENFACE)} are [{','.join(map(str, OPENFACE))}], ours {len(AUS)} are [{','.join(map(str, AUS))}]"
@@ -228,89 +223,8 @@ def _seen(root: Path, name: str, value: str) -> str:
     return still_packed(root, value).strip()
 
 
-def _read_entries(path: Path) -> tuple[list[str], list[np.ndarray], np.ndarray]:
-    """The paths, each spelled in one way, the vectors as they are, and the number of each entry; every path is there once.
-
-    Entries that repeat another are told and left out; raises ValueError where they tell other AUs.
-    """
-    names: list[str] = []
-    vectors: list[np.ndarray] = []
-    numbers: list[int] = []
-    first: dict[str, int] = {}
-    places: dict[str, int] = {}
-    again: dict[str, list[int]] = {}
-    for number, entry in enumerate(_entries(path), start=1):
-        where = f"{path}, entry {number}"
-        if not isinstance(entry, dict):
-            raise ValueError(f"{where}: is a {type(entry).__name__}; it must be a dictionary with 'file_path' (or 'path') and 'aus'")
-        given = {_plain(_text(entry[key])) for key in PATH_KEYS if isinstance(entry.get(key), str | bytes)}
-        if len(given) != 1 or "" in given or "aus" not in entry:
-            keys = ", ".join(map(repr, list(entry)[:8]))
-            raise ValueError(f"{where}: has {keys or 'no keys'}; it must have 'aus' and one path as text, 'file_path' or 'path'")
-        (name,), vector = given, _vector(entry["aus"], where)
-        if name in first:
-            if not np.array_equal(vector, vectors[places[name]], equal_nan=True):
-                raise ValueError(f"{where}: the image {name!r} is entry {first[name]} too, with other AUs; remove one of them")
-            again.setdefault(name, [first[name]]).append(number)
-            continue
-        first[name], places[name] = number, len(names)
-        names.append(name)
-        vectors.append(vector)
-        numbers.append(number)
-    if again:
-        shown = "; ".join(f"{name!r} in entries {', '.join(map(str, found))}" for name, found in list(again.items())[:SHOWN])
-        more = f"; and {len(again) - SHOWN} more images" if len(again) > SHOWN else ""
-        logger.warning("%s: %d entries repeat another, and are left out: %s%s", path, sum(len(found) - 1 for found in again.values()), shown, more)
-    return names, vectors, np.array(numbers)
-
-
-def _entries(path: Path) -> list[Any]:
-    """The list's entries; a dictionary of {path: vector}, {path: entry} or {"path": paths, "aus": vectors} becomes such a list."""
-    value = read_plain_pickle(path)
-    if isinstance(value, dict) and value:
-        columns = [key for key in PATH_KEYS if isinstance(value.get(key), list | tuple)]
-        vectors = value.get("aus")
-        rows = list(vectors.values) if isinstance(vectors, Array) and vectors.values.ndim == 2 else vectors
-        if len(columns) == 1 and isinstance(rows, list | tuple):
-            if len(value[columns[0]]) != len(rows):
-                raise ValueError(f"{path}: has {len(value[columns[0]])} paths in {columns[0]!r}, but {len(rows)} vectors in 'aus'; they must be as many")
-            return [{"path": name, "aus": vector} for name, vector in zip(value[columns[0]], rows, strict=True)]
-        if all(isinstance(one, Array | list | tuple) for one in value.values()):
-            return [{"path": name, "aus": vector} for name, vector in value.items()]
-        if all(isinstance(one, dict) and "aus" in one for one in value.values()):
-            return [{"path": name, "aus": one["aus"]} for name, one in value.items()]
-    if not isinstance(value, list) or not value:
-        what = f"an empty {type(value).__name__}" if value in ([], {}) else f"a {type(value).__name__}"
-        raise ValueError(f"{path}: holds {what}; it must be a list of dictionaries with 'file_path' and 'aus', or a dictionary of paths with their AUs")
-    return value
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("utf-8", errors="surrogateescape")
-
-
-def _plain(name: str) -> str:
-    """A path in the one spelling that it is known by: / for \\, without ./ and the like; "" stays."""
-    return posixpath.normpath(name.replace("\\", "/")) if name else ""
-
-
-def _vector(value: Any, where: str) -> np.ndarray:
-    if isinstance(value, Array | np.ndarray):
-        vector = value.values if isinstance(value, Array) else value
-    elif isinstance(value, list | tuple) and all(isinstance(number, int | float) for number in value):
-        try:
-            vector = np.array(value, dtype=np.float64)
-        except OverflowError:
-            raise ValueError(f"{where}: aus holds a number that is too large") from None
-    else:
-        raise ValueError(f"{where}: aus is a {type(value).__name__}; it must be an array or a list of numbers")
-    if vector.ndim != 1:
-        raise ValueError(f"{where}: aus has the shape {vector.shape}; it must be one row of numbers")
-    return vector.astype(np.float64)
-
-
 def _images(config: ManipulationConfig, root: Path, names: list[str], every: list[str], labels: Path, numbers: np.ndarray, *, skip_broken: bool) -> list[str]:
-    strip = _plain(config.strip + "*")[:-1]  # a / at its end stays
+    strip = plain_name(config.strip + "*")[:-1]  # a / at its end stays
     for number, name in zip(numbers, names, strict=True):
         if not name.startswith(strip):
             raise ValueError(f"{labels}, entry {number}: the path {name!r} does not start with {KEY}.strip={config.strip!r}")
@@ -346,11 +260,11 @@ def _would_fit(root: Path, names: list[str], strip: str) -> str:
 
 def _read_captions(path: Path, names: list[str]) -> list[str]:
     columns = header(path)
-    column = next((key for key in PATH_KEYS if key in columns), None)
-    if column is None or "caption" not in columns:
+    column = next((key for key in PATH_KEYS if find_columns(columns, key)), None)
+    if column is None or not find_columns(columns, "caption"):
         raise ValueError(f"{path}: has the columns {', '.join(columns)}; it needs 'caption', and 'file_path' or 'path'")
     rows = read_rows(path, [column, "caption"])
-    images = rows[column].map(_plain)
+    images = rows[column].map(plain_name)
     rows = without_repeats(path, rows.assign(**{column: images}), column)
     captions = dict(zip(rows[column], rows["caption"], strict=True))
     without = [name for name in names if not captions.get(name, "").strip()]
