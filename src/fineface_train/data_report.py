@@ -28,7 +28,7 @@ from fineface_train.report import Shown, jpeg_uri, render
 
 logger = logging.getLogger(__name__)
 PAGE, TEMPLATE, LOOKS = "report.html", "data.html", "looks"
-VERSION = 2
+VERSION = 3
 """Raised when the same table gets another page."""
 SAMPLES = 30
 """Faces of each source."""
@@ -163,7 +163,7 @@ def _faces(table: SampleTable, contents: list[str], looks: pd.DataFrame, seed: i
         rows = np.flatnonzero((frame["source"] == source).to_numpy())
         chosen = rng.choice(rows, min(SAMPLES, len(rows)), replace=False)
         samples[source] = [(_shown(frame.iloc[row], contents[row]), _aus(frame.iloc[row])) for row in chosen]
-    found = suspicions(table, looks)
+    found = suspicions(table, looks, contents)
     suspicious = [(one, [([_shown(frame.iloc[row], contents[row]) for row in rows], why) for rows, why in one.examples]) for one in found]
     readable = looks[looks["fault"] == ""]
     return {"samples": samples, "suspicious": suspicious, "sizes": readable.groupby(["width", "height"]).size().nlargest(5).to_dict()}

@@ -111,10 +111,10 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
             check(functools.partial(disfa.check_labels, sources.disfa))
         if sources.affectnet is not None:
             check(functools.partial(affectnet.check, sources.affectnet))
-            check(functools.partial(affectnet.check_list, sources.affectnet))
+            check(functools.partial(affectnet.check_list, sources.affectnet, images=True, skip_broken=sources.skip_broken))
             check(functools.partial(affectnet.check_archive, sources.affectnet))
         if sources.manipulation is not None:
-            check(functools.partial(manipulation.input_files, sources.manipulation))
+            check(functools.partial(manipulation.check, sources.manipulation, skip_broken=sources.skip_broken))
         if wants_blip2(sources):
             check(functools.partial(find_model, sources.blip2))
     if config.judge.kind is not JudgeKind.none and config.evaluation.wanted:

@@ -132,8 +132,8 @@ def test_faults_are_named(own_corpus: Path, stages: Stages) -> None:
     _rewrite(own_corpus, rows.drop(columns=["AU26_rec", "IsPhoto"]))
     with pytest.raises(ValueError, match=r"columns missing: IsPhoto, AU26_rec"):
         read_affectnet(config, seed=0, stages=stages)
-    _rewrite(own_corpus, pd.concat([rows, rows.iloc[:1]]))
-    with pytest.raises(ValueError, match=r"line 62: ImageName=.* occurs twice"):
+    _rewrite(own_corpus, pd.concat([rows, rows.iloc[:1].assign(TextDescription="somebody else")]))
+    with pytest.raises(ValueError, match=r"line 62: ImageName=.* occurs twice, first in line 2, with another caption; remove the rows that are wrong"):
         read_affectnet(config, seed=0, stages=stages)
     _rewrite(own_corpus, rows)
     (own_corpus / "affectnet" / "images" / rows["ImageName"][first_good]).unlink()

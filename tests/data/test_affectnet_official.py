@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
-from fineface_train.data.affectnet import AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, read_affectnet
+from fineface_train.data.affectnet import AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, check, read_affectnet
 from fineface_train.data.annotate import AnnotateConfig, AnnotatorKind
 from fineface_train.data.crew import Crew
 from fineface_train.data.openface import OpenFaceConfig
@@ -230,7 +230,7 @@ def test_what_the_owners_list_does_not_tell_is_named_with_the_remedy(tmp_path: P
         ("1/a.png,1,2,3,4,x,11,0,0", r"line 3: expression='11': must be a number in 0\.\.10"),
         ("1/a.png,1,2,3,4,x,,0,0", r"line 3: expression='': must be a number"),
         ("1/a.png,1,2,3,4,x,1,0", r"line 3: 8 cells, but the header has 9"),
-        ("1/a.jpg,1,2,3,4,x,1,0,0", r"line 3: subDirectory_filePath='1/a.jpg' occurs twice, first in line 2"),
+        ("1/a.jpg,1,2,3,4,x,10,0,0", r"line 3: subDirectory_filePath='1/a.jpg' occurs twice, first in line 2, with another face"),
         ("../a.png,1,2,3,4,x,1,0,0", r"'\.\./a\.png': must lie below"),
         ("1/b.png,1,2,3,4,x,1,0,0", r"1 of 2 images are missing, the first is .*b\.png"),
     ],
@@ -284,10 +284,98 @@ def test_doctor_tells_what_a_prepare_would_stop_at(tmp_path: Path, capsys: pytes
 def test_doctor_reads_labels_and_lists(own_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     metadata = own_corpus / "affectnet" / "affecnet_metadata.csv"
     lines = metadata.read_text().splitlines()
-    metadata.write_text("\n".join([*lines, lines[-1]]) + "\n")
+    metadata.write_text("\n".join([*lines, lines[-1].removesuffix('"') + ' and a hat"']) + "\n")
     next((own_corpus / "disfa" / "ActionUnit_Labels").glob("*/*_au20.txt")).unlink()
     where = [f"data.affectnet.root={own_corpus / 'affectnet'}", f"data.disfa.root={own_corpus / 'disfa'}", f"data.root={tmp_path}", f"run.root={tmp_path}"]
     assert main(["doctor", "data=disfa_affectnet", *where]) == 2
     told = capsys.readouterr().err
     assert f"affecnet_metadata.csv, line {len(lines) + 1}: ImageName=" in told
     assert re.search(r"data\.disfa: 1 of \d+ subjects are not as they should be: .*_au20\.txt: missing", told)
+
+
+def remedy(root: Path, **changes: str) -> str:
+    """What is said of a copy that lies otherwise."""
+    given = {"metadata": "lists/training.csv", "images": "Manually_Annotated_Images", **changes}
+    with pytest.raises(ValueError, match=r"data\.affectnet\.") as told:
+        check(AffectNetConfig(**({"root": str(root)} | given), **BY_MODELS))
+    return str(told.value)
+
+
+def test_what_is_visibly_there_is_named_with_what_to_set(tmp_path: Path) -> None:
+    root = tmp_path / "sent" / "AffectNet"
+    official(root, [("1/a.png", 0, (64, 64))])
+    (root / "lists").mkdir()
+    (root / "training.csv").rename(root / "lists" / "training.csv")
+    check(AffectNetConfig(str(root), "lists/training.csv", "Manually_Annotated_Images", **BY_MODELS))
+    for other in (root.parent, root.parents[1], root / "lists", root / "Manually_Annotated_Images"):
+        assert f"{root} has it: set data.affectnet.root (or AFFECTNET_ROOT) to {root}." in remedy(other)
+    assert f"{root}/lists/training.csv is there: set data.affectnet.metadata=lists/training.csv." in remedy(root, metadata="TRAINING.csv")
+    for name in ("validation.csv", "mine.csv"):
+        (root / "lists" / "training.csv").rename(root / "lists" / name)
+        told = remedy(root)
+        assert f"{root}/lists/{name} is AffectNet's own list: set data.affectnet.metadata=lists/{name} with data=affectnet_official" in told
+        (root / "lists" / name).rename(root / "lists" / "training.csv")
+    assert f"{root}/Manually_Annotated_Images is there: set data.affectnet.images=Manually_Annotated_Images." in remedy(
+        root, images="manually_annotated_images"
+    )
+    for name, kind in (("lists", "zip"), ("Manually_Annotated_Images", "gztar")):
+        archive = Path(shutil.make_archive(str(root / name), kind, root, name))
+        shutil.rmtree(root / name)
+        told = remedy(root)
+        assert f"{archive} is still packed" in told
+        assert ("`unzip " if kind == "zip" else "`tar -xf ") in told
+        assert "AffectNet is licensed" not in told
+        shutil.unpack_archive(archive, root)
+        archive.unlink()
+    packed = root / "Manually_Annotated_Images.zip"
+    packed.write_bytes(b"PK")
+    assert f"is still packed: unpack it (`unzip '{packed}'" in remedy(root, images=packed.name)
+    assert "AffectNet.zip is a file; unpack it (`unzip " in remedy(Path(shutil.make_archive(str(root), "zip", root)))
+
+
+def test_a_list_beside_the_one_that_is_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    config = official(tmp_path / "affectnet", [("1/a.jpg", 0, (64, 64)), ("1/b.jpg", 0, (64, 64)), ("2/c.jpg", 0, (64, 64))])
+    shutil.copy(tmp_path / "affectnet" / "training.csv", tmp_path / "affectnet" / "validation.csv")
+    (tmp_path / "affectnet" / "Manually_Annotated_Images" / "2/c.jpg").unlink()
+    shutil.copy(tmp_path / "affectnet" / "Manually_Annotated_Images" / "1/a.jpg", tmp_path / "affectnet" / "Manually_Annotated_Images" / "1/d.jpg")
+    told = {f"{name}.jpg": (True, "ok", 4.0, "a man", "ok") for name in "ab"}
+    stages = dataclasses.replace(Told(**vars(no_models(tmp_path / "prepared")), told=told), skip_broken=True)
+    assert len(read_affectnet(config, 0, stages).table) == 2
+    assert f"{tmp_path}/affectnet/validation.csv: is not read: validation is data.affectnet.validation_share of the images in" in caplog.text
+    assert f"1 of 3 images are missing, and skipped, such as {tmp_path}/affectnet/Manually_Annotated_Images/2/c.jpg" in caplog.text
+    assert "1 images are in no row of training.csv, and not used, such as 1/d.jpg" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace(",", "\t"),
+        lambda text: "sep=,\n" + text,
+        lambda text: text.upper().replace("JPG", "jpg"),
+        lambda text: re.sub(r"(?m)^(\d/\w+\.jpg)", r'"\1  "', text),
+        lambda text: re.sub(r"(?m)^(\d)/", r".\\\1\\", text),
+        lambda text: re.sub(r"(?m)^(\d)/", r"D:\\AffectNet\\\1\\", text),
+        lambda text: re.sub(r"(?m)^\d/", "", text),
+        lambda text: text + text.splitlines()[1] + "\n",
+    ],
+    ids=["tabs", "sep", "capitals", "quoted, with blanks", "Windows", "another machine", "base names", "twice"],
+)
+def test_one_table_of_lists_that_are_written_otherwise(tmp_path: Path, change: Callable[[str], str]) -> None:
+    config = official(tmp_path / "affectnet", [("1/a.jpg", 0, (64, 64)), ("2/b.jpg", 10, (64, 64)), ("2/c.jpg", 3, (64, 64))])
+    told = {"a.jpg": (True, "ok", 4.0, "one", "ok"), "c.jpg": (True, "ok", 2.0, "two", "ok")}
+    stages = Told(**vars(no_models(tmp_path / "prepared")), told=told)
+    usual = read_affectnet(config, 0, stages).table.frame
+    path = tmp_path / "affectnet" / "training.csv"
+    path.write_text(change(path.read_text()))
+    again = read_affectnet(config, 0, stages).table.frame
+    assert again["image"].tolist() == usual["image"].tolist()
+    assert again[["caption", *AU_KEYS]].equals(usual[["caption", *AU_KEYS]])
+
+
+def test_names_that_start_at_several_machines_are_refused(tmp_path: Path) -> None:
+    config = official(tmp_path / "affectnet", [("1/a.jpg", 0, (64, 64)), ("2/b.jpg", 1, (64, 64))])
+    path = tmp_path / "affectnet" / "training.csv"
+    path.write_text(path.read_text().replace("1/a.jpg", "/mnt/x/1/a.jpg").replace("2/b.jpg", "/home/y/2/b.jpg"))
+    with pytest.raises(ValueError, match=r"2 of 2 images are missing, the first is /mnt/x/1/a\.jpg; the list's names start at another machine's root"):
+        read_affectnet(config, 0, no_models(tmp_path / "prepared"))

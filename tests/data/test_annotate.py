@@ -1,5 +1,6 @@
 """AUs of images without labels: kept, resumed, shared, and never mixed with those of other weights. LibreFace itself is in test_libreface.py."""
 
+import dataclasses
 import hashlib
 import os
 import sys
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 import fineface_train.data.annotate as module
+from fineface_train.aus import AUS
 from fineface_train.data.annotate import AnnotateConfig, AnnotatorKind, annotate, annotated_by
 from fineface_train.data.annotator import Annotator
 from fineface_train.data.contents import image_contents
@@ -177,3 +179,41 @@ def test_config_values_out_of_range_are_named(config: LibreFaceConfig, message: 
     AnnotateConfig().validate(KEY)
     with pytest.raises(ValueError, match=message):
         AnnotateConfig(libreface=config).validate(KEY)
+
+
+def test_aus_that_all_lie_within_one_are_asked_about(
+    tmp_path: Path, config: AnnotateConfig, images: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_stand_in(monkeypatch, tmp_path)
+    for path in images[0]:
+        Image.new("RGB", (4, 4), (20, 45, 0)).save(path)
+    contents = image_contents(images[0], tmp_path / "contents.parquet", progress=False)
+    asked = (
+        r"data\.annotate\.scale=null: the AUs of all 9 images lie in 0\.\.1 \(the highest is 0\.882\): do they count from 0 to 1\? Set .*scale=1 if.*scale=5"
+    )
+    with pytest.raises(ValueError, match=asked):
+        annotate(images[0], contents, tmp_path / "rows", config, KEY)
+    as_five = annotate(images[0], contents, tmp_path / "rows", dataclasses.replace(config, scale=5.0), KEY)
+    as_one = annotate(images[0], contents, tmp_path / "rows", dataclasses.replace(config, scale=1.0), KEY)
+    assert np.allclose(as_five["AU1"], 20 / 51)
+    assert np.allclose(as_one["AU1"], 100 / 51)
+    assert len((tmp_path / "log").read_text().split()) == 1, "nothing is read again for another scale"
+    with pytest.raises(ValueError, match=r"data\.annotate\.scale=0\.5: the AUs of 9 of 9 images go beyond it, first those of .*0\.png"):
+        annotate(images[0], contents, tmp_path / "rows", dataclasses.replace(config, scale=0.5), KEY)
+    with pytest.raises(ValueError, match=r"data\.annotate\.scale=0: must be the number that means intensity 5"):
+        AnnotateConfig(scale=0).validate(KEY)
+
+
+@pytest.mark.parametrize(("cells", "scale", "expected"), [((0, 1), 1.0, 5.0), ((0, 50), 100.0, 2.5), ((0.5, 4), None, 4.0), ((0, 0), None, 0.0)])
+def test_openface_files_on_another_scale(tmp_path: Path, cells: tuple[float, float], scale: float | None, expected: float) -> None:
+    columns = [f"AU{au:02d}_r" for au in AUS]
+    for name in "ab":
+        rows = [["confidence", *columns], [0.9, cells[1], *[cells[0]] * 11]]
+        (tmp_path / f"{name}.csv").write_text("".join(",".join(map(str, row)) + "\n" for row in rows))
+    chosen = AnnotateConfig(AnnotatorKind.openface, openface=OpenFaceConfig(str(tmp_path)), scale=scale)
+    paths = [f"/x/{name}.jpg" for name in "ab"]
+    frame = annotate(paths, paths, tmp_path, chosen, KEY)
+    assert frame["AU1"].tolist() == [expected] * 2
+    if cells == (0, 1):
+        with pytest.raises(ValueError, match=r"scale=null: the AUs of all 2 images are 0 or 1, as if they told which are shown and not how strongly"):
+            annotate(paths, paths, tmp_path, dataclasses.replace(chosen, scale=None), KEY)

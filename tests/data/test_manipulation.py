@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def test_captions_are_joined_by_path(root: Path) -> None:
         (rows.iloc[1:], r"captions\.csv: 1 of 30 images have no caption, the first is 'imgs/0000000\.png'"),
         (rows.assign(caption=" "), r"30 of 30 images have no caption"),
         (rows.rename(columns={"path": "file"}), r"captions\.csv: has the columns file, caption; it needs 'caption', and 'file_path' or 'path'"),
-        (pd.concat([rows, rows.iloc[:1]]), r"captions\.csv, line 32: path='imgs/0000000\.png' occurs twice"),
+        (pd.concat([rows, rows.iloc[:1].assign(caption="x")]), r"captions\.csv, line 32: path='imgs/0000000\.png' occurs twice, .*another caption"),
     ):
         broken.to_csv(path, index=False)
         with pytest.raises(ValueError, match=message):
@@ -170,16 +171,21 @@ GOOD = [0.0] * len(OPENFACE)
     ("value", "message"),
     [
         ([], r"holds an empty list; it must be a list of dictionaries"),
-        ({NAME: GOOD}, r"holds a dict; it must be a list of dictionaries"),
+        ({}, r"holds an empty dict; it must be a list of dictionaries"),
+        ({NAME: 3.0}, r"holds a dict; it must be a list of dictionaries with 'file_path' and 'aus', or a dictionary of paths with their AUs"),
+        ({"path": [NAME], "aus": [GOOD, GOOD]}, r"has 1 paths in 'path', but 2 vectors in 'aus'"),
         ([{"path": NAME, "aus": GOOD}, NAME], r"entry 2: is a str; it must be a dictionary with 'file_path' \(or 'path'\) and 'aus'"),
         ([{"image": NAME, "aus": GOOD}], r"entry 1: has 'image', 'aus'; it must have 'aus' and one path"),
         ([{"path": NAME, "AUs": GOOD}], r"entry 1: has 'path', 'AUs'; it must have 'aus' and one path"),
         ([{"path": NAME, "file_path": "other.png", "aus": GOOD}], r"one path as text"),
         ([{"path": 7, "aus": GOOD}], r"one path as text"),
         ([{"path": "", "aus": GOOD}], r"one path as text"),
-        ([{"path": NAME, "aus": GOOD}, {"file_path": NAME, "aus": GOOD}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too"),
-        ([{"path": NAME, "aus": GOOD}, {"path": f"./{NAME}", "aus": [1.0, *GOOD[1:]]}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too; remove one"),
-        ([{"path": NAME.replace("/", "\\"), "aus": GOOD}, {"path": NAME, "aus": GOOD}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too"),
+        ([{"path": NAME, "aus": GOOD}, {"file_path": NAME, "aus": [2.0, *GOOD[1:]]}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too"),
+        (
+            [{"path": NAME, "aus": GOOD}, {"path": f"./{NAME}", "aus": [1.0, *GOOD[1:]]}],
+            r"entry 2: .* is entry 1 too, with other AUs; remove one",
+        ),
+        ([{"path": NAME.replace("/", "\\"), "aus": GOOD}, {"path": NAME, "aus": [2.0, *GOOD[1:]]}], r"entry 2: the image 'imgs/0000000\.png' is entry 1 too"),
         ([{"path": NAME, "aus": GOOD[:11]}], r"entry 1 \('imgs/0000000\.png'\): aus has 11 entries, but data\.manipulation\.aus lists 17 AUs"),
         ([{"path": NAME, "aus": [*GOOD, 1.0]}], r"aus has 18 entries, but data\.manipulation\.aus lists 17"),
         ([{"path": NAME, "aus": []}], r"aus has 0 entries"),
@@ -250,3 +256,97 @@ def test_photographs_are_read() -> None:
     for path in table.frame["image"]:
         assert read_image(path).size == image_size(path)
         assert np.asarray(read_image(path)).std() > 10
+
+
+def shapes(listed: list[Any]) -> dict[str, Any]:
+    """The list in the other shapes that labs pickle."""
+    vectors = {entry.get("path", entry.get("file_path")): entry["aus"] for entry in listed}
+    return {
+        "path: vector": vectors,
+        "path: list": {name: vector.tolist() for name, vector in vectors.items()},
+        "path: entry": {name: {"aus": vector, "id": 3} for name, vector in vectors.items()},
+        "columns": {"path": list(vectors), "aus": list(vectors.values())},
+        "columns, one array": {"file_path": list(vectors), "aus": np.stack(list(vectors.values()))},
+        "numpy's texts": [{np.str_("file_path"): np.str_(name), np.str_("aus"): vector} for name, vector in vectors.items()],
+        "numpy's texts as keys": {np.str_(name): vector.astype(np.float32) for name, vector in vectors.items()},
+        "bytes": [{"path": name.encode(), "aus": tuple(vector.astype(np.float16))} for name, vector in vectors.items()],
+        "integers": [{"path": name, "aus": vector.astype(np.int64)} for name, vector in vectors.items()],
+        "twice": [*listed, *listed[:2]],
+    }
+
+
+@pytest.mark.parametrize("shape", list(shapes([{"path": NAME, "aus": np.zeros(1)}])))
+def test_lists_in_other_shapes(shape: str, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = read_manipulation(config(root), seed=0).frame
+    rewrite(root, shapes(entries(root))[shape])
+    assert read_manipulation(config(root), seed=0).frame.equals(before)
+    told = "2 entries repeat another, and are left out: 'imgs/0000000.png' in entries 1, 31; 'imgs/0000001.png' in entries 2, 32"
+    assert (told in caplog.text) == (shape == "twice")
+
+
+def test_names_without_suffix_or_in_another_case_are_found(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = read_manipulation(config(root), seed=0).frame
+    rewrite(root, {Path(entry.get("path", entry.get("file_path"))).stem: entry["aus"] for entry in entries(root)})
+    after = read_manipulation(config(root), seed=0).frame
+    assert after["image"].tolist() == before["image"].tolist()
+    assert after[list(AU_KEYS)].equals(before[list(AU_KEYS)])
+    assert "30 of 30 images are found in another folder than the list says, or in another case or suffix: '0000000' is" in caplog.text
+
+
+def test_what_would_find_the_images_is_told(root: Path) -> None:
+    for prefix in ("/home/somebody/faces/", "C:\\faces\\"):
+        rewrite(root, [{"path": prefix + entry.get("path", entry.get("file_path")), "aus": entry["aus"]} for entry in entries(root)])
+        with pytest.raises(ValueError, match=r"\(data\.manipulation\.images=.*faces data\.manipulation\.strip=.*/faces/ finds 30 of 30\)") as told:
+            read_manipulation(config(root), seed=0)
+        strip = re.search(r"strip=(\S+) finds", str(told.value))
+        assert strip is not None
+        assert len(read_manipulation(config(root, strip=strip[1]), seed=0)) == ENTRIES
+        rewrite(root, [{"path": entry["path"].removeprefix(prefix), "aus": entry["aus"]} for entry in entries(root)])
+    (root / "imgs").rename(root / "photographs")
+    with pytest.raises(ValueError, match=r"30 of 30 images are missing.* \(data\.manipulation\.images=\S+ data\.manipulation\.strip=imgs/ finds 30 of 30\)"):
+        read_manipulation(config(root), seed=0)
+    with pytest.raises(ValueError, match=rf"aus_dataset\.pkl does not exist; {root} has it: set data\.manipulation\.root"):
+        read_manipulation(config(root.parent), seed=0)
+
+
+def test_what_is_missing_or_no_number_is_left_out_if_one_says_so(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "imgs" / "0000003.png").unlink()
+    (root / "imgs" / "0000004.png").write_bytes(b"")
+    void = np.full(len(OPENFACE), np.nan)
+    rewrite(root, [entry | {"aus": void if number in (7, 8) else entry["aus"]} for number, entry in enumerate(entries(root))])
+    chosen = DataConfig(root=str(tmp_path / "data"), manipulation=config(root))
+    with pytest.raises(ValueError, match=r"entry 8 .*: aus holds nan, outside 0\.\.5; data\.skip_broken=true leaves such entries out \(2 of 30 entries"):
+        prepare(chosen, crew=Crew(quiet=True))
+    chosen.skip_broken = True
+    table = prepare(chosen, crew=Crew(quiet=True))
+    assert {int(Path(path).stem) for path in table.frame["image"]} == set(range(ENTRIES)) - {3, 4, 7, 8}
+    counts = table.counts["manipulation"]
+    assert (counts["read"], counts["dropped: AUs are no numbers"], counts["dropped: image cannot be read"], counts["kept"]) == (30, 2, 2, 26)
+    assert "images are in no row" not in caplog.text
+    shutil.copy(root / "imgs" / "0000005.png", root / "imgs" / "0000003.png")
+    assert len(prepare(chosen, crew=Crew(quiet=True))) == 27, "one that was missing is noticed when it is there"
+    shutil.rmtree(root / "imgs")
+    with pytest.raises(ValueError, match=r"28 of 28 images are missing"):
+        read_manipulation(config(root), seed=0, skip_broken=True)
+    rewrite(root, [entry | {"aus": void} for entry in entries(root)])
+    with pytest.raises(ValueError, match=r"aus holds nan, outside 0\.\.5; no entry has AUs that are numbers: make the list again \(30 of 30"):
+        read_manipulation(config(root), seed=0, skip_broken=True)
+
+
+def test_numbers_beyond_the_scale_by_rounding_alone_are_taken_for_its_ends(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rewrite(root, [entry | {"aus": entry["aus"] + 0.01} for entry in entries(root)])
+    assert read_manipulation(config(root), seed=0).aus().max() == 5
+    assert "AUs lie beyond 0..5 by rounding, and are taken for its ends" in caplog.text
+    rewrite(root, [entry | {"aus": entry["aus"] * 20} for entry in entries(root)])
+    with pytest.raises(ValueError, match=r"outside 0\.\.5; set data\.manipulation\.scale to the number that is intensity 5 \(the highest is 100"):
+        read_manipulation(config(root), seed=0)
+
+
+def test_vectors_of_another_length_are_counted(root: Path) -> None:
+    listed = entries(root)
+    rewrite(root, [entry | {"aus": entry["aus"][: 12 if number < 2 else 17]} for number, entry in enumerate(listed)])
+    with pytest.raises(ValueError, match=r"entry 1 .*aus has 12 entries.*2 of 30 have another length; remove them from the list"):
+        read_manipulation(config(root), seed=0)
+    rewrite(root, [entry | {"aus": entry["aus"][:12]} for entry in listed])
+    with pytest.raises(ValueError, match=r"entry 1 .*aus has 12 entries.*all 30 have 12: list their AUs in data\.manipulation\.aus"):
+        read_manipulation(config(root), seed=0)

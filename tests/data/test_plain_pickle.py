@@ -56,6 +56,15 @@ def test_arrays_come_through(vector: np.ndarray, core: str, protocol: int, tmp_p
     assert read == [{"path": "a.jpg", "list": [0.5, 1.5, 2, True, None, 2.5], "tuple": (1, "é", b"\xff")}]
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_single_texts_of_numpy_are_text(protocol: int, tmp_path: Path) -> None:
+    empty = [np.str_("")] if protocol > 2 else []  # else its bytes are made by a call
+    value = {np.str_("Zo\u00e9"): [np.str_("a.jpg"), np.bytes_(b"b.jpg"), *empty]}
+    read = read_plain_pickle(write(tmp_path / "x.pkl", value, protocol))
+    assert read == {"Zo\u00e9": ["a.jpg", "b.jpg", *empty]}
+    assert type(next(iter(read))) is str
+
+
 def test_an_array_by_columns_comes_through(tmp_path: Path) -> None:
     square = np.asfortranarray(np.arange(6).reshape(2, 3))
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
@@ -122,6 +131,9 @@ DTYPE = b"cnumpy\ndtype\n(S'f8'\ntR"
         (ARRAY + b"I1\nb.", ""),
         (b"cnumpy\ndtype\n(S'O8'\ntR.", "asks for an array of 'O8'"),
         (b"cnumpy\ndtype\n(S'8f8,O'\ntR.", "asks for an array of"),
+        (b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'U99999999'\ntRS'x'\ntR.", "an array of shape \\(\\) in 1 bytes"),
+        (b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'U9999999999999'\ntRS'x'\ntR.", ""),
+        (ARRAY + b"(I1\n(L1000000000000L\ntcnumpy\ndtype\n(S'U0'\ntRI00\nS''\ntb.", "asks for an array of 'U0'"),
         (b"cnumpy.core.multiarray\nscalar\n}S'__doc__'\nS'x'\nsb.", "asks to change a function"),
         (b"]}S'append'\nS'x'\nsb.", "asks to change a list"),
         (b"(ios\nsystem\n.", "no plain value"),

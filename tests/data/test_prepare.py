@@ -220,3 +220,16 @@ def test_the_preset_of_a_list_composes(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_label_presets_compose(name: str, expected: LabelsConfig) -> None:
     assert load_config([f"labels={name}"]).labels == expected
+
+
+def test_a_folder_that_was_prepared_before_a_key_came_is_known_again(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    config = DataConfig(root=str(tmp_path / "data"), affectnet=affectnet_config(corpus))
+    prepare(config, crew=Crew(quiet=True))
+    kept = read_manifest(tmp_path / "data")["config"]
+    assert "scale" not in kept["affectnet"]
+    assert "scale" not in kept["annotate"]
+    config.affectnet = affectnet_config(corpus, scale=2.0)
+    prepare(config, crew=Crew(quiet=True))
+    assert "config, table or input files changed, preparing again" in caplog.text
+    assert read_manifest(tmp_path / "data")["config"]["affectnet"]["scale"] == 2.0

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fineface_train.aus import AUS
 from fineface_train.cli import main
 from fineface_train.data.prepare import read_manifest
 from fineface_train.data.table import SampleTable
@@ -205,6 +206,27 @@ def deeper(root: Path) -> None:
     (images / "Thumbs.db").write_bytes(b"x")
 
 
+def upper_case(root: Path) -> None:
+    for path in (root / "affectnet" / "images").rglob("*.png"):
+        path.rename(path.with_name(path.name.upper()))
+
+
+def two_extensions(path: Path) -> None:
+    shutil.copy(path, path.with_suffix(".jpg"))
+    path.rename(path.with_suffix(".jpeg"))
+
+
+def zipped(path: Path) -> None:
+    """In its place."""
+    shutil.make_archive(str(path), "zip", path.parent, path.name)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def on_scale(scale: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    levels = [f"AU{au}_rec" for au in AUS]
+    return lambda rows: rows.assign(**{key: [str(float(text) * scale) if text else "" for text in rows[key]] for key in levels})
+
+
 def image(change: Callable[[Path], None]) -> Callable[[Path], None]:
     """Changes the image of a row of AffectNet's that is used."""
 
@@ -370,7 +392,12 @@ CASES = [
     Case("flag_neither_true_nor_false", cell("IsPhoto", "maybe"), rf"line {GOOD + 2}: IsPhoto='maybe': must be True or False"),
     Case("flags_empty_without_a_face", table(no_flags_without_a_face)),
     Case("size_in_words", cell("ImageResolutionX", "large"), rf"line {GOOD + 2}: ImageResolutionX='large'"),
-    Case("rows_twice", table(lambda rows: pd.concat([rows, rows.iloc[[GOOD]]])), rf"line 62: ImageName=.* occurs twice, first in line {GOOD + 2}"),
+    Case("rows_twice", table(lambda rows: pd.concat([rows, rows.iloc[[GOOD]]])), told="1 row repeats another in all that is used, and is left out: '1/"),
+    Case(
+        "rows_twice_with_other_aus",
+        table(lambda rows: pd.concat([rows, rows.iloc[[GOOD]].assign(AU12_rec="0.9")])),
+        rf"line 62: ImageName=.* occurs twice, first in line {GOOD + 2}, with another AU12; remove the rows that are wrong",
+    ),
     Case("name_out_of_the_folder", cell("ImageName", "../../etc/passwd"), rf"line {GOOD + 2}: ImageName='\.\./\.\./etc/passwd': must lie below"),
     Case("name_absolute", cell("ImageName", "/etc/passwd"), rf"line {GOOD + 2}: ImageName='/etc/passwd': must lie below"),
     Case("csv_empty", as_bytes(CSV, lambda data: b""), r"affecnet_metadata\.csv"),
@@ -378,18 +405,36 @@ CASES = [
     Case("quotes_in_a_caption", cell("TextDescription", 'a man said "hello"')),
     Case("quote_opened_by_hand", in_file(CSV, lambda text: text + '"'), r"affecnet_metadata\.csv, line 62: cannot be read as CSV"),
     Case("caption_in_latin_1", as_bytes(CSV, lambda data: data.replace(b" hair", b" h\xe4ir")), r"is not UTF-8"),
-    Case("csv_in_utf_16", as_bytes(CSV, lambda data: data.decode().encode("utf-16")), r"is not UTF-8"),
+    Case("csv_in_utf_16", as_bytes(CSV, lambda data: data.decode().encode("utf-16"))),
+    Case("csv_of_excel", as_bytes(CSV, lambda data: b"sep=,\r\n" + data)),
+    Case("csv_with_a_header_in_capitals", in_file(CSV, lambda text: "\n".join([text.splitlines()[0].upper(), *text.splitlines()[1:]]))),
+    Case("csv_with_empty_lines_of_a_spreadsheet", in_file(CSV, lambda text: text + 3 * ("," * text.splitlines()[0].count(",") + "\n"))),
+    Case("csv_without_a_header", in_file(CSV, lambda text: text.partition("\n")[2]), r"line 1: .*put back the line of columns .*: ImageName,HasFace,.*sed"),
+    Case("csv_zipped", lambda root: zipped(root / CSV), r"affecnet_metadata\.csv does not exist; .*affecnet_metadata\.csv\.zip is still packed.*`unzip "),
+    Case("aus_from_0_to_5", table(on_scale(5)), r"AU1_rec='.*': must be a number in 0\.\.1; the AUs go up to 5: .*set data\.affectnet\.scale=5"),
+    Case("aus_from_0_to_5_said", table(on_scale(5)), overrides=["data.affectnet.scale=5"]),
+    Case("aus_beyond_by_rounding", cell("AU12_rec", "-0.0001"), told="1 AUs lie beyond 0..1 by rounding, and are taken for its ends"),
     Case("no_caption", cell("TextDescription", " "), lost=1, told="no caption 1"),
     Case("no_caption_but_nan", cell("TextDescription", "nan"), lost=1, told="no caption 1"),
     Case("caption_of_several_lines", cell("TextDescription", "a man\nin a hat")),
     # images
     Case("image_missing", image(Path.unlink), r"1 of \d+ images are missing"),
     Case("image_missing_and_skipped", image(Path.unlink), lost=1, told="image is missing 1", overrides=SKIP),
-    Case("image_of_another_extension", image(lambda path: path.rename(path.with_suffix(".JPG"))), r"are missing.*has [0-9a-f]+\.JPG; data\.skip_broken=true"),
+    Case("image_of_another_extension", image(lambda path: path.rename(path.with_suffix(".JPG"))), told="1 of 47 images are found in another folder"),
+    Case("images_in_capitals", upper_case, told="47 of 47 images are found in another folder than the list says, or in another case or suffix"),
+    Case("image_of_two_extensions", image(two_extensions), r"1 of 47 names of the list fit several files, such as .*\.jpeg, .*\.jpg\); remove"),
+    Case("images_deep_down", lambda root: [deeper(root), deeper(root)]),
+    Case("an_image_more", lambda root: shutil.copy(__file__, root / "affectnet/images/x.jpg"), told="1 images are in no row of affecnet_metadata.csv, and not"),
+    Case("names_of_another_machine", table(prefixed("/home/somebody/AffectNet/")), told="begin with '/home/somebody/AffectNet/', which is taken off"),
+    Case("names_of_a_windows_machine", table(prefixed("D:\\data\\AffectNet\\")), told="begin with 'D:/data/AffectNet/', which is taken off"),
+    Case("names_with_a_folder_more", table(prefixed("Manually_Annotated/a/")), told="begin with 'Manually_Annotated/a/', which is taken off"),
+    Case("images_zipped", lambda root: zipped(root / "affectnet/images"), r"images=images: .*images\.zip is still packed: unpack it, such as by `unzip"),
+    Case("root_too_high", lambda root: None, r"affectnet has it: set data\.affectnet\.root", overrides=["data.affectnet.root={root}"]),
+    Case("root_too_low", lambda root: None, r"affectnet has it: set data\.affectnet\.root", overrides=["data.affectnet.root={root}/affectnet/images"]),
     Case("images_a_folder_deeper", deeper),
     Case("names_of_windows", table(lambda rows: rows.assign(ImageName=rows["ImageName"].str.replace("/", "\\")))),
     Case("names_with_a_dot", table(prefixed("./"))),
-    Case("names_of_one_image_twice", table(twice), r"line 62: .*twice"),
+    Case("names_of_one_image_twice", table(twice), told="1 row repeats another in all that is used, and is left out: '1/"),
     Case("name_empty", cell("ImageName", ""), rf"line {GOOD + 2}: ImageName='': must name an image"),
     Case("image_is_a_folder", image(folder_instead), r"1 of \d+ images are missing"),
     Case("image_cut_off", image(lambda path: path.write_bytes(path.read_bytes()[:200])), lost=1, told="cannot be read", overrides=SKIP),

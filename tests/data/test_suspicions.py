@@ -25,8 +25,9 @@ def _table(**captions: str) -> tuple[SampleTable, pd.DataFrame]:
     return table, pd.DataFrame({"path": ids, "fault": "", **numbers, "hash": hashes, "colours": "55" * 48})
 
 
-def _found(table: SampleTable, looks: pd.DataFrame) -> dict[str, Suspicion]:
-    return {one.name: one for one in suspicions(table, looks) if one.count}
+def _found(table: SampleTable, looks: pd.DataFrame, contents: list[str] | None = None) -> dict[str, Suspicion]:
+    contents = [str(number) for number in range(len(table))] if contents is None else contents
+    return {one.name: one for one in suspicions(table, looks, contents) if one.count}
 
 
 def test_ordinary_rows_are_not_suspicious() -> None:
@@ -84,3 +85,27 @@ def test_the_worst_come_first_and_not_all() -> None:
     dark = _found(table, looks)["Dark"]
     assert dark.count == 30
     assert [rows for rows, _ in dark.examples] == [(row,) for row in range(ROWS - 1, ROWS - 1 - EXAMPLES, -1)]
+
+
+def test_one_file_under_two_labels() -> None:
+    table, looks = _table()
+    contents = [str(number) for number in range(ROWS)]
+    contents[4] = contents[10]  # alike in all that is told: no suspicion
+    contents[20] = contents[21]
+    contents[22] = contents[29]
+    contents[40] = contents[41] = contents[42] = "three"
+    frame = table.frame.copy()
+    frame.loc[41, ["AU1", "AU12"]] = frame.loc[40, ["AU1", "AU12"]]
+    frame.loc[[40, 41, 42], "AU4"] = 0.0
+    frame.loc[42, "AU4"] = 5.0
+    found = _found(SampleTable(frame), looks, contents)
+    assert list(found) == ["One file, two labels"]
+    one = found["One file, two labels"]
+    assert one.count == 3
+    assert one.examples == [
+        ((40, 42), "AU1=2 / AU1=2 AU4=5"),
+        ((20, 21), "AU1=2 / AU4=1 AU12=2"),
+        ((22, 29), "AU1=2 / AU12=2; train / validation"),
+    ]
+    named = SampleTable(frame.assign(subject="x").assign(caption=[f"a man, {number} years old" for number in range(ROWS)]))
+    assert ((4, 10), "a man, 4 years old / a man, 10 years old") in _found(named, looks, contents)["One file, two labels"].examples

@@ -9,11 +9,14 @@ import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
 from fineface_train.data import archives
-from fineface_train.data.affectnet_layout import KEY, AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, base_of, image_path, is_image, paths_of
+from fineface_train.data.affectnet_2021 import expression_files
+from fineface_train.data.affectnet_layout import KEY, AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter, paths_of, tell_other_lists
 from fineface_train.data.affectnet_metadata import FLAGS, is_official, read_metadata
 from fineface_train.data.blip2 import photo_filter
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.csv_rows import said
+from fineface_train.data.folders import listing, still_packed
+from fineface_train.data.image_names import is_absolute, is_image, locate, tell_unnamed
 from fineface_train.data.intensities import Correction, fit_correction
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import Reading, SampleTable, Sieve, hash_fraction
@@ -40,9 +43,11 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
             raise ValueError(f"{KEY}.images={config.images}: is an archive, and was not extracted")
         images_root = extracted
     _check_columns(config, metadata_path)
-    sieve = Sieve(read_metadata(metadata_path, _flags(config)))
+    tell_other_lists(metadata_path)
+    sieve = Sieve(read_metadata(metadata_path, _flags(config), config.scale))
+    every = sieve.rows["name"].tolist()
     _by_metadata(sieve, config)
-    _images_of(sieve, images_root, stages)
+    _find_images(sieve, images_root, every, metadata_path, skip_broken=stages.skip_broken, told=stages.crew.index == 0)
     _by_images(sieve, config, stages)
     rows, counts = sieve.rows, sieve.done()
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -174,9 +179,14 @@ def check(config: AffectNetConfig) -> None:
     _given_correction(config)
 
 
-def check_list(config: AffectNetConfig) -> None:
-    """That every line of the metadata can be used. Raises ValueError that names file and line."""
-    read_metadata(paths_of(config)[0], _flags(config))
+def check_list(config: AffectNetConfig, *, images: bool = False, skip_broken: bool = False) -> None:
+    """That every line of the metadata can be used and, with `images`, that those of a folder are there by their names. Raises ValueError."""
+    metadata, root = paths_of(config)
+    sieve = Sieve(read_metadata(metadata, _flags(config), config.scale, tell=images))
+    if images and root.is_dir():
+        every = sieve.rows["name"].tolist()
+        _by_metadata(sieve, config)
+        _find_images(sieve, root, every, metadata, skip_broken=skip_broken, told=True)
 
 
 def _given_correction(config: AffectNetConfig) -> Correction | None:
@@ -209,21 +219,44 @@ def ensure_images(config: AffectNetConfig, folder: Path, crew: Crew = ALONE) -> 
 def input_files(config: AffectNetConfig) -> list[Path]:
     """The metadata, the archive and the correction: the table changes only when one of them, an image or the config does."""
     given = [Path(config.correction).expanduser()] if config.correction else []
-    return [path for path in (*paths_of(config), *given) if path.is_file()]
+    metadata, images = paths_of(config)
+    annotations = expression_files(metadata) if metadata.is_dir() else []
+    return [path for path in (metadata, images, *given, *annotations) if path.is_file()]
 
 
-def _images_of(sieve: Sieve, root: Path, stages: Stages) -> None:
-    """Give the rows the paths of their images. Raises ValueError where some are missing, unless these are to be skipped; and where all are."""
-    names = sieve.rows["name"].tolist()
-    base = base_of(root, names)
-    paths = [image_path(base, name) for name in names]
-    there = np.array([is_image(path) for path in paths], dtype=bool)
-    if not there.all() and not (stages.skip_broken and there.any()):
+def _find_images(sieve: Sieve, root: Path, every: list[str], metadata: Path, *, skip_broken: bool, told: bool) -> None:
+    """Give the rows the paths of their images, and tell what images no row is of. Raises ValueError where images are missing, unless these are to be
+    skipped; and where all are.
+
+    Args:
+        every: names of all rows, also of those that were dropped before.
+    """
+    if sieve.rows.empty:
+        sieve.rows = sieve.rows.assign(path="")
+        return
+    key = f"{KEY}.images"
+    located = locate(root, sieve.rows["name"].tolist(), key)
+    paths, there = located.paths, located.there
+    if not there.all() and not (skip_broken and there.any()):
         first = paths[int(there.argmin())]
-        alike = sorted(path.name for path in first.parent.glob("*") if path.stem.lower() == first.stem.lower()) if first.parent.is_dir() else []
-        hint = f"; {first.parent} has {', '.join(alike[:3])}" if alike else ""
-        remedy = f"set {KEY}.images to the folder that the list's names begin in" if not there.any() else "data.skip_broken=true leaves them out"
-        raise ValueError(f"{KEY}.images={root}: {(~there).sum()} of {len(paths)} images are missing, the first is {first}{hint}; {remedy}")
-    sieve.rows = sieve.rows.assign(path=[str(path) for path in paths])
+        hint = _hint(root, first, there)
+        if is_absolute(located.names[0]):
+            hint = f"; the list's names start at another machine's root, with not one folder before all of them that {root} is: cut it off in the list"
+        raise ValueError(f"{key}={root}: {(~there).sum()} of {len(paths)} images are missing, the first is {first}{hint}")
+    if told:
+        tell_unnamed(located, every, root, key, metadata.name)
+    sieve.rows = sieve.rows.assign(name=located.names, path=[str(path) for path in paths])
     if not there.all():
+        lost = [str(path) for path in paths if not is_image(path)]
+        if told:
+            logger.warning("%s=%s: %d of %d images are missing, and skipped, such as %s", key, root, len(lost), len(paths), ", ".join(lost[:3]))
         sieve.keep(there, "image is missing")
+
+
+def _hint(root: Path, first: Path, there: np.ndarray) -> str:
+    """What is to be seen where the first missing image should be, and the remedy."""
+    alike = sorted(path.name for path in first.parent.glob("*") if path.stem.lower() == first.stem.lower()) if first.parent.is_dir() else []
+    seen = f"; {first.parent} has {', '.join(alike[:3])}" if alike else ""
+    if there.any():
+        return f"{seen}; data.skip_broken=true leaves them out"
+    return f"{seen};{still_packed(root)} set {KEY}.images to the folder that the list's names begin in; {root} holds {listing(root)}"

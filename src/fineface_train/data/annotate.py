@@ -8,8 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from fineface_train.aus import AU_KEYS
+from fineface_train.aus import AU_KEYS, MAX_INTENSITY
+from fineface_train.data.annotator import WITH_FACE
 from fineface_train.data.crew import ALONE, Crew
+from fineface_train.data.intensities import rounded_off, scale_doubt
 from fineface_train.data.libreface import LIBREFACE, LibreFaceConfig, find_weights, libreface
 from fineface_train.data.openface import OpenFaceConfig, read_openface, stamp
 from fineface_train.data.per_image import per_image
@@ -30,9 +32,13 @@ class AnnotateConfig:
     kind: AnnotatorKind = AnnotatorKind.none
     libreface: LibreFaceConfig = dataclasses.field(default_factory=LibreFaceConfig)
     openface: OpenFaceConfig = dataclasses.field(default_factory=OpenFaceConfig)
+    scale: float | None = None
+    """The number that is intensity 5: 5, or 1 where the tool counts from 0 to 1. null: 5, unless no AU of any image is above 1, which is asked about."""
 
     def validate(self, key: str) -> None:
         """Raise ValueError, naming the full key, for a value out of range."""
+        if self.scale is not None and not 0 < self.scale <= 100:
+            raise ValueError(f"{key}.scale={self.scale}: must be the number that means intensity 5, such as 5 or 1, or null")
         self.libreface.validate(f"{key}.libreface")
         self.openface.validate(f"{key}.openface")
 
@@ -53,7 +59,9 @@ def annotated_by(config: AnnotateConfig, key: str) -> dict[str, Any] | None:
 def annotate(paths: Sequence[str], contents: Sequence[str], folder: Path, config: AnnotateConfig, key: str, crew: Crew = ALONE) -> pd.DataFrame:
     """A row for each of `paths`, in their order: path, status (ok, several_faces, no_face, unreadable) and AU1 .. AU26 in [0, 5], float32.
 
-    Where there is no face the AUs are not-a-number. LibreFace's rows are kept in `folder`, one for each content ever seen: a run that was stopped goes on, and
+    Where there is no face the AUs are not-a-number. Those on another `scale` are brought to 0..5.
+
+    LibreFace's rows are kept in `folder`, one for each content ever seen: a run that was stopped goes on, and
     all processes of `crew` take part, each with a LibreFace of its own.
 
     Args:
@@ -67,10 +75,31 @@ def annotate(paths: Sequence[str], contents: Sequence[str], folder: Path, config
     made_by = annotated_by(config, key)
     assert made_by is not None, "nothing annotates"
     if config.kind is AnnotatorKind.openface:
-        frame = pd.DataFrame(read_openface(paths, config.openface, f"{key}.openface"), columns=["status", *AU_KEYS])
+        rows = read_openface(paths, config.openface, f"{key}.openface", config.scale or MAX_INTENSITY)
+        frame = pd.DataFrame(rows, columns=["status", *AU_KEYS])
         frame.insert(0, "path", list(paths))
     else:
         with libreface(config.libreface, f"{key}.libreface") as read:
             batch_size = config.libreface.batch_size
             frame = per_image(paths, contents, folder, made_by, read, batch_size=batch_size, title="reading AUs with LibreFace", crew=crew)
+    _check_scale(frame, config, key)
+    if config.scale not in (None, MAX_INTENSITY):
+        frame[list(AU_KEYS)] = frame[list(AU_KEYS)].astype(float) * (MAX_INTENSITY / config.scale)
     return frame[["path", "status", *AU_KEYS]].astype(dict.fromkeys(AU_KEYS, "float32"))
+
+
+def _check_scale(frame: pd.DataFrame, config: AnnotateConfig, key: str) -> None:
+    """Raises ValueError where AUs lie beyond `scale`, or where it is not said and all of them may be on another."""
+    faces = frame[frame["status"].isin(WITH_FACE)]
+    aus = faces[list(AU_KEYS)].to_numpy(dtype=float)
+    scale = config.scale or MAX_INTENSITY
+    beyond = (rounded_off(aus, scale)[0] > scale).any(axis=1)
+    if beyond.any():
+        first = faces[beyond].iloc[0]
+        raise ValueError(f"{key}.scale={config.scale}: the AUs of {beyond.sum()} of {len(faces)} images go beyond it, first those of {first['path']}")
+    doubt = scale_doubt(aus, scale) if config.scale is None else ""
+    if doubt:
+        raise ValueError(
+            f"{key}.scale=null: {doubt}: do they count from 0 to 1? Set {key}.scale=1 if so, or {key}.scale=5 if they count to 5 and the faces are that "
+            "weak; what was read of the images is kept"
+        )

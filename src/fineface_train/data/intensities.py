@@ -15,6 +15,10 @@ POWERS: dict[str, float] = dict.fromkeys(AU_KEYS, 1.0) | {"AU1": 1.8, "AU4": 1.8
 """The paper's: above 1 of AUs that the annotator overrates, below 1 of those that it underrates."""
 
 
+ROUNDING = 0.01
+"""Of a scale's length, by which numbers may lie beyond its ends and still be taken for them: what programs round when they write."""
+
+
 class Transform(enum.Enum):
     """How the annotator's AUs are corrected: as the paper says, as its published code does, or not at all."""
 
@@ -90,3 +94,21 @@ def fit_correction(raw: np.ndarray, transform: Transform, low_cut: float, powers
         height = largest["AU17" if key == "AU15" else key] * (1.8 if powers[key] < 1 else 1.0) if transform is Transform.published else 1.0
         curves[key] = Curve(powers[key], float(raised.min()), float(raised.max()), height)
     return Correction(curves, low_cut)
+
+
+def rounded_off(values: np.ndarray, scale: float) -> tuple[np.ndarray, int]:
+    """`values` with those that lie beyond 0..`scale` by no more than `ROUNDING` of it at its ends, and how many these are; others stay as they are."""
+    ends = np.clip(values, 0, scale)
+    close = (values != ends) & (np.abs(values - ends) <= ROUNDING * scale * (1 + 1e-9))
+    return np.where(close, ends, values), int(close.sum())
+
+
+def scale_doubt(values: np.ndarray, scale: float) -> str:
+    """In words why AUs (N, 12), read as intensities from 0 to `scale`, may be something else; "" for no reason."""
+    if not values.size or not (highest := float(values.max())):
+        return ""
+    if np.isin(values, (0, 1)).all():
+        return f"the AUs of all {len(values)} images are 0 or 1, as if they told which are shown and not how strongly"
+    if highest <= 1 < scale:
+        return f"the AUs of all {len(values)} images lie in 0..1 (the highest is {highest:.3g})"
+    return ""

@@ -1,34 +1,37 @@
 """The layout of expression manipulation: a pickled list of images with their AUs, as GANimation and its followers keep it.
 
-    aus_dataset.pkl     [{"file_path": "imgs/0000001.jpg", "aus": array of n intensities}, ...]; "path" for "file_path" in some copies
+    aus_dataset.pkl     [{"file_path": "imgs/0000001.jpg", "aus": array of n intensities}, ...], or another shape (manipulation_entries.py)
     imgs/0000001.jpg    the images, anywhere below one folder
 
 Which AUs the n are, and whether they count from 0 to 1 or to 5, the file does not say: the config does.
 """
 
+import contextlib
 import csv
 import dataclasses
 import enum
 import logging
 import os
 import pickle
-import posixpath
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fineface_train.aus import AUS, MAX_INTENSITY
-from fineface_train.data.csv_rows import header, read_rows, unique
-from fineface_train.data.plain_pickle import Array, read_plain_pickle
+from fineface_train.data.csv_rows import find_columns, header, read_rows, without_repeats
+from fineface_train.data.folders import better_root, elsewhere, still_packed
+from fineface_train.data.image_names import find_images, tell, tell_unnamed
+from fineface_train.data.intensities import rounded_off
+from fineface_train.data.manipulation_entries import PATH_KEYS, plain_name, read_entries
 from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
 from fineface_train.files import replacing
 
 logger = logging.getLogger(__name__)
 SOURCE = "manipulation"
 KEY = "data.manipulation"
-PATH_KEYS = ("file_path", "path")
 CAPTIONS = "captions.csv"
+SKIP = "data.skip_broken=true"
+NO_NUMBERS = "AUs are no numbers"
 OPENFACE = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 """AUs whose intensity OpenFace tells, in its order: all of ours are among them."""
 HOW_TO_GET = "It is a list of any images with their AUs: `write_manipulation` makes one. Without it, data=toyfacs draws data"
@@ -79,37 +82,33 @@ class ManipulationConfig:
             raise ValueError(f"{key}.caption is empty: set it, or {key}.captions to a CSV")
 
 
-def read_manipulation(config: ManipulationConfig, seed: int) -> SampleTable:
+def read_manipulation(config: ManipulationConfig, seed: int, *, skip_broken: bool = False) -> SampleTable:
     """Every image of the list, with our AUs on the 0-5 scale; a share, chosen by `seed` and the path, is validation.
 
     Entries of the vectors that are none of our AUs are left out. Raises ValueError that names the file and the entry (counted from 1)
-    that cannot be read, and both lengths where a vector has not as many entries as `config.aus`.
+    that cannot be read, and how many there are, and both lengths where a vector has not as many entries as `config.aus`.
+
+    Args:
+        skip_broken: leave out, and count, entries whose AUs are not numbers; rows of images that are missing stay in the table, for
+            whoever decodes the images to drop, unless all are.
     """
     labels, images, captions = _paths(config)
-    names, vectors = _read_entries(labels)
-    lengths = np.array([len(vector) for vector in vectors])
-    if config.aus is None:
-        known = f"OpenFace's {len(OPENFACE)} are [{','.join(map(str, OPENFACE))}], ours {len(AUS)} are [{','.join(map(str, AUS))}]"
-        raise ValueError(f"{labels}: its vectors have {lengths[0]} entries; say which AUs they are, in order: {KEY}.aus=[1,2,...] ({known})")
-    wrong = np.flatnonzero(lengths != len(config.aus))
-    if len(wrong):
-        where = f"{labels}, entry {wrong[0] + 1} ({names[wrong[0]]!r})"
-        raise ValueError(f"{where}: aus has {lengths[wrong[0]]} entries, but {KEY}.aus lists {len(config.aus)} AUs; they must be as many")
-    raw = np.stack(vectors)
-    outside = np.flatnonzero(~((raw >= 0) & (raw <= config.scale)).all(axis=1))  # NaN is outside
-    if len(outside):
-        value = next(number for number in raw[outside[0]] if not 0 <= number <= config.scale)
-        where = f"{labels}, entry {outside[0] + 1} ({names[outside[0]]!r})"
-        raise ValueError(f"{where}: aus holds {value:g}, outside 0..{config.scale:g}; set {KEY}.scale to the number that is intensity 5")
-    if raw.max() <= 1 < config.scale:
-        logger.warning("%s: no number is greater than %g; if they count from 0 to 1, set %s.scale=1", labels, raw.max(), KEY)
+    names, raw, numbers = _read_vectors(config, labels)
+    counts, every = {"read": len(names)}, names
+    empty = np.isnan(raw).any(axis=1)
+    if empty.any() and skip_broken and not empty.all():
+        counts[f"dropped: {NO_NUMBERS}"] = int(empty.sum())
+        names, raw, numbers = [name for name, gone in zip(names, empty, strict=True) if not gone], raw[~empty], numbers[~empty]
+    raw = _on_scale(config, labels, names, raw, numbers)
 
+    assert config.aus is not None
     aus = np.zeros((len(names), len(AUS)))
     unknown = [au for au in AUS if au not in config.aus]
     for column, au in enumerate(AUS):
         if au not in unknown:
             aus[:, column] = raw[:, config.aus.index(au)] * (MAX_INTENSITY / config.scale)
-    counts = {"read": len(names)} | {f"AU{au} unknown, taken for 0": len(names) for au in unknown} | {"kept": len(names)}
+    paths = _images(config, images, names, every, labels, numbers, skip_broken=skip_broken)
+    counts |= {f"AU{au} unknown, taken for 0": len(names) for au in unknown} | {"kept": len(names)}
     if unknown:
         logger.warning("%s: AU%s of ours are not among %s.aus, and taken for 0 in every image", labels, ", AU".join(map(str, unknown)), KEY)
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -117,7 +116,7 @@ def read_manipulation(config: ManipulationConfig, seed: int) -> SampleTable:
     table = SampleTable.build(
         SOURCE,
         ids=ids,
-        images=_existing_images(config, images, names, labels),
+        images=paths,
         captions=[config.caption] * len(names) if captions is None else _read_captions(captions, names),
         aus=np.clip(aus, 0, MAX_INTENSITY),  # rounding of the scale
         subjects=ids,
@@ -126,6 +125,53 @@ def read_manipulation(config: ManipulationConfig, seed: int) -> SampleTable:
         caption_from=f"{KEY}.caption" if captions is None else captions.name,
     )
     return dataclasses.replace(table, counts={SOURCE: counts})
+
+
+def check(config: ManipulationConfig, *, skip_broken: bool = False) -> None:
+    """That the list can be read, and its images are there. Raises ValueError as `read_manipulation` does."""
+    read_manipulation(config, 0, skip_broken=skip_broken)
+
+
+def _read_vectors(config: ManipulationConfig, labels: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """The paths, the vectors (N, number of AUs) and the number of each entry. Raises ValueError where they are not as `config.aus` says."""
+    names, vectors, numbers = read_entries(labels)
+    lengths = np.array([len(vector) for vector in vectors])
+    usual = int(np.bincount(lengths).argmax())
+    known = f"OpenFace's {len(OPENFACE)} are [{','.join(map(str, OPENFACE))}], ours {len(AUS)} are [{','.join(map(str, AUS))}]"
+    if config.aus is None:
+        others = int((lengths != usual).sum())
+        which = f"{usual} entries" + (f" ({others} of {len(lengths)} have another number)" if others else "")
+        raise ValueError(f"{labels}: its vectors have {which}; say which AUs they are, in order: {KEY}.aus=[1,2,...] ({known})")
+    wrong = np.flatnonzero(lengths != len(config.aus))
+    if len(wrong):
+        where = f"{labels}, entry {numbers[wrong[0]]} ({names[wrong[0]]!r})"
+        if len(wrong) == len(names) and (lengths == usual).all():
+            remedy = f"all {len(names)} have {usual}: list their AUs in {KEY}.aus ({known})"
+        else:
+            remedy = f"{len(wrong)} of {len(names)} have another length; remove them from the list, or list the others' AUs in {KEY}.aus"
+        raise ValueError(f"{where}: aus has {lengths[wrong[0]]} entries, but {KEY}.aus lists {len(config.aus)} AUs; they must be as many; {remedy}")
+    return names, np.stack(vectors), numbers
+
+
+def _on_scale(config: ManipulationConfig, labels: Path, names: list[str], raw: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The vectors with what lies beyond 0..scale by rounding at its ends. Raises ValueError for what lies further, or is no number."""
+    raw, beyond = rounded_off(raw, config.scale)
+    outside = np.flatnonzero(~((raw >= 0) & (raw <= config.scale)).all(axis=1))  # NaN is outside
+    if len(outside):
+        value = next(number for number in raw[outside[0]] if not 0 <= number <= config.scale)
+        where = f"{labels}, entry {numbers[outside[0]]} ({names[outside[0]]!r})"
+        highest = np.nanmax(raw, initial=0)
+        remedy = f"set {KEY}.scale to the number that is intensity 5" + (f" (the highest is {highest:g})" if highest > config.scale else "")
+        if np.isnan(value):
+            remedy = "no entry has AUs that are numbers: make the list again" if np.isnan(raw).any(axis=1).all() else f"{SKIP} leaves such entries out"
+        more = f" ({len(outside)} of {len(names)} entries hold such numbers)" if len(outside) > 1 else ""
+        raise ValueError(f"{where}: aus holds {value:g}, outside 0..{config.scale:g}; {remedy}{more}")
+    if beyond:
+        logger.warning("%s: %d AUs lie beyond 0..%g by rounding, and are taken for its ends", labels, beyond, config.scale)
+    if raw.max() <= 1 < config.scale:
+        shown = " (all are 0 or 1, as if they told which AUs are shown and not how strongly)" if np.isin(raw, (0, 1)).all() else ""
+        logger.warning("%s: no number is greater than %g%s; if they count from 0 to 1, set %s.scale=1", labels, raw.max(), shown, KEY)
+    return raw
 
 
 def write_manipulation(table: SampleTable, path: Path, images: Path) -> None:
@@ -159,78 +205,68 @@ def _paths(config: ManipulationConfig) -> tuple[Path, Path, Path | None]:
     for name in ("labels", "images", "captions"):
         value = getattr(config, name)
         if value is not None and not (root / value).exists():
-            raise ValueError(f"{KEY}.{name}={value}: {root / value} does not exist; set {KEY}.root (or MANIPULATION_ROOT) and {KEY}.{name}. {HOW_TO_GET}")
+            remedy = _seen(root, name, value) or f"set {KEY}.root (or MANIPULATION_ROOT) and {KEY}.{name}."
+            raise ValueError(f"{KEY}.{name}={value}: {root / value} does not exist; {remedy} {HOW_TO_GET}")
     return root / config.labels, Path(os.path.normpath(root / config.images)), None if config.captions is None else root / config.captions
 
 
-def _read_entries(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    """The paths, each spelled in one way, and the vectors as they are; every path is there once."""
-    value = read_plain_pickle(path)
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{path}: holds {'an empty list' if value == [] else f'a {type(value).__name__}'}; it must be a list of dictionaries")
-    names, vectors = [], []
-    first: dict[str, int] = {}
-    for number, entry in enumerate(value, start=1):
-        where = f"{path}, entry {number}"
-        if not isinstance(entry, dict):
-            raise ValueError(f"{where}: is a {type(entry).__name__}; it must be a dictionary with 'file_path' (or 'path') and 'aus'")
-        given = {_plain(entry[key]) for key in PATH_KEYS if isinstance(entry.get(key), str)}
-        if len(given) != 1 or "" in given or "aus" not in entry:
-            keys = ", ".join(map(repr, list(entry)[:8]))
-            raise ValueError(f"{where}: has {keys or 'no keys'}; it must have 'aus' and one path as text, 'file_path' or 'path'")
-        (name,) = given
-        if name in first:
-            raise ValueError(f"{where}: the image {name!r} is entry {first[name]} too; remove one of them")
-        first[name] = number
-        names.append(name)
-        vectors.append(_vector(entry["aus"], where))
-    return names, vectors
+def _seen(root: Path, name: str, value: str) -> str:
+    """Where `value` seems to lie instead, and what to set; "" where nothing is seen."""
+    if Path(value).is_absolute():
+        return ""
+    if not root.is_dir():
+        return f"{root} does not exist: set {KEY}.root (or MANIPULATION_ROOT)."
+    if (better := better_root(root, value)) is not None:
+        return f"{better} has it: set {KEY}.root (or MANIPULATION_ROOT) to {better}."
+    if (found := elsewhere(root, value, folder=name == "images")) is not None:
+        return f"{found} is there: set {KEY}.{name}={found.relative_to(root)}."
+    return still_packed(root, value).strip()
 
 
-def _plain(name: str) -> str:
-    """A path in the one spelling that it is known by: / for \\, without ./ and the like; "" stays."""
-    return posixpath.normpath(name.replace("\\", "/")) if name else ""
-
-
-def _vector(value: Any, where: str) -> np.ndarray:
-    if isinstance(value, Array):
-        vector = value.values
-    elif isinstance(value, list | tuple) and all(isinstance(number, int | float) for number in value):
-        try:
-            vector = np.array(value, dtype=np.float64)
-        except OverflowError:
-            raise ValueError(f"{where}: aus holds a number that is too large") from None
-    else:
-        raise ValueError(f"{where}: aus is a {type(value).__name__}; it must be an array or a list of numbers")
-    if vector.ndim != 1:
-        raise ValueError(f"{where}: aus has the shape {vector.shape}; it must be one row of numbers")
-    return vector.astype(np.float64)
-
-
-def _existing_images(config: ManipulationConfig, root: Path, names: list[str], labels: Path) -> list[str]:
-    strip = _plain(config.strip + "*")[:-1]  # a / at its end stays
-    for number, name in enumerate(names, start=1):
+def _images(config: ManipulationConfig, root: Path, names: list[str], every: list[str], labels: Path, numbers: np.ndarray, *, skip_broken: bool) -> list[str]:
+    strip = plain_name(config.strip + "*")[:-1]  # a / at its end stays
+    for number, name in zip(numbers, names, strict=True):
         if not name.startswith(strip):
             raise ValueError(f"{labels}, entry {number}: the path {name!r} does not start with {KEY}.strip={config.strip!r}")
-        if not Path(os.path.normpath(root / name.removeprefix(strip))).is_relative_to(root):
-            raise ValueError(f"{labels}, entry {number}: the path {name!r} leads out of {root}; images must lie below it")
-    paths = [root / name.removeprefix(strip) for name in names]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
+    rest = [name.removeprefix(strip) for name in names]
+    paths = [Path(os.path.normpath(root / name)) for name in rest]
+    for number, name, path in zip(numbers, names, paths, strict=True):
+        if not path.is_relative_to(root):
+            raise ValueError(f"{labels}, entry {number}: the path {name!r} leads out of {root}; images must lie below it{_would_fit(root, rest, strip)}")
+    found = find_images(root, [path.relative_to(root).as_posix() for path in paths], f"{KEY}.images")
+    if found.base == root and not found.prefix:
+        paths, there = found.paths, found.there
+        tell(found, root, f"{KEY}.images")
+    else:
+        there = np.zeros(len(paths), dtype=bool)
+    if not there.all() and not (skip_broken and there.any()):
+        first = paths[int(there.argmin())]
         remedy = f"set {KEY}.images to the folder that the list's paths start from, and {KEY}.strip to what they have too much at their start"
-        raise ValueError(f"{KEY}.images={root}: {len(missing)} of {len(paths)} images are missing, the first is {missing[0]}; {remedy}")
+        hint = f", or leave them out with {SKIP}" if there.any() else _would_fit(root, rest, strip)
+        packed = "" if there.any() else f".{still_packed(root)}".rstrip(".")
+        raise ValueError(f"{KEY}.images={root}: {(~there).sum()} of {len(paths)} images are missing, the first is {first}; {remedy}{hint}{packed}")
+    tell_unnamed(found, [name.removeprefix(strip) for name in every], root, f"{KEY}.images", labels.name)
     return [str(path) for path in paths]
+
+
+def _would_fit(root: Path, names: list[str], strip: str) -> str:
+    """What to set so that these names find their images, where it can be seen."""
+    with contextlib.suppress(ValueError):
+        found = find_images(root, names, f"{KEY}.images")
+        if found.there.any():
+            return f" ({KEY}.images={found.base} {KEY}.strip={strip}{found.prefix} finds {found.there.sum()} of {len(names)})"
+    return ""
 
 
 def _read_captions(path: Path, names: list[str]) -> list[str]:
     columns = header(path)
-    column = next((key for key in PATH_KEYS if key in columns), None)
-    if column is None or "caption" not in columns:
+    column = next((key for key in PATH_KEYS if find_columns(columns, key)), None)
+    if column is None or not find_columns(columns, "caption"):
         raise ValueError(f"{path}: has the columns {', '.join(columns)}; it needs 'caption', and 'file_path' or 'path'")
     rows = read_rows(path, [column, "caption"])
-    images = rows[column].map(_plain)
-    unique(path, images)
-    captions = dict(zip(images, rows["caption"], strict=True))
+    images = rows[column].map(plain_name)
+    rows = without_repeats(path, rows.assign(**{column: images}), column)
+    captions = dict(zip(rows[column], rows["caption"], strict=True))
     without = [name for name in names if not captions.get(name, "").strip()]
     if without:
         raise ValueError(f"{path}: {len(without)} of {len(names)} images have no caption, the first is {without[0]!r}")

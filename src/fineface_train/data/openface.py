@@ -4,21 +4,33 @@
 face, if it finds any. Some builds put blanks after the commas. (github.com/TadasBaltrusaitis/OpenFace/wiki/Output-Format)
 """
 
-import csv
+import collections
 import dataclasses
 import hashlib
+import logging
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from fineface_train.aus import AU_KEYS, AUS
-from fineface_train.data.annotator import intensity
+import numpy as np
+
+from fineface_train.aus import AU_KEYS, AUS, MAX_INTENSITY
+from fineface_train.data.csv_rows import opened_csv
+from fineface_train.data.intensities import rounded_off
 from fineface_train.data.per_image import Row
 
+logger = logging.getLogger(__name__)
 COLUMNS = tuple(f"AU{au:02d}_r" for au in AUS)
 LANDMARKS = 68
 DETAILS = "_of_details"
 HOW_TO_MAKE = "`FaceLandmarkImg -fdir IMAGES -out_dir FOLDER -aus -2Dfp`"
+
+NO_NUMBER = re.compile(r"[-+]?(?:nan(?:\(\w*\))?|inf|infinity|1\.#\w+)", re.IGNORECASE)
+"""What C++ writes for no number, or none that ends: nan, -nan(ind), inf, -1.#IND."""
+EMPTY = "files are empty, and taken for images without a face; if OpenFace was stopped or its disk was full, remove them and let it read these images again"
+UNSURE = "faces have no number for their confidence, and are taken for none"
+ROUNDED = "AUs lie beyond 0..{scale:g} by rounding, and are taken for its ends"
 
 
 @dataclasses.dataclass
@@ -36,10 +48,12 @@ class OpenFaceConfig:
             raise ValueError(f"{key}.min_confidence={self.min_confidence}: must lie in 0..1")
 
 
-def read_openface(paths: Sequence[str], config: OpenFaceConfig, key: str) -> list[Row]:
+def read_openface(paths: Sequence[str], config: OpenFaceConfig, key: str, scale: float = MAX_INTENSITY) -> list[Row]:
     """A row for each image, as an `Annotator` gives them; an image that OpenFace opened and wrote no faces of is `no_face`.
 
-    Raises ValueError for images that it has not seen, for two images with one file, and, naming file and line, for what cannot be right.
+    What is beyond 0..`scale` by rounding is taken for its ends, which is told; and so are empty files, and faces that are not sure (not a number).
+    Raises ValueError for images that it has not seen, for two images with one file, and, naming file and line, for what cannot be right: the first
+    of all files that are wrong, and how many there are.
     """
     root = _folder(config, key)
     files: dict[str, list[Path]] = defaultdict(list)
@@ -50,6 +64,8 @@ def read_openface(paths: Sequence[str], config: OpenFaceConfig, key: str) -> lis
     rows: list[Row] = []
     owners: dict[Path, Path] = {}
     unseen: list[Path] = []
+    faults: list[str] = []
+    notes: collections.Counter[str] = collections.Counter()
     for image in map(Path, paths):
         place = _place(image, files.get(image.stem, []), root)
         if place is None:
@@ -57,9 +73,17 @@ def read_openface(paths: Sequence[str], config: OpenFaceConfig, key: str) -> lis
         elif owners.setdefault(place, image) != image:
             raise ValueError(f"{place}.csv: of {owners[place]} or of {image}? Let OpenFace write into subfolders named as the images'")
         else:
-            rows.append(_read(place, config.min_confidence))
+            try:
+                rows.append(_read(place, config.min_confidence, scale, notes))
+            except ValueError as fault:
+                faults.append(str(fault))
+    if faults:
+        more = f" ({len(faults)} of {len(paths)} files cannot be used, this is the first)" if len(faults) > 1 else ""
+        raise ValueError(f"{faults[0]}{more}")
     if unseen:
         raise ValueError(f"{key}.folder={config.folder}: OpenFace has not seen {len(unseen)} of {len(paths)} images, the first is {unseen[0]}; {HOW_TO_MAKE}")
+    for note, count in (+notes).items():
+        logger.warning("%s.folder=%s: %d %s", key, config.folder, count, note)
     return rows
 
 
@@ -87,36 +111,64 @@ def _place(image: Path, candidates: list[Path], root: Path) -> Path | None:
     return max(fitting, key=lambda place: len(place.parts), default=None)
 
 
-def _read(place: Path, min_confidence: float) -> Row:
+def _read(place: Path, min_confidence: float, scale: float, notes: "collections.Counter[str]") -> Row:
     path = place.with_name(f"{place.name}.csv")
     nobody: Row = {"status": "no_face"} | dict.fromkeys(AU_KEYS)
     if not path.is_file():
         return nobody
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = [column.strip() for column in reader.fieldnames or []]
-            reader.fieldnames = columns
-            faces = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read as CSV ({error})") from error
-    missing = [column for column in ("confidence", *COLUMNS) if column not in columns]
-    if missing:
-        raise ValueError(f"{path}: columns missing: {', '.join(missing)}; write them with {HOW_TO_MAKE}")
-    if "frame" in columns and len(faces) > 1:
-        raise ValueError(f"{path}: has {len(faces)} frames, so it is of a video; {HOW_TO_MAKE} writes a file for each image")
-    found = []
-    for number, face in enumerate(faces, start=2):
-        where = f"{path}, line {number}"
-        if None in face or None in face.values():
-            raise ValueError(f"{where}: more or fewer cells than columns")
-        confidence = _number(where, "confidence", face, 0, 1)
-        aus = {key: intensity(where, column, face[column]) for key, column in zip(AU_KEYS, COLUMNS, strict=True)}
-        if confidence >= min_confidence and ("success" not in face or _number(where, "success", face, 0, 1) == 1):
-            found.append((where, face, aus))
-    if len(found) < 2:
-        return {"status": "ok"} | found[0][2] if found else nobody
-    return {"status": "several_faces"} | max(found, key=lambda one: _area(*one[:2]))[2]
+    if not path.stat().st_size:
+        notes[EMPTY] += 1
+        return nobody
+    faces = _faces(path)
+    frames = {face.get("frame") for _, face in faces}
+    if len(frames) > 1:
+        raise ValueError(f"{path}: has {len(frames)} frames, so it is of a video; {HOW_TO_MAKE} writes a file for each image")
+    sure = [(where, face) for where, face in faces if _counts(where, face, min_confidence, notes)]
+    if not sure:
+        return nobody
+    largest = 0 if len(sure) == 1 else int(np.argmax([_area(*one) for one in sure]))
+    aus = [_aus(*one, scale, used=place == largest) for place, one in enumerate(sure)]
+    found, beyond = aus[largest]
+    notes[ROUNDED.format(scale=scale)] += beyond
+    return {"status": "ok" if len(sure) == 1 else "several_faces"} | found
+
+
+def _faces(path: Path) -> list[tuple[str, dict[str, str]]]:
+    """The cells of each face, by column, and where they stand. Raises ValueError where they are not what OpenFace writes."""
+    with opened_csv(path) as lines:
+        columns = lines.names
+        missing = [column for column in ("confidence", *COLUMNS) if column not in columns]
+        if missing:
+            raise ValueError(f"{path}: columns missing: {', '.join(missing)}; write them with {HOW_TO_MAKE}")
+        faces = []
+        for row in filter(None, lines):
+            where = f"{path}, line {lines.line}"
+            if len(row) != len(columns):
+                raise ValueError(f"{where}: more or fewer cells than columns; if OpenFace was stopped there, let it read the image again")
+            faces.append((where, {column: cell.strip() for column, cell in zip(columns, row, strict=True)}))
+    return faces
+
+
+def _counts(where: str, face: dict[str, str], min_confidence: float, notes: "collections.Counter[str]") -> bool:
+    """Whether OpenFace says that it is a face, and is sure enough; what else it wrote of one that is none does not matter."""
+    if "success" in face and NO_NUMBER.fullmatch(face["success"]) is None and _number(where, "success", face, 0, 1) == 0:
+        return False
+    if NO_NUMBER.fullmatch(face["confidence"]):
+        notes[UNSURE] += 1
+        return False
+    return _number(where, "confidence", face, 0, 1) >= min_confidence and ("success" not in face or _number(where, "success", face, 0, 1) == 1)
+
+
+def _aus(where: str, face: dict[str, str], scale: float, *, used: bool) -> tuple[Row, int]:
+    """Our twelve, on `scale`, and how many were beyond it by rounding. What is no number matters in the face that is `used` only."""
+    values = np.array([_float(face[column]) for column in COLUMNS])
+    ends, beyond = rounded_off(values, scale)
+    fine = (ends >= 0) & (ends <= scale)
+    wrong = [column for column, good in zip(COLUMNS, fine, strict=True) if not good and (used or not NO_NUMBER.fullmatch(face[column]))]
+    if wrong:
+        other = "; where 5 is not the strongest, data.annotate.scale says what is" if _float(face[wrong[0]]) > scale else ""
+        raise ValueError(f"{where}: {wrong[0]}={face[wrong[0]]!r} is no number in 0..{scale:g}{other}")
+    return dict(zip(AU_KEYS, ends.tolist(), strict=True)), beyond
 
 
 def _area(where: str, face: dict[str, str]) -> float:
@@ -128,10 +180,14 @@ def _area(where: str, face: dict[str, str]) -> float:
 
 
 def _number(where: str, column: str, face: dict[str, str], low: float, high: float) -> float:
-    try:
-        value = float(face[column])
-    except (KeyError, ValueError):
-        value = float("nan")
+    value = _float(face.get(column, ""))
     if not low <= value <= high:
         raise ValueError(f"{where}: {column}={face.get(column)!r} is no number in {low:g}..{high:g}")
     return value
+
+
+def _float(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")

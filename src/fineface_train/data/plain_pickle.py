@@ -19,10 +19,15 @@ import numpy as np
 
 NUMBERS = re.compile(r"[<>=|]?(f[248]|[iu][1248]|b1)")
 """Types of arrays that are read: floats, integers, booleans."""
+TEXT = re.compile(r"[<>=|]?[US]\d+")
+"""Types of numpy's single texts."""
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """What `path` holds; numpy's numbers become floats. Raises ValueError that names the file and what it asked for, or what is wrong with it."""
+    """What `path` holds; numpy's numbers become floats, its single texts text.
+
+    Raises ValueError that names the file and what it asked for, or what is wrong with it.
+    """
     data = path.read_bytes()
     try:
         value = _Unpickler(io.BytesIO(data), encoding="latin1").load()  # the encoding is for pickles of Python 2
@@ -35,7 +40,7 @@ class _Dtype:
     """In place of `numpy.dtype`."""
 
     def __init__(self, code: Any, *_: Any) -> None:
-        if not isinstance(code, str) or not NUMBERS.fullmatch(code):
+        if not isinstance(code, str) or not (NUMBERS.fullmatch(code) or TEXT.fullmatch(code)):
             raise ValueError(f"asks for an array of {str(code)[:40]!r}; only numbers are read")
         self.dtype = np.dtype(code)
 
@@ -60,6 +65,8 @@ def _numbers(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
         raw = raw.encode("latin1")
     if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes) or not isinstance(shape, tuple):
         raise ValueError("has an array that numpy did not write")
+    if dtype.dtype.kind in "US" and shape != ():
+        raise ValueError(f"asks for an array of {dtype.dtype.str.lstrip('<>=|')!r}; only numbers are read")
     if math.prod(shape) * dtype.dtype.itemsize != len(raw):
         raise ValueError(f"has an array of shape {str(shape)[:40]} in {len(raw)} bytes")
     return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
@@ -69,8 +76,13 @@ def _reconstruct(*_: Any) -> Array:
     return Array()
 
 
-def _scalar(dtype: Any, raw: Any) -> float:
-    return float(_numbers(raw, dtype, (), "C"))
+def _scalar(dtype: Any, raw: Any) -> float | str:
+    if isinstance(dtype, _Dtype) and dtype.dtype.itemsize == 0:
+        return ""  # a text of no letters, of which numpy makes no array
+    value = _numbers(raw, dtype, (), "C").item()
+    if isinstance(value, bytes):
+        return value.decode()  # UnicodeDecodeError is a ValueError
+    return value if isinstance(value, str) else float(value)
 
 
 def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> Array:

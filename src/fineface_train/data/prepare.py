@@ -305,7 +305,7 @@ def _read_sources(config: DataConfig, stages: Stages) -> list[Reading]:
     if config.affectnet is not None:
         readings.append(read_affectnet(config.affectnet, config.seed, stages, stages.root / IMAGES))
     if config.manipulation is not None:
-        readings.append(_readable(Reading(read_manipulation(config.manipulation, config.seed)), stages))
+        readings.append(_readable(Reading(read_manipulation(config.manipulation, config.seed, skip_broken=stages.skip_broken)), stages))
     return readings
 
 

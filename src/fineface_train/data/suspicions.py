@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -42,8 +42,8 @@ class Suspicion:
     """The `EXAMPLES` most suspicious, or some by chance where none is more so: row, or pair of rows, of the table, and why."""
 
 
-def suspicions(table: SampleTable, looks: pd.DataFrame) -> list[Suspicion]:
-    """What each rule finds in `table`, of whose images `looks` tells (`image_looks`), in the same order."""
+def suspicions(table: SampleTable, looks: pd.DataFrame, contents: Sequence[str]) -> list[Suspicion]:
+    """What each rule finds in `table`, of whose images `looks` tells (`image_looks`) and `contents` (SHA-256 of each file), in the same order."""
     frame, aus, rng = table.frame, table.aus(), np.random.default_rng(0)
     good = (looks["fault"] == "").to_numpy()
     captions = frame["caption"].astype(str)
@@ -63,6 +63,7 @@ def suspicions(table: SampleTable, looks: pd.DataFrame) -> list[Suspicion]:
 
     return [
         rule("Cannot be read", "the image file cannot be decoded", ~good, lambda row: str(looks["fault"].iloc[row])),
+        _one_file(table, contents),
         *_alike(table, looks),
         rule("Not a photograph", "the caption has a word such as cartoon, drawing, statue or doll", no_photo, lambda row: captions.iloc[row]),
         rule("A smile without AU12", "the caption tells of a smile or a laugh, and AU12 is 0", no_smile, lambda row: captions.iloc[row]),
@@ -116,6 +117,29 @@ def _rarest_pair(aus: np.ndarray) -> tuple[np.ndarray, list[str]]:
     return rarest, names
 
 
+def _one_file(table: SampleTable, contents: Sequence[str]) -> Suspicion:
+    """Files that are the same byte for byte and are told to show something else: each such row with the first of that file, unlike AUs first."""
+    frame, aus = table.frame, table.aus()
+    first: dict[str, int] = {}
+    pairs = [(first[digest], row) for row, digest in enumerate(contents) if first.setdefault(digest, row) != row]
+
+    def told(one: int, other: int) -> list[str]:
+        texts = [(_shown(aus[one]), _shown(aus[other]))] if not np.array_equal(aus[one], aus[other]) else []
+        cells = (tuple(str(frame[column].iloc[row]) for row in (one, other)) for column in ("split", "subject", "caption"))
+        # Sources whose images are each a subject of its own do not say that two are two people.
+        named = [(a, b) for a, b in cells if a != b and (a, b) != (str(frame["id"].iloc[one]), str(frame["id"].iloc[other]))]
+        return [f"{a} / {b}" for a, b in [*texts, *named]]
+
+    found = [(pair, reasons) for pair in pairs if (reasons := told(*pair))]
+    found.sort(key=lambda one: -float(np.abs(aus[one[0][0]] - aus[one[0][1]]).max()))
+    words = "the same bytes, and other AUs, captions, subjects, or one is trained on and the other is not"
+    return Suspicion("One file, two labels", words, len(found), [(pair, "; ".join(reasons)) for pair, reasons in found[:EXAMPLES]])
+
+
+def _shown(aus: np.ndarray) -> str:
+    return format_aus(aus.round(1).tolist()).replace(",", " ")
+
+
 def _alike(table: SampleTable, looks: pd.DataFrame) -> list[Suspicion]:
     """Images that look alike though they are of different subjects: all, those with different labels, those of which one is trained on and one is not."""
     frame, aus = table.frame, table.aus()
@@ -126,9 +150,6 @@ def _alike(table: SampleTable, looks: pd.DataFrame) -> list[Suspicion]:
     differ = np.flatnonzero(difference >= LABELS_DIFFER)
     differ = differ[np.argsort(-difference[differ], kind="stable")]
 
-    def told(row: int) -> str:
-        return format_aus(aus[row].round(1).tolist()).replace(",", " ")
-
     def rule(name: str, words: str, which: np.ndarray, why: Callable[[int], str]) -> Suspicion:
         examples: list[tuple[tuple[int, ...], str]] = [((a, b), f"{why(a)} / {why(b)}") for a, b in pairs[which[:EXAMPLES]].tolist()]
         return Suspicion(name, words, len(which), examples)
@@ -137,6 +158,6 @@ def _alike(table: SampleTable, looks: pd.DataFrame) -> list[Suspicion]:
     split = frame["split"].tolist()
     return [
         rule("Alike", alike, np.arange(len(pairs)), lambda row: str(frame["id"].iloc[row])),
-        rule("Alike, labels differ", f"so, and {LABELS_DIFFER:g} or more apart in an AU", differ, told),
+        rule("Alike, labels differ", f"so, and {LABELS_DIFFER:g} or more apart in an AU", differ, lambda row: _shown(aus[row])),
         rule("Alike, one is trained on", "so, and the other is kept out of training", np.flatnonzero(training[one] != training[two]), lambda row: split[row]),
     ]
