@@ -1,16 +1,13 @@
 """What stands beside the pixels, however odd, costs no picture: it is turned as the orientation says, and the rest is left alone."""
 
-import io
 import random
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from fineface_train.data.image_metadata import EXIF, NUMBERS, XMP, bare, orientation
 from fineface_train.data.images import UPRIGHT, image_or_fault, image_size, read_image

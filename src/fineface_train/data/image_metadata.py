@@ -85,8 +85,8 @@ class _Directory:
         self.data = data
         self.order = "<" if data.startswith(b"II") else ">"
         self.big = data[2:4] in (b"+\0", b"\0+")
-        (self.at,) = self.read("Q", 8) if self.big else self.read("L", 4)
-        (self.count,) = self.read("Q" if self.big else "H", self.at)
+        self.at = int(self.read("Q", 8)[0] if self.big else self.read("L", 4)[0])
+        self.count = int(self.read("Q" if self.big else "H", self.at)[0])
         self.first, self.width = self.at + (8 if self.big else 2), 20 if self.big else 12
 
     def read(self, layout: str, place: int) -> tuple[float, ...]:
@@ -122,7 +122,8 @@ def _tiff_xmp(directory: _Directory) -> bytes:
 
 def _jpeg(data: bytes) -> Bare:
     """Without application segments and comments, but for the two by which decoders tell colours (JFIF and Adobe)."""
-    kept, exif, xmp, place = [data[:2]], [], b"", 2
+    kept, xmp, place = [data[:2]], b"", 2
+    exif: list[bytes] = []
     while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):  # what lies between segments is passed over, as decoders do
         marker, size = data[place + 1], int.from_bytes(data[place + 2 : place + 4])
         if marker in (0xFF, 0x00, 0x01) or 0xD0 <= marker <= 0xD7:  # have no size
@@ -148,7 +149,9 @@ def _jpeg(data: bytes) -> Bare:
 
 def _png(data: bytes) -> Bare:
     """Without chunks that a reader may leave out (https://www.w3.org/TR/png-3/, 5.4), but for those that are part of the picture."""
-    kept, exif, raw, xmp, place, head = [data[: len(PNG)]], [], [], b"", len(PNG), 0
+    kept, xmp, place, head = [data[: len(PNG)]], b"", len(PNG), 0
+    exif: list[bytes] = []
+    raw: list[bytes] = []
     while place + 12 <= len(data):
         kind, end = data[place + 4 : place + 8], place + 12 + int.from_bytes(data[place : place + 4])
         if end > len(data) or not kind.isalpha():
