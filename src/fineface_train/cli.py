@@ -119,7 +119,8 @@ def _say_stopped(verb: str, said: str) -> None:
 
 def _nobody_reads() -> bool:
     """Whether the reader of what is printed has gone, as `head` does."""
-    return any([_lost(stream) for stream in (sys.stdout, sys.stderr) if stream is not None])
+    lost = [_lost(stream) for stream in (sys.stdout, sys.stderr) if stream is not None]  # both, whatever the first is
+    return any(lost)
 
 
 def _lost(stream: TextIO) -> bool:
