@@ -226,7 +226,7 @@ def test_a_folder_that_loses_write_permission_leaves_the_last_checkpoint(tmp_pat
     # Root may write anywhere, unless it gives that privilege up.
     bound = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []
     if bound and not shutil.which(bound[0]):
-        pytest.skip("runs as root, and there is no setpriv")
+        pytest.skip("runs as root, and there is no setpriv: apt install util-linux, or run the tests as another user")
     changes = ["trainer.steps=100000", "trainer.checkpoint_every=1"]
     process = start(tmp_path, saved_base, *changes, prefix=bound)
     folder = wait_for_steps(tmp_path, process, 3)
@@ -244,12 +244,12 @@ def test_a_folder_that_loses_write_permission_leaves_the_last_checkpoint(tmp_pat
     kill(again)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs needs root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs needs root: run the tests as root")
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", runs], check=False, capture_output=True).returncode:
-        pytest.skip("no tmpfs may be mounted here")
+        pytest.skip("no tmpfs may be mounted here: run the tests as root in a container with CAP_SYS_ADMIN, or in none")
     try:
         process = start(tmp_path, saved_base, "trainer.steps=100000", "trainer.checkpoint_every=1")
         folder = wait_for_steps(tmp_path, process, 2)
