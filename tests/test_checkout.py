@@ -1,14 +1,17 @@
-"""A checkout and its environment on other machines: line ends that git converts, pip's settings that send packages elsewhere."""
+"""On other machines: line ends that git converts, pip's settings that send packages elsewhere, text that is not UTF-8, names that are too long."""
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from fineface_train.files import SEAL, damage
+from fineface_train.cli import main
+from fineface_train.files import SEAL, check_name, damage
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -65,3 +68,59 @@ def test_setup_lets_no_setting_send_packages_elsewhere(tmp_path: Path) -> None:
     assert settings["PIP_USER"] == settings["PIP_REQUIRE_VIRTUALENV"] == "0"
     assert not ELSEWHERE.keys() & (settings.keys() - {"PIP_USER", "PIP_REQUIRE_VIRTUALENV"})
     assert (tmp_path / ".venv" / ".installed").is_file()
+
+
+CAFE = os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["generate", f"prompt=a {CAFE}", "bundle=data/toyfacs/bundle"], r"prompt='?a caf\\xe9'?"),
+        (["prepare", f"data.root={CAFE}"], r"data\.root=caf\\xe9"),
+        (["train", f"run.root=/tmp/{CAFE}/x"], r"run\.root=/tmp/caf\\xe9/x"),
+        (["train", f"run.name={CAFE}"], r"run\.name=caf\\xe9"),
+        (["train", f"{CAFE}=1"], r"caf\\udce9=1|caf\\xe9"),
+        (["train", "-m", f"run.name={CAFE}", "seed=0,1"], r"run\.name=caf\\xe9"),
+        (["train", f"+tracking.tags=[a,{CAFE}]"], r"tracking\.tags=\[a,caf\\xe9\]"),
+    ],
+)
+def test_text_that_is_not_utf8_is_refused_by_its_key(arguments: list[str], key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"fineface {arguments[0]}: .*({key}).*\n", error), error
+
+
+def test_a_folder_that_is_not_utf8_is_refused_by_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that the environment names, and the one that the command is started in."""
+    folder = tmp_path / CAFE
+    folder.mkdir()
+    monkeypatch.setenv("DISFA_ROOT", str(folder))
+    assert main(["prepare", "data=disfa_affectnet", f"data.root={tmp_path}"]) == 2
+    assert re.search(r"data\.disfa\.root=.*/caf\\xe9: is not UTF-8; .*rename it, or make a link to it", capsys.readouterr().err)
+    monkeypatch.chdir(folder)
+    assert main(["train", f"data.root={tmp_path}"]) == 2
+    assert re.search(r"run\.root=.*/caf\\xe9/outputs: is not UTF-8", capsys.readouterr().err)
+
+
+def test_what_a_terminal_cannot_show_stops_nothing(tmp_path: Path) -> None:
+    """Errors and results name files and prompts; the terminal's encoding may be the machine's, and ASCII."""
+    for setting in ({"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
+        command = [sys.executable, "-m", "fineface_train", "Übung 中文"]
+        done = subprocess.run(command, env=os.environ | setting, capture_output=True, check=False, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith(b"fineface: no verb '")
+        assert b"Traceback" not in done.stderr
+    code = "import sys; from fineface_train.cli import main; main(['--help']); print('Übung 中文')"
+    shown = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=True)
+    assert b"\\xdcbung \\u4e2d\\u6587" in shown.stdout
+
+
+def test_names_that_are_too_long_for_a_folder_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file system counts bytes, of which a letter may have four; and a run's hash and number come after its name."""
+    for key in ("run.name", "data.name", "comparison.name"):
+        assert main(["train", f"{key}={'a' * 201}"]) == 2
+        assert f"{key}='{'a' * 201}': has 201 bytes, and a folder's name takes at most 200" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="has 201 bytes"):
+        check_name("run.name", "中" * 67)
+    check_name("run.name", "中" * 66)

@@ -77,16 +77,18 @@ def _run(verb: str, overrides: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         print(f"fineface: no verb {verb!r}; there are {', '.join(VERBS)}" + (f"; did you mean {near[0]}?" if near else ""), file=sys.stderr)
         return 2
-    for override in overrides:
-        _check_utf8(override)
     with _stopping_at_once(verb):
         if {"-h", "--help"} & set(overrides):
             print(_verb_help(verb))
             return 0
         from fineface_train import commands, config
+        from fineface_train.files import check_utf8
 
         _show_our_log()
         quieten_libraries()
+    for override in overrides:
+        key, _, value = override.partition("=")
+        check_utf8(ascii(key)[1:-1], value)
     if {"-m", "--multirun"} & set(overrides):
         return _sweep(verb, [override for override in overrides if override not in ("-m", "--multirun")])
     getattr(commands, verb)(config.load_config(overrides))
@@ -137,18 +139,6 @@ def _lost(stream: TextIO) -> bool:
         lost = isinstance(error, BrokenPipeError)
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return lost
-
-
-def _check_utf8(override: str) -> None:
-    """Raises ValueError for what a shell handed over in another encoding: it could be written into no file of a run."""
-    try:
-        override.encode()
-    except UnicodeEncodeError:
-        key = override.partition("=")[0].encode(errors="backslashreplace").decode()
-        given = os.fsencode(override)
-        raise ValueError(
-            f"{key}: {given!r} is not UTF-8; set a locale with UTF-8 (such as LC_ALL=C.UTF-8), or rename the file or folder, or make a link to it (ln -s)"
-        ) from None
 
 
 def _traceback() -> None:
