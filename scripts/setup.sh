@@ -25,6 +25,8 @@ find_python() {
     return 1
 }
 
+unset PYTHONHOME PYTHONPATH  # another Python's, whose packages are not ours
+
 # A folder that was moved or copied holds scripts that point elsewhere, so it is made anew.
 if ! [[ -x .venv/bin/python ]] || ! new_enough .venv/bin/python || [[ -f $stamp && $(<"$stamp") != *" $PWD" ]]; then
     python=$(find_python)
@@ -34,7 +36,13 @@ if ! [[ -x .venv/bin/python ]] || ! new_enough .venv/bin/python || [[ -f $stamp 
 fi
 
 rm -f "$stamp"
-export PIP_DISABLE_PIP_VERSION_CHECK=1
+# Of pip's settings only those count that say where packages come from; others (PIP_USER, PIP_TARGET, ...) would install elsewhere or not at all.
+for name in ${!PIP_*}; do
+    if ! [[ $name =~ ^PIP_(.*INDEX.*|FIND_LINKS|TRUSTED_HOST|PROXY|.*CERT|CONFIG_FILE|.*CACHE_DIR|.*TIMEOUT|RETRIES|KEYRING_PROVIDER)$ ]]; then
+        unset "$name"
+    fi
+done
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0
 # torch first and alone, so that the build that the machine's package index offers (CPU or CUDA) is the one that stays.
 torch=$(grep -E '^torch==' constraints.txt)
 echo "setup: installing $torch"

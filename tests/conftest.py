@@ -6,6 +6,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("WANDB_MODE", "offline")
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,16 @@ def tiny_pipeline(prediction_type: str = "sample") -> StableDiffusionPipeline:
     for module in (pipe.unet, pipe.vae, pipe.text_encoder):
         module.requires_grad_(False).eval()
     return pipe
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was not tested, and how to test it: a reason names its remedy."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped if isinstance(report.longrepr, tuple))
+    if reasons:
+        terminalreporter.section("not tested here, and how to", sep="-")
+        for reason, count in sorted(reasons.items()):
+            terminalreporter.line(f"{count:>4} skipped: {reason}")
 
 
 @pytest.fixture(autouse=True)

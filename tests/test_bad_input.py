@@ -16,6 +16,7 @@ from fineface_train.cli import main
 from fineface_train.config import load_config
 from fineface_train.data.affectnet_metadata import read_metadata
 from fineface_train.data.disfa_labels import read_labels
+from fineface_train.trainer import Precision, TrainerConfig, make_accelerator
 
 SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
 
@@ -257,6 +258,39 @@ def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("CXX", "no-such-compiler")
     line = complaint(["train", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path}", "trainer.compile=true"], capsys)
     assert "trainer.compile=true: no C++ compiler 'no-such-compiler'" in line
+
+
+@pytest.mark.parametrize("verb", ["train", "doctor"])
+def test_fp16_on_a_cpu_is_refused_before_anything_is_read(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = complaint([verb, f"data.root={tmp_path / 'data'}", f"run.root={tmp_path}", "trainer.precision=fp16"], capsys)
+    assert "trainer.precision=fp16: on a CPU nothing trains in it; choose bf16 or fp32" in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "key"),
+    [
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "trainer.compile"),
+        ("ACCELERATE_DYNAMO_BACKEND", "no such backend", "trainer.compile"),
+        ("ACCELERATE_MIXED_PRECISION", "fp16", "trainer.precision"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "trainer.accumulation"),
+    ],
+)
+def test_what_is_trained_is_decided_by_the_config_alone(
+    variable: str, value: str, key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(variable, value)
+    accelerator = make_accelerator(TrainerConfig(accumulation=2, precision=Precision.fp32))
+    assert f"{variable}={value.lower()} is left out of account: the config decides ({key})" in caplog.text
+    assert (accelerator.mixed_precision, accelerator.gradient_accumulation_steps) == ("no", 2)
+    assert accelerator.state.dynamo_plugin.backend.value == "NO"
+
+
+def test_what_accelerate_launch_sets_by_default_is_not_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    for variable, value in (("DYNAMO_BACKEND", "NO"), ("MIXED_PRECISION", "bf16"), ("GRADIENT_ACCUMULATION_STEPS", "1")):
+        monkeypatch.setenv(f"ACCELERATE_{variable}", value)
+    assert make_accelerator(TrainerConfig(accumulation=2, precision=Precision.bf16)).gradient_accumulation_steps == 2
+    assert not caplog.text
 
 
 def _table(root: Path) -> pd.DataFrame:

@@ -248,12 +248,12 @@ def test_a_folder_that_loses_write_permission_leaves_the_last_checkpoint(tmp_pat
     kill(again)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs needs root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs needs root: run the tests as root")
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", runs], check=False, capture_output=True).returncode:
-        pytest.skip("no tmpfs may be mounted here")
+        pytest.skip("no tmpfs may be mounted here: run the tests as root in a container with CAP_SYS_ADMIN, or in none")
     try:
         process = start(tmp_path, saved_base, "trainer.steps=100000", "trainer.checkpoint_every=1")
         folder = wait_for_steps(tmp_path, process, 2)

@@ -1,5 +1,8 @@
 import json
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +52,18 @@ def offline_history(folder: Path) -> tuple[dict[int, dict[str, float]], wandb_in
             history[record.history.step.num] = values
     assert run is not None
     return history, run
+
+
+@pytest.mark.parametrize(
+    "environment", [{"HOME": "/dev/null/home"}, {"XDG_CACHE_HOME": "/dev/null/cache"}, {"WANDB_MODE": ""}], ids=lambda setting: next(iter(setting))
+)
+def test_a_home_where_nothing_can_be_written_is_no_matter(environment: dict[str, str], tmp_path: Path) -> None:
+    code = "import sys; from tests.test_tracking import *; one = Tracker(Path(sys.argv[1]), TrackingConfig(), {}, 'x'); one.log(1, {'loss': 1}); one.finish()"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "XDG_"))}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, env=kept | environment, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert offline_history(tmp_path)[0][1]["train/loss"] == 1
 
 
 def test_offline_run_reads_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -165,7 +165,7 @@ def test_gradient_checkpointing_changes_rounding_only(tmp_path: Path, make_datas
         torch.testing.assert_close(value, thrifty.trainable[name], atol=1e-9, rtol=0)
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler: apt install g++")
 def test_compiling_changes_rounding_only(tmp_path: Path, make_dataset: MakeDataset) -> None:
     model, lines = train(tmp_path / "a", make_dataset(), precision=Precision.fp64)
     compiled, same = train(tmp_path / "b", make_dataset(), precision=Precision.fp64, model=make_model(compiled=True))

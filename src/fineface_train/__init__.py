@@ -3,10 +3,14 @@
 The names that other programs use are here; they are imported when first asked for, so that `import fineface_train` is quick.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+from importlib import import_module
+
+TYPE_CHECKING = False  # as type checkers know it; importing typing takes as long as all the rest of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from fineface_train.aus import AUS, format_aus, parse_aus
     from fineface_train.methods.au_diffusion.bundle import load_adapter
     from fineface_train.methods.au_diffusion.conditioning import au_embeds, pipeline_arguments

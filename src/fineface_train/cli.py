@@ -1,14 +1,18 @@
 """The command line: `fineface <verb> [key=value ...]`."""
 
-import difflib
+import contextlib
 import errno
-import logging
+import io
+import os
+import select
 import signal
 import sys
-import traceback
-import warnings
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import TextIO
 
-from fineface_train.runs import is_main_process
+from fineface_train.launch import end_with_launcher, is_main_process
 
 VERBS = {
     "prepare": "turn a dataset on disk (or the drawn world) into one table, and a page about it: fineface prepare data=toyfacs",
@@ -19,50 +23,128 @@ VERBS = {
     "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor experiment=quickstart",
     "report": "write the page and tables of a run, or compare a sweep's arms: fineface report out=outputs/RUN, fineface report sweep=table1",
 }
+RESUMED = ("prepare", "train", "evaluate")
+"""Verbs that go on where they were stopped."""
 GROUPS = ("base", "data", "labels", "conditioning", "encoder", "finetune", "objective", "trainer", "judge", "experiment", "method")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0, or 2 for what the user can mend."""
+    """Run one verb; returns the exit status: 0, or 2 for what the user can mend.
+
+    Nothing that takes time is imported before, so that Ctrl-C is answered from the start.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    verb = arguments[0] if arguments else ""
+    name = f"fineface {verb}" if verb in VERBS else "fineface"
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and stream.errors == "strict":  # a terminal without our letters costs letters, not the run
+            stream.reconfigure(errors="backslashreplace")
+    end_with_launcher()
+    try:
+        status = _run(verb, arguments[1:])
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except KeyboardInterrupt as stopped:
+        _say_stopped(verb, str(stopped))
+        status = 128 + getattr(stopped, "number", signal.SIGINT)
+    except (ValueError, FloatingPointError, OSError) as error:
+        if isinstance(error, OSError) and _nobody_reads():
+            return 128 + signal.SIGPIPE
+        if debug:
+            _traceback()
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        remedy = "; make room (see run.root and data.root): the same command goes on where it was" if full else ""
+        print(f"{name}: {error}{remedy}", file=sys.stderr)
+        status = 2
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
+            raise
+        said = f" ({error})" if str(error) else ""
+        print(f"{name}: out of memory; lower trainer.batch_size (or set trainer.accumulation), or evaluation.batch_size{said}", file=sys.stderr)
+        status = 2
+    return status
+
+
+def _run(verb: str, overrides: list[str]) -> int:
+    if verb in ("", "-h", "--help", "help"):
         print(_help())
         return 0
-    verb, overrides = arguments[0], arguments[1:]
     if verb not in VERBS:
+        import difflib
+
         near = difflib.get_close_matches(verb, VERBS, n=1)
         print(f"fineface: no verb {verb!r}; there are {', '.join(VERBS)}" + (f"; did you mean {near[0]}?" if near else ""), file=sys.stderr)
         return 2
-    if {"-h", "--help"} & set(overrides):
-        print(_verb_help(verb))
-        return 0
-    _show_our_log()
-    quieten_libraries()
-    try:
-        if {"-m", "--multirun"} & set(overrides):
-            return _sweep(verb, [override for override in overrides if override not in ("-m", "--multirun")])
+    with _stopping_at_once(verb):
+        if {"-h", "--help"} & set(overrides):
+            print(_verb_help(verb))
+            return 0
         from fineface_train import commands, config
+        from fineface_train.files import check_utf8
 
-        getattr(commands, verb)(config.load_config(overrides))
-    except (ValueError, FloatingPointError, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        remedy = "; make room (see run.root and data.root): the same command goes on where it was" if full else ""
-        print(f"fineface {verb}: {error}{remedy}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
-            raise
-        print(f"fineface {verb}: out of memory; lower trainer.batch_size (or set trainer.accumulation), or evaluation.batch_size ({error})", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stopped:
-        if is_main_process():
-            print(f"fineface {verb}: {stopped or 'stopped; the same command goes on where it was'}", file=sys.stderr)
-        return 128 + getattr(stopped, "number", signal.SIGINT)
+        _show_our_log()
+        quieten_libraries()
+    for override in overrides:
+        key, _, value = override.partition("=")
+        check_utf8(ascii(key)[1:-1], value)
+    if {"-m", "--multirun"} & set(overrides):
+        return _sweep(verb, [override for override in overrides if override not in ("-m", "--multirun")])
+    getattr(commands, verb)(config.load_config(overrides))
     return 0
+
+
+@contextlib.contextmanager
+def _stopping_at_once(verb: str) -> Iterator[None]:
+    """While libraries load, Ctrl-C ends the process there and then: what an import that is cut short raises is anybody's guess."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        _say_stopped(verb, "")
+        os._exit(128 + number)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _say_stopped(verb: str, said: str) -> None:
+    if is_main_process():
+        told = said or ("stopped; the same command resumes" if verb in RESUMED else "stopped")
+        print(f"{f'fineface {verb}'.strip()}: {told}", file=sys.stderr, flush=True)
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of what is printed has gone, as `head` does."""
+    lost = [_lost(stream) for stream in (sys.stdout, sys.stderr) if stream is not None]  # both, whatever the first is
+    return any(lost)
+
+
+def _lost(stream: TextIO) -> bool:
+    """Whether a stream is a pipe without a reader. What cannot be written is given up, so that the end of the process does not fail on it."""
+    try:
+        number = stream.fileno()
+        stream.flush()
+        watch = select.poll()
+        watch.register(number, 0)
+        lost = any(event & (select.POLLERR | select.POLLHUP) for _, event in watch.poll(0))
+    except io.UnsupportedOperation:  # no file at all
+        return False
+    except OSError as error:
+        lost = isinstance(error, BrokenPipeError)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return lost
+
+
+def _traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
 
 
 def _sweep(verb: str, overrides: list[str]) -> int:
@@ -89,6 +171,8 @@ def _verb_help(verb: str) -> str:
 
 def _show_our_log() -> None:
     """What readers dropped and what was found unchanged; from the first process only."""
+    import logging
+
     logger = logging.getLogger("fineface_train")
     logger.setLevel(logging.INFO if is_main_process() else logging.ERROR)
     handler = logging.StreamHandler()
@@ -98,6 +182,9 @@ def _show_our_log() -> None:
 
 def quieten_libraries() -> None:
     """Progress bars and notices of libraries would bury what we print; warnings about our own code stay on."""
+    import logging
+    import warnings
+
     import diffusers
     import transformers
 

@@ -27,7 +27,7 @@ from fineface_train.data.labels import LabelsConfig
 from fineface_train.data.prepare import DataConfig
 from fineface_train.evaluation.judges import JudgeConfig, JudgeKind
 from fineface_train.evaluation.protocol import ProtocolName
-from fineface_train.files import check_name, plain
+from fineface_train.files import check_name, check_utf8, flat, plain
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
 from fineface_train.methods.au_diffusion.base import BaseConfig, PromptSet
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
@@ -228,6 +228,10 @@ def quoted(override: str) -> str:
 
 def validate(config: Config) -> None:
     """Check every component's values and those of the root."""
+    for key, value in flat(plain(config)):
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                check_utf8(key, text)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if hasattr(value, "validate"):
@@ -263,6 +267,7 @@ def _check_folder(key: str, folder: str) -> None:
     """Raises ValueError where `folder` cannot be one, since it or what it lies in is a file."""
     if not folder.strip():
         raise ValueError(f"{key} is empty: give a folder, such as {key}=outputs")
+    check_utf8(key, str(Path(folder).absolute()))
     file = next((path for path in (Path(folder), *Path(folder).parents) if path.is_file()), None)
     if file is not None:
         raise ValueError(f"{key}={folder}: {file} is a file; give a folder")

@@ -13,10 +13,27 @@ from typing import Any
 import pandas as pd
 
 
+MAX_NAME = 200
+"""Bytes of a name that is given; file systems take 255, and a hash, a number or an ending comes after it."""
+
+
 def check_name(key: str, name: str) -> None:
     """Raises ValueError for what would not do as part of a folder's name."""
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise ValueError(f"{key}={name!r}: use letters, digits, '-', '_' and '.' only")
+    if len(name.encode()) > MAX_NAME:
+        raise ValueError(f"{key}={name!r}: has {len(name.encode())} bytes, and a folder's name takes at most {MAX_NAME} (most letters beyond a-z are 2 to 4)")
+
+
+def check_utf8(key: str, text: str) -> None:
+    """Raises ValueError for text from a shell, the environment or a folder's name that is no UTF-8: it could be written into no file of a run."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{key}={ascii(os.fsencode(text))[2:-1]}: is not UTF-8; set a locale that is (such as LC_ALL=C.UTF-8) and write it anew; "
+            "a file or folder whose name is not: rename it, or make a link to it (ln -s)"
+        ) from None
 
 
 def plain(value: Any) -> Any:

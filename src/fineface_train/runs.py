@@ -35,11 +35,6 @@ class RunConfig:
             check_name(f"{key}.name", self.name)
 
 
-def is_main_process() -> bool:
-    """Whether this is the only or the first process; torchrun and `accelerate launch` tell by RANK, before accelerate itself is up."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def signature(identity: dict[str, Any]) -> str:
     """Eight hex digits over everything that can change the result."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -18,8 +18,8 @@ from omegaconf import DictConfig
 
 from fineface_train.config import Config, combinations, key_of, load_config, multirun, sweep_parameters, typed
 from fineface_train.files import read_json, write_json
+from fineface_train.launch import is_main_process
 from fineface_train.measure import evaluation_folder
-from fineface_train.runs import is_main_process
 from fineface_train.sweep_records import UNFINISHED, named_folder
 from fineface_train.training import train
 

