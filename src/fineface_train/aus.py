@@ -69,10 +69,15 @@ def format_aus(values: list[float]) -> str:
 
 
 def describe_aus(values: Sequence[float], words: str = "{strength} {name}") -> str:
-    """AUs in words, strongest first: "severe lip corner puller, slight cheek raiser"; "" for a neutral face.
+    """AUs in words, strongest first: "severe lip corner puller, slight cheek raiser"; "" for a neutral face."""
+    return ", ".join(au_phrases(values, words))
 
-    Intensities are rounded. `words` says one AU by {strength} ("severe"), {name} ("lip corner puller"), {au} ("AU12") and {intensity} ("4").
+
+def au_phrases(values: Sequence[float], words: str = "{strength} {name}") -> list[str]:
+    """Each AU in words, strongest first; AUs that round to 0 are not said.
+
+    `words` says one AU by {strength} ("severe"), {name} ("lip corner puller"), {au} ("AU12") and {intensity} ("4", rounded).
     """
     ranked = sorted(zip(values, AU_NAMES, AU_KEYS, strict=True), key=lambda one: -one[0])
     rounded = [(min(5, max(0, round(value))), name, key) for value, name, key in ranked]
-    return ", ".join(words.format(strength=STRENGTHS[level], name=name, au=key, intensity=level) for level, name, key in rounded if level > 0)
+    return [words.format(strength=STRENGTHS[level], name=name, au=key, intensity=level) for level, name, key in rounded if level > 0]
