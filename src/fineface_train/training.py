@@ -27,6 +27,7 @@ from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare
 from fineface_train.data.prompts import PromptWriter, Told, counted
 from fineface_train.data.table import SampleTable
+from fineface_train.earlier_runs import about_neighbours, run_to_extend, take_on
 from fineface_train.evaluation.evaluate import glance
 from fineface_train.evaluation.judges import JudgeKind, Judges, find_judges, load_judges
 from fineface_train.evaluation.protocol import ProtocolName, build_plan, toyfacs_combinations
@@ -68,8 +69,11 @@ def train(config: Config, *, wait: bool = False) -> Path:
         pipe = load_base(config.base)
     hashes = {name: weights_hash(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
     given = Given(table, contents, pipe, hashes, told_captions(config, table, pipe))
-    folder = _run_folder(config, accelerator, given)
+    identity = _identity(config, accelerator, given)
+    name = config.experiment or f"{config.data.name}-{_method_name(config)}"
+    folder = as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
     with _alone(accelerator, folder, wait):
+        _look_beside(config, accelerator, folder, identity, quiet=wait)
         if accelerator.is_main_process and not (folder / "config.yaml").exists():
             write_text(folder / "config.yaml", to_yaml(config))
         if _is_done(config, accelerator, folder):
@@ -113,8 +117,8 @@ def told_captions(config: Config, table: SampleTable, pipe: StableDiffusionPipel
     return prompt_writer(config, pipe).write(captions, table.aus().tolist())
 
 
-def _run_folder(config: Config, accelerator: Accelerator, given: Given) -> Path:
-    """This run's folder, the same on all processes; its name holds a hash of all that can change the result."""
+def _identity(config: Config, accelerator: Accelerator, given: Given) -> dict[str, Any]:
+    """All that can change the result; the run folder's name holds a hash of it."""
     identity = _method_identity(config)
     scheduler = {key: str(value) for key, value in sorted(given.pipe.scheduler.config.items())}
     identity["base"] = given.hashes | {"resolution": config.base.resolution, "scheduler": scheduler}
@@ -127,8 +131,28 @@ def _run_folder(config: Config, accelerator: Accelerator, given: Given) -> Path:
         identity["precision"] = str(weight_dtype(config.trainer, accelerator))
         if any(one.cut or one.unsaid for one in given.told):
             identity["told"] = hash_of([one.text for one in given.told])
-    name = config.experiment or f"{config.data.name}-{_method_name(config)}"
-    return as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
+    return identity
+
+
+def _look_beside(config: Config, accelerator: Accelerator, folder: Path, identity: dict[str, Any], *, quiet: bool) -> None:
+    """A new run takes on the state of the one that it extends, or says which run it is near (unless `quiet`); one that has begun does neither.
+
+    Raises ValueError on all processes where there is nothing to extend.
+    """
+    refused = None
+    if accelerator.is_main_process and trains(config) and not is_finished(folder) and latest_state(folder / "state") is None:
+        if config.run.extend:
+            try:
+                earlier = run_to_extend(folder, identity)
+                print(f"{folder} takes on the first {take_on(earlier, folder)} steps of {earlier}")
+            except ValueError as error:
+                refused = str(error)
+        elif not quiet and not config.run.fresh and not (folder / "config.yaml").exists():
+            told = about_neighbours(folder, plain(config), identity)
+            if told:
+                print(told)
+    if refused := as_first(accelerator, refused):
+        raise ValueError(refused)
 
 
 def trains(config: Config) -> bool:
