@@ -70,7 +70,11 @@ def about_neighbours(folder: Path, config: dict[str, Any], identity: dict[str, A
     if near is None:
         return None
     differing = " and ".join(f"{key}={there} (here {here})" for key, (here, there) in near.differences.items())
-    what = f"differs in {differing}" if differing else "has the same settings, but its data, the base's weights or the precision were others"
+    what = (
+        f"differs in {differing}"
+        if differing
+        else "has the same settings, but its data, the base's weights, the precision or what was told of long captions were others"
+    )
     goes_on = "; with its values the same command goes on with it" if differing else ""
     return f"note: {folder} is a new run. {near.folder} {what}, so it is not gone on with{goes_on}"
 

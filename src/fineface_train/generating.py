@@ -23,7 +23,7 @@ from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.files import SEAL, flat, plain, sha256
 from fineface_train.measure import load_generator
 from fineface_train.methods.au_diffusion.base import Architecture, load_base
-from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, read_bundle_config
+from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, load_calibration, read_bundle_config
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from fineface_train.picture_files import Facts, free_place, made_already, save_animation, save_png, slug
@@ -34,6 +34,8 @@ SEEN_TO = 10.0
 """The highest intensity, up and down, that docs/results.md has looked at."""
 SHEET_SIDE = 128
 """Of a face on a sheet at least, in pixels, so that its name has room above it."""
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+"""An `out` that ends so is meant as a picture."""
 NEUTRAL = tuple([0.0] * len(AU_KEYS))
 
 
@@ -63,7 +65,7 @@ def read_wish(config: Config) -> Wish:
     first, last = parse_au_range(config.aus)
     one_sheet = first != last or config.beside_base
     folder, file = Path(config.out or Path(config.run.root) / "generated"), None
-    if config.out and folder.suffix.lower() in Image.registered_extensions() and not folder.is_dir():
+    if config.out and folder.suffix.lower() in PICTURE_ENDINGS and not folder.is_dir():
         folder, file = folder.parent, folder
         if file.suffix.lower() != ".png":
             raise ValueError(f"out={file}: pictures are PNG files, which hold what made them; give out={file.with_suffix('.png')} or a folder")
@@ -77,6 +79,8 @@ def read_wish(config: Config) -> Wish:
 
 def generate(config: Config, wish: Wish, bundle: Path) -> list[Path]:
     """Draw what is wished for; returns the files, new ones and those that the same settings have made before."""
+    if config.calibrated:
+        load_calibration(bundle)  # what is wrong with it is said before anything is drawn, or found to be there
     values = [value for vector in (wish.first, wish.last) for value in vector]
     beyond = [key for key, *both in zip(AU_KEYS, wish.first, wish.last, strict=True) if not all(0 <= value <= MAX_INTENSITY for value in both)]
     if beyond:
@@ -193,7 +197,7 @@ def _facts(config: Config, wish: Wish, bundle: Path) -> Facts:
         "aus": wish.aus,
         **{name: _as_text(value) for name, value in sampling.items()},
         **({"scale": _as_text(scale)} if about.conditioning.enters is Entry.adapter else {}),
-        "calibrated": sha256(bundle / CALIBRATION_FILE) if config.calibrated and (bundle / CALIBRATION_FILE).is_file() else "false",
+        "calibrated": sha256(bundle / CALIBRATION_FILE) if config.calibrated else "false",
         "bundle": str(bundle),
         "bundle_sha256": sha256(bundle / SEAL),
         "base": config.base.name,

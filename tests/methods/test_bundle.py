@@ -158,6 +158,18 @@ def test_aus_are_guided_apart_from_the_prompt() -> None:
     assert not torch.equal(drawn(3), drawn(1))
 
 
+@pytest.mark.parametrize(("value", "fault"), [(0.3, "is all of one colour"), (float("nan"), "is not finite")])
+def test_a_picture_that_shows_nothing_is_refused_and_in_training_told(value: float, fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    pipe, _ = trained()
+    torch.nn.init.zeros_(pipe.vae.decoder.conv_out.weight)
+    pipe.vae.decoder.conv_out.bias.data = torch.tensor([value, 0.1, -0.5])
+    requests = [Request("a person", (0.0,) * 12, 7)]
+    with pytest.raises(FloatingPointError, match=rf"the picture of 'a person' with neutral, seed 7, {fault}.*; lower what drives it: scale=1, sampling"):
+        PipelineGenerator(pipe, ConditioningConfig(), SamplingConfig(steps=2), 16, scale=1.0).generate(requests)
+    PipelineGenerator(pipe, ConditioningConfig(), SamplingConfig(steps=2), 16, strict=False).generate(requests)
+    assert any(fault in record.message for record in caplog.records)
+
+
 def damage(folder: Path, kind: str) -> None:
     adapter, config = folder / "adapter.safetensors", folder / "config.json"
     if kind == "no folder":
