@@ -50,7 +50,7 @@ from fineface_train.methods.au_diffusion.base import load_base, weights_hash
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.tracking import Tracker
 from fineface_train.trainer import Precision, StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
-from fineface_train.training import Given, batch_dtype, build_dataset, build_model, open_caches
+from fineface_train.training import Given, batch_dtype, build_dataset, build_model, open_caches, told_captions
 
 CHANGES = ("softmax", "fused", "channels_last", "compiled", "bf16", "one_thread")
 TURN = 5
@@ -106,10 +106,10 @@ class Contestant:
         self.peak_gb, held = 0.0, _held(self.accelerator.device)
         self.pipe = load_base(config.base).to(self.accelerator.device)
         hashes = {part: weights_hash(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
-        inputs = open_caches(config, Given(table, contents, self.pipe, hashes), Crew())
+        inputs = open_caches(config, Given(table, contents, self.pipe, hashes, told_captions(config, table, self.pipe)), Crew())
         if name == "plain":
             latents, text = Blank(2, *inputs.latents.mean.shape[1:]), Blank(*inputs.text.empty.shape)
-            inputs = dataclasses.replace(inputs, latents=latents, text=text, captions=text)  # type: ignore[arg-type]
+            inputs = dataclasses.replace(inputs, latents=latents, text=text, text_without_aus=text)  # type: ignore[arg-type]
         self.model = build_model(config, self.pipe, self.accelerator)
         dataset = build_dataset(config, table, self.model, inputs)
         sampler = ShareOfBatches(range(10**9), config.trainer.batch_size, config.trainer.accumulation, 0, 1)

@@ -130,7 +130,9 @@ def test_generate_writes_pngs_that_say_how_they_were_made(run: Path, tmp_path: P
         assert image.info["aus"] == "AU6=2.5,AU12=5"
         assert image.info["seed"] == "4"
         assert image.info["bundle"].endswith("bundle")
-    assert main(arguments) == 2
-    assert "nothing is overwritten" in capsys.readouterr().err
+    before = [path.read_bytes() for path in paths]
+    assert main(arguments) == 0
+    assert [line.removesuffix(" (made before, in the same way)") for line in capsys.readouterr().out.splitlines()] == list(map(str, paths))
+    assert before == [path.read_bytes() for path in paths]
     assert main([*arguments[:3], "aus=AU12=-10", f"out={tmp_path}", "sampling.steps=1"]) == 0
     assert "extrapolates" in capsys.readouterr().out

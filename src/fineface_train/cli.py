@@ -17,7 +17,7 @@ from fineface_train.launch import end_with_launcher, is_main_process
 VERBS = {
     "prepare": "turn a dataset on disk (or the drawn world) into one table, and a page about it: fineface prepare data=toyfacs",
     "train": "fit an AU adapter, evaluate it and write a report: fineface train experiment=quickstart; -m sweeps: -m encoder=none,res_mlp64 seed=0,1",
-    "generate": 'draw faces: fineface generate bundle=data/toyfacs/bundle prompt="a person" aus="AU12=5,AU6=2.5"',
+    "generate": 'draw faces: fineface generate bundle=data/toyfacs/bundle prompt="a person" aus="AU12=5,AU6=2.5"; aus="AU12=0..5" a strip and a GIF',
     "evaluate": "measure a bundle: fineface evaluate bundle=outputs/RUN/bundle protocol=quick|paper [out=DIR]",
     "calibrate": "learn what to ask of a bundle so that the wanted AUs are measured (then calibrated=true): fineface calibrate bundle=outputs/RUN/bundle",
     "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor experiment=quickstart",

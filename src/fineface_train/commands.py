@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from fineface_train import training
-from fineface_train.aus import AU_KEYS, MAX_INTENSITY, format_aus, parse_aus
+from fineface_train import generating, training
+from fineface_train.aus import AU_KEYS
 from fineface_train.comparison import comparison_tables, write_comparison
 from fineface_train.config import Config
 from fineface_train.data.prepare import RAW
@@ -17,14 +15,12 @@ from fineface_train.data.table import SampleTable
 from fineface_train.data_report import write_data_report
 from fineface_train.doctor import doctor
 from fineface_train.evaluation.judges import find_judges
-from fineface_train.files import read_parquet, replacing
+from fineface_train.files import read_parquet
 from fineface_train.locks import locked
-from fineface_train.measure import calibrate_bundle, evaluation_folder, load_generator, measure_bundle, print_report
+from fineface_train.measure import calibrate_bundle, evaluation_folder, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
-from fineface_train.methods.protocol import Request
 from fineface_train.sweep_records import is_sweep, named_folder
-from fineface_train.toyfacs.render import to_uint8
 from fineface_train.tracking import log_tables
 from fineface_train.trainer import launched
 
@@ -52,27 +48,8 @@ def train(config: Config) -> Path:
 
 def generate(config: Config) -> list[Path]:
     """`fineface generate`: faces of one prompt with the wanted AUs, as PNGs that carry how they were made."""
-    if not config.prompt:
-        raise ValueError('prompt is empty: say what to draw, e.g. prompt="a person with short red hair"')
-    values = parse_aus(config.aus, allow_beyond_range=True)
-    beyond = [key for key, value in zip(AU_KEYS, values, strict=True) if not 0 <= value <= MAX_INTENSITY]
-    if beyond:
-        print(f"note: {', '.join(beyond)} lies outside 0..{MAX_INTENSITY:g}: the adapter extrapolates beyond its training")
-    bundle = _need_bundle(config)
-    folder = Path(config.out) if config.out else Path(config.run.root) / "generated"
-    requests = [Request(config.prompt, tuple(values), config.seed + index) for index in range(config.n)]
-    paths = [folder / f"{_slug(config.prompt)}_{_slug(format_aus(values))}_seed{request.seed}.png" for request in requests]
-    taken = [path for path in paths if path.exists()]
-    if taken:
-        raise ValueError(f"{taken[0]} exists already; nothing is overwritten: choose another out=FOLDER or seed, or remove it")
-    generator = load_generator(config, bundle)
-    folder.mkdir(parents=True, exist_ok=True)
-    for start in range(0, len(requests), config.evaluation.batch_size):
-        part = requests[start : start + config.evaluation.batch_size]
-        for image, request, path in zip(to_uint8(generator.generate(part)), part, paths[start:], strict=False):
-            _save_png(Image.fromarray(image), path, {"prompt": request.prompt, "aus": format_aus(values), "seed": str(request.seed), "bundle": str(bundle)})
-            print(path)
-    return paths
+    wish = generating.read_wish(config)
+    return generating.generate(config, wish, _need_bundle(config))
 
 
 def evaluate(config: Config) -> dict[str, Any]:
@@ -130,15 +107,3 @@ def _need_bundle(config: Config) -> Path:
         raise ValueError("bundle is empty: give a trained adapter, e.g. bundle=data/toyfacs/bundle or bundle=outputs/<run>/bundle")
     check_bundle(Path(config.bundle))  # what is wrong with it is said before a model loads
     return Path(config.bundle)
-
-
-def _slug(text: str, limit: int = 60) -> str:
-    return "".join(letter if letter.isalnum() or letter in "=.-" else "_" for letter in text)[:limit].strip("_")
-
-
-def _save_png(image: Image.Image, path: Path, facts: dict[str, str]) -> None:
-    info = PngInfo()
-    for key, value in facts.items():
-        info.add_itxt(key, value)
-    with replacing(path) as partial:
-        image.save(partial, format="PNG", pnginfo=info)

@@ -113,6 +113,12 @@ class Config:
     """Adapter scale (lambda of equation 2) for images; null takes the bundle's."""
     calibrated: bool = False
     """Ask for what makes the judge measure the wanted AUs, as `fineface calibrate` has found for the bundle."""
+    columns: int = 6
+    """Pictures in a row of the sheet that `generate` draws of a range (aus="AU12=0..5")."""
+    frames: int = 21
+    """Pictures of its animation, from the range's start to its end; 0 for none."""
+    beside_base: bool = False
+    """`generate`: beside, the base's own picture of the same prompt and noise, without adapter and AUs."""
     out: str | None = None
 
 
@@ -251,6 +257,10 @@ def validate(config: Config) -> None:
         raise ValueError(f"scale={config.scale}: must be a number, or null for the bundle's own")
     if config.n < 1:
         raise ValueError(f"n={config.n}: must be at least 1")
+    if config.columns < 2:
+        raise ValueError(f"columns={config.columns}: a range has at least 2 pictures, its start and its end")
+    if config.frames < 0 or config.frames == 1:
+        raise ValueError(f"frames={config.frames}: an animation has at least 2 pictures; 0 for none")
     check_seed("seed", config.seed)
     for key, folder in (("run.root", config.run.root), ("data.root", config.data.root), ("out", config.out)):
         if folder is not None:
@@ -270,7 +280,8 @@ def _check_folder(key: str, folder: str) -> None:
     check_utf8(key, str(Path(folder).absolute()))
     file = next((path for path in (Path(folder), *Path(folder).parents) if path.is_file()), None)
     if file is not None:
-        raise ValueError(f"{key}={folder}: {file} is a file; give a folder")
+        or_picture = ", or for `fineface generate` the name of a picture that is not there yet; nothing is overwritten" if key == "out" else ""
+        raise ValueError(f"{key}={folder}: {file} is a file; give a folder{or_picture}")
 
 
 def to_yaml(config: Config) -> str:

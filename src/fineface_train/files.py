@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-
 MAX_NAME = 200
 """Bytes of a name that is given; file systems take 255, and a hash, a number or an ending comes after it."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
+from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
 from fineface_train.aus import AU_KEYS
@@ -30,13 +31,15 @@ from fineface_train.evaluation.protocol import (
 from fineface_train.files import hash_of, plain, read_json, write_json
 from fineface_train.locks import locked
 from fineface_train.methods.au_diffusion.base import PromptSet, load_base, weights_hash
-from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, load_adapter, load_calibration, save_calibration
+from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, BundleConfig, load_adapter, load_calibration, save_calibration
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.calibration import Calibration, fit_calibration
 from fineface_train.report import headline_table, write_report
 from fineface_train.runs import FINISHED
 
 logger = logging.getLogger(__name__)
+EXTREME_SCALE, EXTREME_GUIDANCE = 5.0, 15.0
+"""Up to so many times the adapter's trained scale, and so much guidance, the shipped bundle still draws faces."""
 
 
 def evaluation_prompts(config: Config) -> list[EvaluationPrompt]:
@@ -44,13 +47,24 @@ def evaluation_prompts(config: Config) -> list[EvaluationPrompt]:
     return toyfacs_prompts() if config.base.prompts is PromptSet.toyfacs else list(REAL_PROMPTS)
 
 
-def load_generator(config: Config, bundle: Path) -> PipelineGenerator:
-    """The base with a bundle in it, on the best device there is."""
-    pipe = load_base(config.base)
+def load_generator(config: Config, bundle: Path, pipe: StableDiffusionPipeline | None = None) -> PipelineGenerator:
+    """The base (`pipe`, if it is loaded already) with a bundle in it, on the best device there is."""
+    pipe = pipe or load_base(config.base)
     loaded = load_adapter(pipe, bundle, any_base=config.any_base)
     pipe.to(Accelerator().device)
+    _warn_of_extremes(config, loaded)
     calibration = _calibration(config, bundle) if config.calibrated else None
     return PipelineGenerator(pipe, loaded.conditioning, config.sampling, config.base.resolution, config.scale, calibration)
+
+
+def _warn_of_extremes(config: Config, bundle: BundleConfig) -> None:
+    """Of a scale far from the one that was trained, and a guidance far beyond what is known to work."""
+    trained = bundle.finetune.adapter_scale
+    if config.scale is not None and not 0 <= config.scale <= EXTREME_SCALE * trained:
+        logger.warning("note: scale=%g: the adapter was trained at %g; below 0 or beyond %g faces break", config.scale, trained, EXTREME_SCALE * trained)
+    if config.sampling.guidance > EXTREME_GUIDANCE:
+        guidance = config.sampling.guidance
+        logger.warning("note: sampling.guidance=%g: far beyond what is in use (1 to 7.5); beyond %g colours burn out", guidance, EXTREME_GUIDANCE)
 
 
 def _calibration(config: Config, bundle: Path) -> Calibration:

@@ -27,10 +27,15 @@ class RunConfig:
     root: str = "outputs"
     fresh: bool = False
     """Start over in a new folder (-2, -3, ...) instead of going on in the one this config has; goes on in the newest of those if that was stopped."""
+    extend: bool = False
+    """Begin with the last checkpoint of the run that is the same but for fewer trainer.steps, instead of anew; exact, as every step's rate,
+    examples and noise are the same (trainer.schedule=constant). Without such a run, an error."""
     name: str | None = None
     """First part of the folder's name; default: the experiment, or data and encoder."""
 
     def validate(self, key: str) -> None:
+        if self.extend and self.fresh:
+            raise ValueError(f"{key}.extend=true and {key}.fresh=true: go on from an earlier run, or start over; choose one")
         if self.name is not None:
             check_name(f"{key}.name", self.name)
 

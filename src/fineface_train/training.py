@@ -19,22 +19,25 @@ from fineface_train.aus import AU_COUNT, MAX_INTENSITY
 from fineface_train.checkpoint import latest_state
 from fineface_train.config import Config, to_yaml
 from fineface_train.data.cache import LatentCache, TextCache, latent_cache, text_cache
-from fineface_train.data.conditioning import Entry, with_au_text
+from fineface_train.data.conditioning import Entry
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import Crew
 from fineface_train.data.examples import ExampleDataset, Prior, check_batch_size, collate
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare
+from fineface_train.data.prompts import PromptWriter, Told, counted
 from fineface_train.data.table import SampleTable
+from fineface_train.earlier_runs import about_neighbours, run_to_extend, take_on
 from fineface_train.evaluation.evaluate import glance
 from fineface_train.evaluation.judges import JudgeKind, Judges, find_judges, load_judges
 from fineface_train.evaluation.protocol import ProtocolName, build_plan, toyfacs_combinations
-from fineface_train.files import SEAL, damage, plain, read_json, sha256, write_json, write_text
+from fineface_train.files import SEAL, damage, hash_of, plain, read_json, sha256, write_json, write_text
 from fineface_train.locks import locked
 from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import Trained, audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, load_base, weights_hash
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
+from fineface_train.methods.au_diffusion.encoders import count_tokens
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.au_diffusion.prior import prior
@@ -66,9 +69,12 @@ def train(config: Config, *, wait: bool = False) -> Path:
         contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX, progress=accelerator.is_main_process)
         pipe = load_base(config.base)
     hashes = {name: weights_hash(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
-    given = Given(table, contents, pipe, hashes)
-    folder = _run_folder(config, accelerator, given)
+    given = Given(table, contents, pipe, hashes, told_captions(config, table, pipe))
+    identity = _identity(config, accelerator, given)
+    name = config.experiment or f"{config.data.name}-{_method_name(config)}"
+    folder = as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
     with _alone(accelerator, folder, wait):
+        _look_beside(config, accelerator, folder, identity, quiet=wait)
         if accelerator.is_main_process and not (folder / "config.yaml").exists():
             write_text(folder / "config.yaml", to_yaml(config))
         if _is_done(config, accelerator, folder):
@@ -91,10 +97,29 @@ class Given:
     contents: list[str]
     pipe: StableDiffusionPipeline
     hashes: dict[str, str]
+    told: list[Told]
+    """What the text encoder is told for each row."""
 
 
-def _run_folder(config: Config, accelerator: Accelerator, given: Given) -> Path:
-    """This run's folder, the same on all processes; its name holds a hash of all that can change the result."""
+def prompt_writer(config: Config, pipe: StableDiffusionPipeline) -> PromptWriter:
+    """How captions and AUs become text for this config's method."""
+    tokens = count_tokens(config.encoder, pipe.unet.config.cross_attention_dim) if config.conditioning.enters is Entry.token else 0
+    return PromptWriter(pipe.tokenizer, config.conditioning, tokens)
+
+
+def told_captions(config: Config, table: SampleTable, pipe: StableDiffusionPipeline) -> list[Told]:
+    """For each row its caption, with the AUs' words where they enter as text, and with room for the AUs where they want it.
+
+    The AUs are the labels as they are, rounded: smoothed ones differ from example to example, and could not be cached.
+    """
+    captions = table.frame["caption"].tolist()
+    if config.conditioning.enters is Entry.adapter:
+        return [Told(caption) for caption in captions]
+    return prompt_writer(config, pipe).write(captions, table.aus().tolist())
+
+
+def _identity(config: Config, accelerator: Accelerator, given: Given) -> dict[str, Any]:
+    """All that can change the result; the run folder's name holds a hash of it."""
     identity = _method_identity(config)
     scheduler = {key: str(value) for key, value in sorted(given.pipe.scheduler.config.items())}
     identity["base"] = given.hashes | {"resolution": config.base.resolution, "scheduler": scheduler}
@@ -105,8 +130,30 @@ def _run_folder(config: Config, accelerator: Accelerator, given: Given) -> Path:
         identity["data"] = {"table": given.table.fingerprint(), "images": hashlib.sha256("".join(given.contents).encode()).hexdigest()}
         identity["mixture"] = {"weights": config.data.weights(given.table), "rarity": config.data.rarity_weighting}
         identity["precision"] = str(weight_dtype(config.trainer, accelerator))
-    name = config.experiment or f"{config.data.name}-{_method_name(config)}"
-    return as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
+        if any(one.cut or one.unsaid for one in given.told):
+            identity["told"] = hash_of([one.text for one in given.told])
+    return identity
+
+
+def _look_beside(config: Config, accelerator: Accelerator, folder: Path, identity: dict[str, Any], *, quiet: bool) -> None:
+    """A new run takes on the state of the one that it extends, or says which run it is near (unless `quiet`); one that has begun does neither.
+
+    Raises ValueError on all processes where there is nothing to extend.
+    """
+    refused = None
+    if accelerator.is_main_process and trains(config) and not is_finished(folder) and latest_state(folder / "state") is None:
+        if config.run.extend:
+            try:
+                earlier = run_to_extend(folder, identity)
+                print(f"{folder} takes on the first {take_on(earlier, folder)} steps of {earlier}")
+            except ValueError as error:
+                refused = str(error)
+        elif not quiet and not config.run.fresh and not (folder / "config.yaml").exists():
+            told = about_neighbours(folder, plain(config), identity)
+            if told:
+                print(told)
+    if refused := as_first(accelerator, refused):
+        raise ValueError(refused)
 
 
 def trains(config: Config) -> bool:
@@ -234,7 +281,7 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
         assert tracker is not None
         plan = build_plan(ProtocolName.glance, evaluation_prompts(config), toyfacs_combinations(), config.evaluation.seed)
         with accelerator.autocast():
-            seen = glance(PipelineGenerator(pipe, config.conditioning, config.sampling, config.base.resolution), judges(), plan, config.evaluation.batch_size)
+            seen = glance(_looking(config, pipe), judges(), plan, config.evaluation.batch_size)
         tracker.log(step, {GLANCE: seen})
 
     seconds = fit(
@@ -261,8 +308,8 @@ class Inputs:
     latents: LatentCache
     text: TextCache
     """Of what the model is told: the captions, with the AUs' words where AUs enter as text."""
-    captions: TextCache
-    """Of the captions alone."""
+    text_without_aus: TextCache
+    """The same where AUs are hidden."""
     prior: Prior | None
 
 
@@ -271,14 +318,14 @@ def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
     table, pipe, hashes = given.table, given.pipe, given.hashes
     folder = config.data.cache_folder
     latents = latent_cache(table, given.contents, pipe.vae, hashes["vae"], folder, config.base.resolution, config.image_transform, crew=crew)
-    captions = table.frame["caption"].tolist()
-    plain_text = text = text_cache(captions, pipe, hashes["text_encoder"], folder, crew=crew)
+    captions, writer = table.frame["caption"].tolist(), prompt_writer(config, pipe)
+    for sentence in counted(given.told, captions, writer.room) if crew.index == 0 else ():
+        logger.warning("%s", sentence)
+    without = text = text_cache([one.text for one in given.told], pipe, hashes["text_encoder"], folder, crew=crew)
     if config.conditioning.enters is Entry.text:
-        # Of the labels as they are, rounded: smoothed ones differ from example to example, and could not be cached.
-        told = [with_au_text(caption, aus, config.conditioning.au_text) for caption, aus in zip(captions, table.aus().tolist(), strict=True)]
-        text = text_cache(told, pipe, hashes["text_encoder"], folder, crew=crew)
-    own = prior(pipe, hashes, config.finetune, config.sampling, config.base.resolution, folder, crew) if config.finetune.prior_weight else None
-    return Inputs(latents, text, plain_text, own)
+        without = text_cache(captions, pipe, hashes["text_encoder"], folder, crew=crew)
+    own = prior(pipe, hashes, config.finetune, config.sampling, config.base.resolution, writer, folder, crew) if config.finetune.prior_weight else None
+    return Inputs(latents, text, without, own)
 
 
 def build_model(config: Config, pipe: StableDiffusionPipeline, accelerator: Accelerator) -> AUDiffusion:
@@ -308,7 +355,7 @@ def build_dataset(config: Config, table: SampleTable, model: AUDiffusion, inputs
         config.conditioning,
         inputs.latents,
         inputs.text,
-        text_without_aus=inputs.captions,
+        text_without_aus=inputs.text_without_aus,
         prior=inputs.prior,
         timesteps=model.objective.timesteps,
         rounding_group=micro,
@@ -365,9 +412,14 @@ def _log_evaluation(config: Config, folder: Path, metrics: dict[str, Any]) -> No
     tracker.finish()
 
 
+def _looking(config: Config, pipe: StableDiffusionPipeline) -> PipelineGenerator:
+    """The model in training as a generator; a picture that shows nothing is told of, and the training goes on."""
+    return PipelineGenerator(pipe, config.conditioning, config.sampling, config.base.resolution, strict=False)
+
+
 def _sample_sheet(config: Config, pipe: StableDiffusionPipeline) -> Image.Image:
     """Three prompts, each neutral and with every AU at 5: rows of 13 images."""
-    generator = PipelineGenerator(pipe, config.conditioning, config.sampling, config.base.resolution)
+    generator = _looking(config, pipe)
     neutral = (0.0,) * AU_COUNT
     sets = [neutral, *(tuple(MAX_INTENSITY * (place == index) for place in range(AU_COUNT)) for index in range(AU_COUNT))]
     requests = [

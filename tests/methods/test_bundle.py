@@ -158,6 +158,18 @@ def test_aus_are_guided_apart_from_the_prompt() -> None:
     assert not torch.equal(drawn(3), drawn(1))
 
 
+@pytest.mark.parametrize(("value", "fault"), [(0.3, "is all of one colour"), (float("nan"), "is not finite")])
+def test_a_picture_that_shows_nothing_is_refused_and_in_training_told(value: float, fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    pipe, _ = trained()
+    torch.nn.init.zeros_(pipe.vae.decoder.conv_out.weight)
+    pipe.vae.decoder.conv_out.bias.data = torch.tensor([value, 0.1, -0.5])
+    requests = [Request("a person", (0.0,) * 12, 7)]
+    with pytest.raises(FloatingPointError, match=rf"the picture of 'a person' with neutral, seed 7, {fault}.*; lower what drives it: scale=1, sampling"):
+        PipelineGenerator(pipe, ConditioningConfig(), SamplingConfig(steps=2), 16, scale=1.0).generate(requests)
+    PipelineGenerator(pipe, ConditioningConfig(), SamplingConfig(steps=2), 16, strict=False).generate(requests)
+    assert any(fault in record.message for record in caplog.records)
+
+
 def damage(folder: Path, kind: str) -> None:
     adapter, config = folder / "adapter.safetensors", folder / "config.json"
     if kind == "no folder":
@@ -168,9 +180,18 @@ def damage(folder: Path, kind: str) -> None:
         (folder / "pytorch_lora_weights.safetensors").unlink()
     else:
         values = json.loads(config.read_text())
-        values |= {"other AUs": {"aus": [1, 2]}, "newer": {"format": 99}, "other width": {"cross_attention_dim": 768}, "other rank": {}}[kind]
+        values |= {"other AUs": {"aus": [1, 2]}, "other width": {"cross_attention_dim": 768}, "no number": {"format": "3a"}}.get(kind, {})
         if kind == "other rank":
             values["finetune"]["lora_rank"] = 8
+        if kind == "newer":
+            values = {"format": 99, "code_version": "9.1", "parts": []}  # nothing of what we look for
+        if kind == "newer keys":
+            values |= {"palette": 3}
+            values["encoder"]["depth"] = 2
+        if kind == "newer choice":
+            values["encoder"]["name"] = "transformer"
+        if kind == "no dictionary":
+            values = [1]
         config.write_text(json.dumps(values))
         seal(folder)  # whole, but not of this world
 
@@ -182,7 +203,11 @@ def damage(folder: Path, kind: str) -> None:
         ("truncated", "adapter.safetensors is not what was written"),
         ("missing lora", "pytorch_lora_weights.safetensors is missing"),
         ("other AUs", "trained for AUs"),
-        ("newer", "newer than this program"),
+        ("newer", r"format 99 \(known: up to 2\), which this version of fineface-train .* does not know; .*by version 9\.1. Update yours"),
+        ("no number", "format 3a .*Update yours"),
+        ("newer keys", r"keys palette, encoder\.depth, which this version .* does not know.*Update yours"),
+        ("newer choice", r"choice encoder\.name=transformer, which this version .* does not know.*Update yours"),
+        ("no dictionary", "config.json cannot be used: it holds no dictionary"),
         ("other width", "width 768"),
         ("other rank", "has shape"),
     ],

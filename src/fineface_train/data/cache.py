@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.images import read_image
+from fineface_train.data.prompts import shown
 from fineface_train.data.table import SampleTable
 from fineface_train.files import damage, seal
 from fineface_train.locks import locked
@@ -134,14 +135,16 @@ def text_cache(
     unique = ["", *sorted(set(captions) - {""})]
     place = {caption: index for index, caption in enumerate(unique)}
     entry = np.array([place[caption] for caption in captions], dtype=np.int64)
-    parts, cut = [], 0
+    parts, cut = [], []
     for first in range(0, len(unique), 1024):  # in parts: what a tokenizer returns takes many times the room of the ids
         tokenised = pipe.tokenizer(unique[first : first + 1024], padding="max_length", truncation=True, return_tensors="pt")
         parts.append(tokenised.input_ids)
-        cut += sum(bool(one.overflowing) for one in tokenised.encodings)
+        cut += [(unique[first + place], one.offsets[-2][1]) for place, one in enumerate(tokenised.encodings) if one.overflowing]
     ids = torch.cat(parts)
     if cut and crew.index == 0:
-        logger.warning("%d of %d captions are longer than the text encoder's %d tokens and are cut", cut, len(unique), ids.shape[1])
+        (caption, end), room = cut[0], ids.shape[1] - pipe.tokenizer.num_special_tokens_to_add()
+        example = f"{shown(caption)} without {shown(caption[end:])}"
+        logger.warning("%d of %d captions are cut: the text encoder has room for %d tokens; e.g. %s", len(cut), len(unique), room, example)
     key = _hash(text_hash, *(hashlib.sha256(array.tobytes()).hexdigest() for array in (ids.numpy(), entry)))
 
     def allocate(folder: Path) -> None:

@@ -5,7 +5,7 @@ import enum
 import math
 from collections.abc import Sequence
 
-from fineface_train.aus import AU_COUNT, describe_aus
+from fineface_train.aus import AU_COUNT, au_phrases, describe_aus
 
 NO_CONTROL = (math.nan,) * AU_COUNT
 """The AU vector that asks for nothing: the base's own face, unlike twelve zeros, which ask for a neutral one.
@@ -49,4 +49,9 @@ class ConditioningConfig:
 
 def with_au_text(caption: str, aus: Sequence[float], au_text: str) -> str:
     """The caption with its AUs in words behind it: "a man, severe lip corner puller"; hidden AUs and those that round to 0 are not said."""
-    return ", ".join(filter(None, (caption, describe_aus([0.0 if math.isnan(value) else value for value in aus], au_text))))
+    return ", ".join(filter(None, (caption, *said_aus(aus, au_text))))
+
+
+def said_aus(aus: Sequence[float], au_text: str) -> list[str]:
+    """The AUs that are said, each in its words, strongest first."""
+    return au_phrases([0.0 if math.isnan(value) else value for value in aus], au_text)

@@ -10,6 +10,7 @@ checksums.json                         SHA-256 of the others but README.md and c
 """
 
 import dataclasses
+import enum
 import json
 import shutil
 from pathlib import Path
@@ -107,15 +108,19 @@ def _lora_metadata(finetune: FinetuneConfig) -> dict[str, str]:
 
 
 def read_bundle_config(folder: Path) -> BundleConfig:
-    """Read config.json; raises ValueError where the folder is no bundle, or one of other AUs or of a newer format."""
+    """Read config.json; raises ValueError where the folder is no bundle, one of other AUs, or one that a newer version has written."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"bundle={folder}: no {CONFIG_FILE} there; a bundle is the folder bundle/ of a run")
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        newer = _beyond_us(raw)
+        if newer:
+            raise ValueError(
+                f"{newer}, which this version of fineface-train ({fineface_train.__version__}) does not know; the bundle was written by version "
+                f"{raw.get('code_version', 'unknown')}. Update yours (in its checkout: git pull, then bash scripts/setup.sh)"
+            )
         conditioning, encoder, finetune = raw.pop("conditioning", {}), raw.pop("encoder"), raw.pop("finetune")
-        if raw.get("format", 0) > FORMAT:
-            raise ValueError(f"format {raw['format']} is newer than this program's ({FORMAT}); update fineface-train")
         if tuple(raw["aus"]) != AUS:
             raise ValueError(f"it was trained for AUs {raw['aus']}, this program uses {list(AUS)}")
         conditioning["enters"] = Entry(conditioning.get("enters", "adapter"))
@@ -129,6 +134,28 @@ def read_bundle_config(folder: Path) -> BundleConfig:
         return BundleConfig(**parts, **(raw | {"aus": tuple(raw["aus"])}))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"bundle={folder}: {CONFIG_FILE} cannot be used: {error}") from error
+
+
+def _beyond_us(raw: dict[str, Any]) -> str | None:
+    """What of a config.json only a newer version can mean, in words: its format, keys and choices."""
+    if not isinstance(raw, dict):
+        raise ValueError("it holds no dictionary")
+    written = raw.get("format", 0)
+    if not isinstance(written, int) or written > FORMAT:
+        return f"format {written} (known: up to {FORMAT})"
+    parts: dict[str, Any] = {"": BundleConfig, "conditioning": ConditioningConfig, "encoder": EncoderConfig, "finetune": FinetuneConfig}
+    held = {name: raw if not name else raw.get(name, {}) for name in parts}
+    known = {name: {field.name for field in dataclasses.fields(kind)} for name, kind in parts.items()}
+    keys = [f"{name}.{key}".lstrip(".") for name, values in held.items() for key in values if key not in known[name]]
+    if keys:
+        return f"keys {', '.join(keys)}"
+    choices: dict[tuple[str, str], type[enum.Enum]] = {("conditioning", "enters"): Entry, ("encoder", "name"): EncoderName, ("finetune", "train"): Trained}
+    unknown = [
+        f"{part}.{key}={held[part][key]}"
+        for (part, key), kind in choices.items()
+        if key in held[part] and held[part][key] not in {choice.value for choice in kind}
+    ]
+    return f"choice {', '.join(unknown)}" if unknown else None
 
 
 def save_calibration(folder: Path, calibration: Calibration, about: dict[str, Any]) -> Path:

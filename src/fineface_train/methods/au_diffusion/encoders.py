@@ -187,6 +187,12 @@ ENCODERS: dict[EncoderName, Callable[[int, EncoderConfig], AUEncoder]] = {
 }
 
 
+def count_tokens(config: EncoderConfig, cross_attention_dim: int) -> int:
+    """How many tokens the configured encoder writes."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return build_encoder(config, cross_attention_dim).tokens
+
+
 def build_encoder(config: EncoderConfig, cross_attention_dim: int) -> AUEncoder:
     """The configured encoder for cross-attentions of width `cross_attention_dim`; `.tokens` says how many tokens it writes."""
     return ENCODERS[config.name](cross_attention_dim, config)
