@@ -19,6 +19,8 @@ VERBS = {
     "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor experiment=quickstart",
     "report": "write the page and tables of a run, or compare a sweep's arms: fineface report out=outputs/RUN, fineface report sweep=table1",
 }
+BUNDLE_VERBS = ("generate", "evaluate", "calibrate")
+"""These take the base from the bundle."""
 GROUPS = ("base", "data", "labels", "conditioning", "encoder", "finetune", "objective", "trainer", "judge", "experiment", "method")
 
 
@@ -44,8 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         if {"-m", "--multirun"} & set(overrides):
             return _sweep(verb, [override for override in overrides if override not in ("-m", "--multirun")])
         from fineface_train import commands, config
+        from fineface_train.base_of_bundle import with_base
 
-        getattr(commands, verb)(config.load_config(overrides))
+        getattr(commands, verb)(config.load_config(with_base(overrides) if verb in BUNDLE_VERBS else overrides))
     except (ValueError, FloatingPointError, OSError) as error:
         if debug:
             traceback.print_exc()

@@ -16,9 +16,9 @@ from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
 from fineface_train.data_report import write_data_report
 from fineface_train.doctor import doctor
-from fineface_train.evaluation.judges import find_judges
+from fineface_train.evaluation.judges import JudgeKind
 from fineface_train.files import locked, read_parquet, replacing
-from fineface_train.measure import calibrate_bundle, evaluation_folder, load_generator, measure_bundle, print_report
+from fineface_train.measure import calibrate_bundle, check_judge, evaluation_folder, fitting_judge, load_generator, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
 from fineface_train.methods.protocol import Request
@@ -75,9 +75,9 @@ def generate(config: Config) -> list[Path]:
 
 
 def evaluate(config: Config) -> dict[str, Any]:
-    """`fineface evaluate`: generate the protocol's images with a bundle, judge them, write rows, metrics and a report."""
+    """`fineface evaluate`: generate the protocol's images with a bundle, judge them (with judge=none they are made only), write rows, metrics and a report."""
     bundle = _need_bundle(config)
-    find_judges(config.judge)
+    check_judge(config)
     out = evaluation_folder(config, bundle)
     with locked(out):
         metrics = measure_bundle(config, bundle, out)
@@ -88,7 +88,9 @@ def evaluate(config: Config) -> dict[str, Any]:
 def calibrate(config: Config) -> Path:
     """`fineface calibrate`: measure how a bundle answers, and store in it what to ask for; used where calibrated=true."""
     bundle = _need_bundle(config)
-    find_judges(config.judge)
+    if config.judge.kind is JudgeKind.none:
+        raise ValueError(f"judge=none measures nothing, and a calibration is made of measurements; choose judge={fitting_judge(config)}")
+    check_judge(config)
     if (bundle / CALIBRATION_FILE).exists():
         raise ValueError(f"{bundle / CALIBRATION_FILE} exists already; nothing is overwritten: remove it to calibrate anew")
     path = calibrate_bundle(config, bundle)

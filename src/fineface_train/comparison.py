@@ -20,7 +20,7 @@ from fineface_train.evaluation.protocol import Kind
 from fineface_train.files import read_json, read_parquet, replacing, write_json, write_text
 from fineface_train.paper import PAPER
 from fineface_train.pictures import face_sheet
-from fineface_train.report import METRICS, grid_row, judge_wrote_labels, render
+from fineface_train.report import METRIC_NAMES, grid_row, judge_wrote_labels, render
 from fineface_train.sweep_records import UNFINISHED, read_records
 
 TEMPLATE = "comparison.html"
@@ -73,7 +73,7 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
         name=folder.name,
         found=found,
         kinds={kind.value: title for kind, title in KINDS.items()},
-        metric_names={name: METRICS[name] for name in SHOWN},
+        metric_names={name: METRIC_NAMES[name] for name in SHOWN},
         aus=list(zip(AU_KEYS, AU_NAMES, strict=True)),
         missing=missing,
         subset_metric=SUBSET_METRIC,

@@ -38,7 +38,7 @@ from fineface_train.tracking import TrackingConfig
 from fineface_train.trainer import TrainerConfig
 
 TEXT_KEYS = ("prompt", "aus", "out", "bundle")
-PATH_KEYS = re.compile(r".*\.(root|path|images|labels|captions|metadata|videos|folder|weights|model|clip|correction|image_pattern|video_pattern)")
+PATH_KEYS = re.compile(r".*\.(root|path|tokenizer|images|labels|captions|metadata|videos|folder|weights|model|clip|correction|image_pattern|video_pattern)")
 """Values of these may hold what Hydra reads as a list or a dictionary: commas, brackets, equal signs."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
@@ -193,15 +193,15 @@ def typed(node: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ValueError(_explain(error)) from error
     assert isinstance(config, Config)
-    config.base.path, config.base.tokenizer = _found(config.base.path), _found(config.base.tokenizer) or ""
+    config.base.path, config.base.tokenizer = found(config.base.path), found(config.base.tokenizer) or ""
     for name in ("one", "two", "attributes", "clip"):
-        setattr(config.judge, name, _found(getattr(config.judge, name)))
-    config.bundle = _found(config.bundle)
+        setattr(config.judge, name, found(getattr(config.judge, name)))
+    config.bundle = found(config.bundle)
     validate(config)
     return config
 
 
-def _found(path: str | None) -> str | None:
+def found(path: str | None) -> str | None:
     """What is shipped is found from any working directory: a path that is not there is looked for beside configs/."""
     if path and not Path(path).exists() and (REPOSITORY / path).exists():
         return str(REPOSITORY / path)

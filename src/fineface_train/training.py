@@ -32,7 +32,7 @@ from fineface_train.evaluation.protocol import ProtocolName, build_plan, toyfacs
 from fineface_train.files import SEAL, damage, locked, plain, read_json, sha256, write_json, write_text
 from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import Trained, audit, audit_table
-from fineface_train.methods.au_diffusion.base import check_base, load_base, weights_hash
+from fineface_train.methods.au_diffusion.base import check_base, load_base, recorded, weights_hash
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
@@ -334,14 +334,12 @@ def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleT
         }
         if trains(config)
         else {"steps": 0},
+        base=recorded(config.base),
     )
 
 
 def _measure(config: Config, folder: Path) -> None:
-    """Evaluate the finished run's bundle, log the headline, write the report; nothing if that was done with these settings."""
-    if config.judge.kind is JudgeKind.none:
-        print_report(folder)
-        return
+    """Evaluate the finished run's bundle (judge=none: make its images), log the headline, write the report; nothing if that was done with these settings."""
     bundle = folder / "bundle"
     out = evaluation_folder(config, bundle)
     if (out / "report.html").is_file() and is_measured(config, out):
@@ -349,7 +347,7 @@ def _measure(config: Config, folder: Path) -> None:
         return
     with contextlib.nullcontext() if out == folder else locked(out):  # the run folder is locked already
         metrics = measure_bundle(config, bundle, out)
-    if out == folder:
+    if out == folder and config.judge.kind is not JudgeKind.none:
         _log_evaluation(config, folder, metrics)
     print_report(out)
 

@@ -31,8 +31,8 @@ from fineface_train.methods.au_diffusion.base import base_tensors, fingerprint
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
 from fineface_train.methods.calibration import Calibration
 
-FORMAT = 2
-"""1 knew the adapter only."""
+FORMAT = 3
+"""1 knew the adapter only, 2 no more of the base than its name."""
 CALIBRATION_FILE = "calibration.json"
 ADAPTER_FILE, LORA_FILE, UNET_FILE, CONFIG_FILE = "adapter.safetensors", "pytorch_lora_weights.safetensors", "unet.safetensors", "config.json"
 
@@ -51,6 +51,8 @@ class BundleConfig:
     resolution: int
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Steps, seed, data and whatever else is worth telling; not read back."""
+    base: dict[str, Any] | None = None
+    """The base's config (`base.recorded`), from which `fineface` finds it again; None before format 3."""
     aus: tuple[int, ...] = AUS
     format: int = FORMAT
     code_version: str = fineface_train.__version__
@@ -184,9 +186,11 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
         )
     precision = "bfloat16" if unet.dtype == torch.bfloat16 else "float16"
     if not any_base and fingerprint(unet, getattr(torch, precision)) != config.base_fingerprints[precision]:
+        was = f", then in {config.base['path']}" if config.base and config.base.get("path") else ""
         raise ValueError(
-            f"bundle={folder} was trained on {config.base_name}, whose weights differ from this pipeline's; choose that base "
-            f"(base={config.base_name}), or accept another of its shape with any_base=true, in Python load_adapter(..., any_base=True)"
+            f"bundle={folder} was trained on {config.base_name}{was}, whose weights differ from this pipeline's; choose that base "
+            f"(base={config.base_name}, or base.path=FOLDER where it lies elsewhere), or accept another of its shape with any_base=true, in Python "
+            "load_adapter(..., any_base=True)"
         )
     with torch.random.fork_rng(devices=[]):  # for weights that are replaced at once
         adapt(unet, config.conditioning.enters, config.encoder, config.finetune)
