@@ -62,6 +62,14 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
             numbers = [number(claim["paper"]), number(claim["difference"], 3), number(claim["p_holm"], 3)]
             rows.append([f"{kind_name(claim)}: {short_name(claim['arm'])} {order} {short_name(found['reference'])}", *numbers, claim["outcome"]])
         parts += ["## The paper's orderings\n", markdown_table(rows)]
+    parts += ["## Compute\n", markdown_table(compute_rows(found))]
+    parts += [f"Trained on {found['made_with']}.\n"] if found["made_with"] else []
+    parts += [f"- {arm}: {why}\n" for arm, why in missing]
+    return "\n".join(parts)
+
+
+def compute_rows(found: dict[str, Any]) -> list[list[str]]:
+    """What every arm took, and the command that makes it."""
     rows = [["arm", "seeds", "steps", "trainable", "PFLOP", "training s", "evaluation s", "again"]]
     for arm, taken in found["compute"].items():
         cells = [
@@ -74,10 +82,7 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
         ]
         again = f"`{taken['again']} seed={','.join(map(str, found['seeds'][arm]))}`"
         rows.append([f"`{arm}`", *map(str, cells), again])
-    parts += ["## Compute\n", markdown_table(rows)]
-    parts += [f"Trained on {found['made_with']}.\n"] if found["made_with"] else []
-    parts += [f"- {arm}: {why}\n" for arm, why in missing]
-    return "\n".join(parts)
+    return rows
 
 
 def kind_name(claim: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.charts import compact, response_charts, training_charts
 from fineface_train.evaluation.evaluate import METRICS, PICTURES
 from fineface_train.files import flat, read_json, read_parquet, write_text
+from fineface_train.runs import VALIDATION_FILE
 from fineface_train.tracking import METRICS_FILE
 
 TEMPLATE = "report.html"
@@ -83,6 +84,7 @@ def write_report(run: Path, judge_it: str | None = None) -> Path:
         faces=_faces(run, metrics),
         response=response_charts(metrics),
         curves=training_charts(run / METRICS_FILE),
+        validated=(run / VALIDATION_FILE).is_file(),
         samples=_training_samples(run / "samples"),
         audit=_read_json(run / "audit.json"),
         provenance=list(flat(provenance)),
@@ -150,9 +152,9 @@ def number(value: float | None, digits: int = 2) -> str:
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
-def interval(cell: dict[str, float | None]) -> str:
+def interval(cell: dict[str, float | None], digits: int = 2) -> str:
     """The 95% interval of a metric as "1.80 to 2.10"."""
-    return f"{number(cell.get('low'))} to {number(cell.get('high'))}" if cell.get("low") is not None else "–"
+    return f"{number(cell.get('low'), digits)} to {number(cell.get('high'), digits)}" if cell.get("low") is not None else "–"
 
 
 # ---- faces ----------------------------------------------------------------------------------------------------------
@@ -185,10 +187,10 @@ def _faces(run: Path, metrics: dict[str, Any]) -> dict[str, Any]:
 
 def grid_row(run: Path, judge: str, neutral: dict[str, Any], single: pd.DataFrame) -> dict[str, Any]:
     """One prompt's neutral and each AU at its strongest."""
-    cells = [_shown(run, judge, neutral, [])]
+    cells = [shown_face(run, judge, neutral, [])]
     for key in AU_KEYS:
         rows = single[single["commanded"] == key].sort_values(key)
-        cells.append(_shown(run, judge, rows.iloc[-1].to_dict(), [key]) if len(rows) else None)
+        cells.append(shown_face(run, judge, rows.iloc[-1].to_dict(), [key]) if len(rows) else None)
     return {"prompt": neutral["prompt"], "held_out": bool(neutral["prompt_held_out"]), "cells": cells}
 
 
@@ -197,7 +199,7 @@ def _sweep(run: Path, judge: str, neutral: dict[str, Any], single: pd.DataFrame)
     for key, name in zip(AU_KEYS, AU_NAMES, strict=True):
         steps = single[single["commanded"] == key].sort_values(key).to_dict("records")
         if steps:
-            rows.append({"key": key, "name": name, "cells": [_shown(run, judge, neutral, [key]), *(_shown(run, judge, row, [key]) for row in steps)]})
+            rows.append({"key": key, "name": name, "cells": [shown_face(run, judge, neutral, [key]), *(shown_face(run, judge, row, [key]) for row in steps)]})
     return {"prompt": neutral["prompt"], "rows": rows}
 
 
@@ -213,12 +215,13 @@ def _combinations(run: Path, judge: str, neutral: dict[int, dict[str, Any]], fra
         if row["prompt_index"] not in neutral:
             continue
         commanded = [key for key in AU_KEYS if row[key] != 0]
-        pair = (_shown(run, judge, neutral[row["prompt_index"]], []), _shown(run, judge, row, commanded))
+        pair = (shown_face(run, judge, neutral[row["prompt_index"]], []), shown_face(run, judge, row, commanded))
         chosen.append({"neutral": pair[0], "face": pair[1], "held_out": bool(row["set_held_out"]), "prompt": row["prompt"]})
     return chosen
 
 
-def _shown(run: Path, judge: str, row: dict[str, Any], commanded: Sequence[str]) -> Shown | None:
+def shown_face(run: Path, judge: str, row: dict[str, Any], commanded: Sequence[str]) -> Shown | None:
+    """The image of a row of images.parquet, with what the judge (if there is one) read of the commanded AUs; None where its file is gone."""
     path = run / row["path"]
     if not path.is_file():
         return None

@@ -16,9 +16,12 @@ from typing import Any
 from accelerate.state import AcceleratorState, PartialState
 from omegaconf import DictConfig
 
+from fineface_train.comparison import write_comparison
 from fineface_train.config import Config, combinations, key_of, load_config, multirun, sweep_parameters, typed
+from fineface_train.evaluation.evaluate import METRICS, PICTURES
 from fineface_train.files import read_json, write_json
 from fineface_train.measure import evaluation_folder
+from fineface_train.report import command
 from fineface_train.runs import is_main_process
 from fineface_train.sweep_records import UNFINISHED, named_folder
 from fineface_train.training import train
@@ -57,10 +60,19 @@ def sweep(overrides: list[str]) -> int:
     if is_main_process():  # the others may be here before the last is written
         done = [read_json(path) for path in paths]
         print(arms_table(done))
-        if any((Path(arm.get("evaluation", "")) / "metrics.json").is_file() for arm in done):
-            print(f"compare them: fineface report {f'sweep={folder.name}' if folder.name == configs[0].comparison.name else f'out={folder}'}")
+        _compare(folder)
     PartialState().destroy_process_group()
     return sum("error" in arm for arm in done)
+
+
+def _compare(folder: Path) -> None:
+    """Write the comparison of what was evaluated, if anything was, and say how to write it again (comparison.reference=ARM chooses another)."""
+    try:
+        print(f"comparison: {write_comparison(folder)}")
+    except ValueError as error:
+        print(f"no comparison: {error}")
+        return
+    print(f"compare them: {command('report', f'out={folder}')}")
 
 
 def sweep_folder(config: Config, overrides: list[str]) -> Path:
@@ -75,7 +87,7 @@ def _record(arm: list[str], config: Config, keys: list[str], parameters: dict[st
     values = {key: str(_value(arm, key)) for key in keys}
     places = [str(parameters.get(key, "")).split(",") for key in keys]
     known = [listed.index(value) if value in listed else len(listed) for listed, value in zip(places, values.values(), strict=True)]
-    again = [one for one in arm if key_of(one) != "seed" and key_of(one).split(".")[0] not in ("run", "tracking")]
+    again = [one for one in arm if key_of(one) != "seed" and key_of(one).split(".")[0] != "tracking" and key_of(one) != "run.fresh"]
     name = " ".join(f"{key}={value}" for key, value in values.items())
     described = {"arm": name, "place": known, "seed": config.seed, "overrides": again}
     return described | {"table": config.comparison.name, "reference": config.comparison.reference}
@@ -120,13 +132,13 @@ def arms_table(arms: list[dict[str, Any]]) -> str:
     width = max(map(len, names), default=0)
     lines = [f"{'arm':<{width}}" + "".join(f"{column:>18}" for column in COLUMNS)]
     for name, arm in zip(names, arms, strict=True):
-        metrics = Path(arm.get("evaluation", "")) / "metrics.json"
+        metrics, pictures = (Path(arm.get("evaluation", "")) / name for name in (METRICS, PICTURES))
         if "error" in arm:
             cells = f"  failed: {arm['error'].splitlines()[0]}"
         elif metrics.is_file():
             values = read_json(metrics, "individual")["individual"]
             cells = "".join(f"{'-' if values[column]['value'] is None else format(values[column]['value'], '.3f'):>18}" for column in COLUMNS)
         else:
-            cells = f"  trained, not evaluated: {arm['folder']}"
+            cells = f"  trained, {'pictures made, not judged' if pictures.is_file() else 'not evaluated'}: {arm['folder']}"
         lines.append(f"{name:<{width}}{cells}")
     return "\n".join(lines)

@@ -29,8 +29,22 @@ def is_sweep(folder: Path) -> bool:
 
 
 def read_records(folder: Path) -> list[dict[str, Any]]:
-    """The records in `folder`, in the order in which the sweep names its arms, then by seed. Raises ValueError that names a damaged one."""
-    return sorted((read_json(path, *RECORD) for path in folder.glob(RECORDS)), key=lambda record: (record["place"], record["seed"]))
+    """The records in `folder`, in the order in which the sweep names its arms, then by seed; their folders are where they are now, if outputs were moved
+    or are seen from another working directory. Raises ValueError that names a damaged one.
+    """
+    records = [_placed(read_json(path, *RECORD), folder) for path in folder.glob(RECORDS)]
+    return sorted(records, key=lambda record: (record["place"], record["seed"]))
+
+
+def _placed(record: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A record whose run, if it is not where it was written, lies where it does beside a sweep's folder: in the run root, <run.root>/sweeps/<name>/../.."""
+    if "folder" not in record or Path(record["folder"]).exists():
+        return record
+    was, now = Path(record["folder"]), Path(folder).absolute().parents[1] / Path(record["folder"]).name
+    evaluation = Path(record["evaluation"])
+    if not now.is_dir() or not evaluation.is_relative_to(was):
+        return record
+    return record | {"folder": str(now), "evaluation": str(now / evaluation.relative_to(was))}
 
 
 def first_runs(folder: Path) -> dict[str, Path]:
