@@ -48,11 +48,20 @@ def _value(value: Any) -> str:
 
 def _of_run(run: Path, bundle: BundleConfig) -> dict[str, Any]:
     """For a bundle that holds no more than its base's name and resolution: what the run tells that it lies in, if it is one of this base."""
-    config = run / "config.yaml"
-    base = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("base") if config.is_file() else None
+    base = read_run_config(run).get("base")
     if not isinstance(base, dict) or base.get("name") != bundle.base_name:
         base = {}
     return base | {"name": bundle.base_name, "resolution": bundle.resolution}
+
+
+def read_run_config(run: Path) -> dict[str, Any]:
+    """What config.yaml of a run holds; nothing where there is none. Raises ValueError that names a damaged one."""
+    path = run / "config.yaml"
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())}); bring back a copy, or remove it") from error
+    return values if isinstance(values, dict) else {}
 
 
 def _choice(folder: str, bundle: BundleConfig, recorded: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.comparison_figures import leakage_charts, response_charts, trade_off, value_charts, write_figures
 from fineface_train.comparison_markdown import FIGURES, KINDS, SHOWN, SUBSET_METRIC, comparison_markdown, kind_name, short_name
-from fineface_train.comparison_pictures import arms_sheet, loss_charts, pictures_tables, shown_prompt, strongest, validated, write_pictures_comparison
+from fineface_train.comparison_pictures import LOSSES, arms_sheet, loss_charts, pictures_tables, shown_prompt, strongest, validated, write_pictures_comparison
 from fineface_train.comparison_runs import Arms, Run, check_alike, chosen_reference, compute, made_with, read_runs
 from fineface_train.evaluation.compare import by_subset, compare, is_significant, pool, read_kind, smallest_p
 from fineface_train.evaluation.metrics import nulled, per_au, response_curve, response_matrix
@@ -51,12 +51,13 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
     with replacing(folder / "rows.parquet") as partial:
         pd.concat(rows).to_parquet(partial, index=False, compression="zstd")
     write_figures(folder / FIGURES, found)
+    (folder / FIGURES / LOSSES).unlink(missing_ok=True)  # of a comparison before these were judged
     with replacing(folder / FIGURES / "faces.png") as partial:
         arms_sheet(arms).save(partial, format="PNG", optimize=True)
-    write_text(folder / "report.md", comparison_markdown(folder.name, found, missing))
+    write_text(folder / "report.md", comparison_markdown(folder.resolve().name, found, missing))
     page = render(
         TEMPLATE,
-        name=folder.name,
+        name=folder.resolve().name,
         found=found,
         kinds={kind.value: title for kind, title in KINDS.items()},
         metric_names={name: METRIC_NAMES[name] for name in SHOWN},

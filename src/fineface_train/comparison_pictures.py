@@ -21,7 +21,7 @@ from fineface_train.files import replacing, write_json, write_text
 from fineface_train.pictures import face_sheet
 from fineface_train.report import command, grid_row, interval, markdown_table, number, render, shown_face
 
-TEMPLATE = "comparison_pictures.html"
+TEMPLATE, LOSSES = "comparison_pictures.html", "losses.svg"
 PROMPTS, SETS, SIDE = 4, 8, 96
 """Shown of an evaluation; pixels of a face in faces.png."""
 
@@ -45,13 +45,13 @@ def write_pictures_comparison(folder: Path, arms: Arms, reference: str, missing:
     losses = loss_charts(arms)
     (folder / FIGURES).mkdir(exist_ok=True)
     if losses:
-        write_text(folder / FIGURES / "losses.svg", chart_sheet(losses, columns=2, legend=[short_name(arm) for arm in arms]))
+        write_text(folder / FIGURES / LOSSES, chart_sheet(losses, columns=2, legend=[short_name(arm) for arm in arms]))
     with replacing(folder / FIGURES / "faces.png") as partial:
         arms_sheet(arms, side=SIDE).save(partial, format="PNG", optimize=True)
-    write_text(folder / "report.md", _markdown(folder.name, found, missing, with_losses=bool(losses)))
+    write_text(folder / "report.md", _markdown(folder.resolve().name, found, missing, with_losses=bool(losses)))
     page = render(
         TEMPLATE,
-        name=folder.name,
+        name=folder.resolve().name,
         found=found,
         aus=list(zip(AU_KEYS, AU_NAMES, strict=True)),
         losses=losses,
@@ -61,7 +61,7 @@ def write_pictures_comparison(folder: Path, arms: Arms, reference: str, missing:
         significant=is_significant,
         faces=_faces(arms),
         combinations=_combinations(arms),
-        again=command("report", f"out={folder}"),
+        again=command("report", f"out={folder.absolute()}"),
         missing=missing,
     )
     return write_text(folder / "report.html", page)
@@ -171,7 +171,7 @@ def _markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]], 
         *validation_markdown(found["validation"]),
         "## Pictures\n",
     ]
-    parts += ["Over optimiser steps, the mean of each arm's seeds.\n\n![losses](figures/losses.svg)\n"] if with_losses else []
+    parts += [f"Over optimiser steps, the mean of each arm's seeds.\n\n![losses]({FIGURES}/{LOSSES})\n"] if with_losses else []
     parts += ["One prompt, one starting noise, the first seed of every arm: neutral, and each AU at its strongest.\n\n![faces](figures/faces.png)\n"]
     parts += ["## Compute\n", markdown_table(compute_rows(found))]
     parts += [f"Trained on {found['made_with']}.\n"] if found["made_with"] else []

@@ -1,5 +1,6 @@
 """One typed config for all verbs: composed by Hydra from configs/, validated by the dataclasses beside each component."""
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
@@ -7,13 +8,14 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
@@ -125,11 +127,22 @@ def load_config(overrides: list[str]) -> Config:
     """Compose and validate; raises ValueError that names the key, the value and what is allowed."""
     register_schema()
     try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        with _configs():
             node = compose("config", overrides=[quoted(override) for override in overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_explain(error)) from error
     return typed(node)
+
+
+@contextlib.contextmanager
+def _configs() -> Iterator[None]:
+    """Inside, Hydra composes from configs/; also within a sweep's arm, while Hydra itself is at work."""
+    before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def register_schema() -> None:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.base_of_bundle import base_is_found, fitting_base, with_base
+from fineface_train.base_of_bundle import base_is_found, fitting_base, read_run_config, with_base
 from fineface_train.config import Config, choices, load_config
 from fineface_train.evaluation.drawn import ceiling
 from fineface_train.evaluation.evaluate import METRICS, PICTURES, evaluate, read_images
@@ -170,7 +169,10 @@ def check_judge(config: Config) -> None:
             f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; choose judge=none (pictures and a page, no numbers), or "
             "judge=libreface (docs/annotation.md says what it needs)"
         )
-    find_judges(config.judge)
+    try:
+        find_judges(config.judge)
+    except ValueError as error:
+        raise ValueError(f"{error}; without a judge: judge=none makes pictures and a page, which a judge can measure later") from error
 
 
 def judge_command(config: Config, bundle: Path, out: Path) -> str:
@@ -249,7 +251,7 @@ def _judge_command_of_run(run: Path) -> str | None:
     """The command that evaluates a run's bundle as its config says, by the judge that fits its base; None where there is no such bundle."""
     if not (run / "bundle" / CONFIG_FILE).is_file() or not (run / "config.yaml").is_file() or not base_is_found(run / "bundle"):
         return None
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config = read_run_config(run)
     wanted = {key: config[key] for key in ("protocol", "sampling", "scale") if key in config}
     wanted |= {"evaluation": {"seed": config["evaluation"]["seed"]}} if "seed" in (config.get("evaluation") or {}) else {}
     judge = fitting_judge(load_config(with_base([f"bundle={run / 'bundle'}"], tell=False)))

@@ -45,7 +45,10 @@ def sweep(overrides: list[str]) -> int:
     configs = [load_config(arm) for arm in arms]
     varied = [key for key in (key_of(one) for one in overrides) if key in parameters or len({_value(arm, key) for arm in arms}) > 1]
     folder = sweep_folder(configs[0], [one for one in overrides if key_of(one) not in parameters])
-    records = [_record(arm, config, [key for key in varied if key != "seed"], parameters) for arm, config in zip(arms, configs, strict=True)]
+    keys = [key for key in varied if key != "seed"]
+    # Of what a named sweep varies its own order, so that seed by seed and arm by arm it is the same; else that of the command line.
+    order = {key: str(parameters[key]).split(",") if key in parameters else list(dict.fromkeys(str(_value(arm, key)) for arm in arms)) for key in keys}
+    records = [_record(arm, config, keys, order) for arm, config in zip(arms, configs, strict=True)]
     paths = [folder / f"arm_{_short_hash([record['arm'], str(record['seed'])])}.json" for record in records]
     if is_main_process():
         for path, record in zip(paths, records, strict=True):
@@ -82,11 +85,10 @@ def sweep_folder(config: Config, overrides: list[str]) -> Path:
     return named_folder(config.run.root, f"{name}-{_short_hash(other)}" if other or not config.comparison.name else name)
 
 
-def _record(arm: list[str], config: Config, keys: list[str], parameters: dict[str, str]) -> dict[str, Any]:
-    """What is known of an arm before it runs: its name, its seed, its place among the values that the sweep names, and how to run it again."""
+def _record(arm: list[str], config: Config, keys: list[str], order: dict[str, list[str]]) -> dict[str, Any]:
+    """What is known of an arm before it runs: its name, its seed, its place in the `order` of each key's values, and how to run it again."""
     values = {key: str(_value(arm, key)) for key in keys}
-    places = [str(parameters.get(key, "")).split(",") for key in keys]
-    known = [listed.index(value) if value in listed else len(listed) for listed, value in zip(places, values.values(), strict=True)]
+    known = [order[key].index(value) if value in order[key] else len(order[key]) for key, value in values.items()]
     again = [one for one in arm if key_of(one) != "seed" and key_of(one).split(".")[0] != "tracking" and key_of(one) != "run.fresh"]
     name = " ".join(f"{key}={value}" for key, value in values.items())
     described = {"arm": name, "place": known, "seed": config.seed, "overrides": again}

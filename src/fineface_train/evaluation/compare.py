@@ -164,7 +164,7 @@ def compare_errors(arms: Mapping[str, Mapping[int, Sequence[float]]], subjects: 
         each = np.array([seeds[number] - sums[reference][number] for number in common])
         difference, low, high = bounds(each.mean(0))
         by_chance = np.abs(signs @ each.mean(0)) / examples.sum()
-        p = float((by_chance >= abs(difference) * (1 - 1e-9)).mean())
+        p = float((by_chance >= abs(difference) - 1e-12 * max(1.0, abs(difference))).mean())
         same = len(common) > 1 and len(set(np.sign(each.sum(1)))) == 1 and bool(each.sum(1).all())
         cells[arm] |= {"difference": difference, "difference_low": low, "difference_high": high, "p": p, "common_seeds": common, "same_sign": same}
     _correct({arm: {"error": cell} for arm, cell in cells.items()})

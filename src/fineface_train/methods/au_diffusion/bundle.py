@@ -11,6 +11,7 @@ checksums.json                         SHA-256 of the others but README.md and c
 
 import dataclasses
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -142,11 +143,11 @@ def load_calibration(folder: Path) -> tuple[Calibration, dict[str, Any]]:
     """A bundle's calibration and what it was fitted on. Raises ValueError where there is none, or one of another bundle's."""
     path = folder / CALIBRATION_FILE
     if not path.is_file():
-        raise ValueError(f"calibrated=true: {folder} holds no {CALIBRATION_FILE}; make one with fineface calibrate bundle={folder}")
+        raise ValueError(f"calibrated=true: {folder} holds no {CALIBRATION_FILE}; make one with fineface calibrate {shlex.quote(f'bundle={folder}')}")
     fields = [field.name for field in dataclasses.fields(Calibration)]
     values = read_json(path, "weights", "about", *fields)
     if values["weights"] != sha256(folder / SEAL):
-        raise ValueError(f"{path} belongs to another bundle; remove it and calibrate this one: fineface calibrate bundle={folder}")
+        raise ValueError(f"{path} belongs to another bundle; remove it and calibrate this one: fineface calibrate {shlex.quote(f'bundle={folder}')}")
     return Calibration(**{name: values[name] for name in fields}), values["about"]
 
 
@@ -182,7 +183,7 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
     if unet.config.cross_attention_dim != config.cross_attention_dim:
         raise ValueError(
             f"bundle={folder} is for {config.base_name} with cross-attention width {config.cross_attention_dim}; "
-            f"this pipeline's is {unet.config.cross_attention_dim}; choose its base, e.g. base={config.base_name}"
+            f"this pipeline's is {unet.config.cross_attention_dim}; choose its base, e.g. base={config.base_name}, or leave base= out: the bundle tells it"
         )
     precision = "bfloat16" if unet.dtype == torch.bfloat16 else "float16"
     if not any_base and fingerprint(unet, getattr(torch, precision)) != config.base_fingerprints[precision]:
