@@ -37,7 +37,7 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
     all_arms, missing = read_runs(records)
     if not all_arms:
         why = "; ".join(f"{arm}: {why}" for arm, why in missing[:3])
-        raise ValueError(f"{folder}: no arm of this sweep is evaluated yet ({why}); start the sweep again with evaluation.after_training=true")
+        raise ValueError(f"{folder}: no arm of this sweep is evaluated yet ({why})")
     arms = {arm: judged for arm, runs in all_arms.items() if (judged := {seed: run for seed, run in runs.items() if run.judged})}
     reference = chosen_reference(arms or all_arms, reference, records, folder)
     check_alike(arms or all_arms)

@@ -61,7 +61,7 @@ def read_runs(records: list[dict[str, Any]]) -> tuple[Arms, list[tuple[str, str]
         run, evaluation = Path(record["folder"]), Path(record["evaluation"])
         found = next((path for path in (evaluation / METRICS, evaluation / PICTURES) if path.is_file()), None)
         if found is None or not (evaluation / "images.parquet").is_file():
-            again = command("evaluate", f"bundle={run / 'bundle'}") if (run / "bundle").is_dir() else f"{run} is not there"
+            again = "start the sweep again with evaluation.after_training=true" if (run / "bundle").is_dir() else f"its run {run} is not there"
             missing.append((f"{name} seed={seed}", f"trained, not evaluated: {again}"))
             continue
         metrics = read_json(found, "individual", "combination") if found.name == METRICS else read_json(found)

@@ -53,6 +53,8 @@ SAMPLE_PROMPTS = slice(4, 7)
 """Of the evaluation's prompts, those of the pictures during training; on ToyFACS one seen and two held out."""
 SMALLEST_FACE = 64
 """Pixels of a face in these pictures: smaller ones are enlarged, so that names fit."""
+LINE = 20
+"""Pixels of a line of text beside one."""
 
 
 def train(config: Config, *, wait: bool = False) -> Path:
@@ -412,5 +414,11 @@ def _sample_sheet(config: Config, pipe: StableDiffusionPipeline) -> Image.Image:
     size = config.evaluation.batch_size
     images = torch.cat([generator.generate(requests[start : start + size]) for start in range(0, len(requests), size)])
     faces = [to_picture(image) for image in images]
-    rows = [(textwrap.fill(prompt, 24), faces[row * len(sets) : (row + 1) * len(sets)]) for row, prompt in enumerate(prompts)]
-    return face_sheet(rows, ["neutral", *AU_KEYS], side=max(config.base.resolution, SMALLEST_FACE))
+    side = max(config.base.resolution, SMALLEST_FACE)
+    rows = [(_beside(prompt, side), faces[row * len(sets) : (row + 1) * len(sets)]) for row, prompt in enumerate(prompts)]
+    return face_sheet(rows, ["neutral", *AU_KEYS], side=side)
+
+
+def _beside(prompt: str, side: int) -> str:
+    """A prompt in lines that fit beside a face."""
+    return textwrap.fill(prompt, max(24, len(prompt) // max(1, side // LINE) + 8))
