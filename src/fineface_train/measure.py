@@ -252,7 +252,7 @@ def _judge_command_of_run(run: Path) -> str | None:
     if not (run / "bundle" / CONFIG_FILE).is_file() or not (run / "config.yaml").is_file() or not base_is_found(run / "bundle"):
         return None
     config = read_run_config(run)
-    wanted = {key: config[key] for key in ("protocol", "sampling", "scale") if key in config}
+    wanted: dict[str, Any] = {key: config[key] for key in ("protocol", "sampling", "scale") if key in config}
     wanted |= {"evaluation": {"seed": config["evaluation"]["seed"]}} if "seed" in (config.get("evaluation") or {}) else {}
     judge = fitting_judge(load_config(with_base([f"bundle={run / 'bundle'}"], tell=False)))
     return _judging(run / "bundle", run, judge, wanted)
