@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from fineface_train.aus import AU_KEYS, AU_NAMES, MAX_INTENSITY
 from fineface_train.files import flat
-from fineface_train.tracking import GLANCE, read_metrics
+from fineface_train.tracking import GLANCE, VALIDATION, read_metrics
 
 SERIES = 8
 """Colours of the style sheet."""
@@ -114,7 +114,13 @@ def training_charts(path: Path) -> list[tuple[str, Markup]]:
     if not path.is_file():
         return []
     lines = read_metrics(path)
-    titles = {"loss": "Loss", "learning_rate": "Learning rate", "gradient_norm": "Gradient norm", "examples_per_second": "Examples per second"}
+    titles = {
+        "loss": "Loss",
+        f"{VALIDATION}.loss": "Validation loss",
+        "learning_rate": "Learning rate",
+        "gradient_norm": "Gradient norm",
+        "examples_per_second": "Examples per second",
+    }
     titles |= {f"{GLANCE}.au_mse_active": "AU error (a glance)", f"{GLANCE}.slope": "Slope (a glance)", f"{GLANCE}.clip_i": "CLIP-I (a glance)"}
     lines = [dict(flat(line)) for line in lines]
     return [(title, _curve(title, _series(lines, key), smooth=key in ("loss", "gradient_norm"))) for key, title in titles.items() if _series(lines, key)]
@@ -240,6 +246,20 @@ def responses_chart(curves: Sequence[dict[str, Any]], *, title: str) -> Markup:
     lines += [Line(_pairs(curve["requested"], curve["measured_mean"]), f"series s{place % SERIES}", dots=True) for place, curve in enumerate(curves)]
     highest = max(y for line in lines for _, y in line.points)
     return line_chart(lines, title=title, x=(0, MAX_INTENSITY), y=(0, highest), size=(220, 160))
+
+
+def curves_chart(curves: Sequence[Sequence[tuple[float, float]]], *, title: str, smooth: bool) -> Markup:
+    """An SVG of values over steps, a line in its own colour for each of `curves`; `smooth`: their moving averages."""
+    shown = [_smoothed(list(points)) if smooth else list(points) for points in curves]
+    values = sorted(value for points in shown for _, value in points)
+    steps = [step for points in shown for step, _ in points]
+    # The first steps of a loss must not flatten what the arms differ in.
+    high = values[int(0.98 * (len(values) - 1))] if smooth and len(values) > 50 else values[-1]
+    margin = 0.05 * ((high - values[0]) or 1)
+    lines = [
+        Line([(step, min(value, high + margin)) for step, value in points], f"series s{place % SERIES}", dots=not smooth) for place, points in enumerate(shown)
+    ]
+    return line_chart(lines, title=title, x=(min(steps), max(steps)), y=(values[0] - margin, high + margin), size=(420, 220))
 
 
 def chart_sheet(charts: Sequence[tuple[str, Markup]], *, columns: int, legend: Sequence[str] = ()) -> str:

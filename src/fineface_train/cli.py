@@ -25,6 +25,8 @@ VERBS = {
 }
 RESUMED = ("prepare", "train", "evaluate")
 """Verbs that go on where they were stopped."""
+BUNDLE_VERBS = ("generate", "evaluate", "calibrate")
+"""These take the base from the bundle."""
 GROUPS = ("base", "data", "labels", "conditioning", "encoder", "finetune", "objective", "trainer", "judge", "experiment", "method")
 
 
@@ -82,6 +84,7 @@ def _run(verb: str, overrides: list[str]) -> int:
             print(_verb_help(verb))
             return 0
         from fineface_train import commands, config
+        from fineface_train.base_of_bundle import with_base
         from fineface_train.files import check_utf8
 
         _show_our_log()
@@ -91,7 +94,7 @@ def _run(verb: str, overrides: list[str]) -> int:
         check_utf8(ascii(key)[1:-1], value)
     if {"-m", "--multirun"} & set(overrides):
         return _sweep(verb, [override for override in overrides if override not in ("-m", "--multirun")])
-    getattr(commands, verb)(config.load_config(overrides))
+    getattr(commands, verb)(config.load_config(with_base(overrides) if verb in BUNDLE_VERBS else overrides))
     return 0
 
 

@@ -14,13 +14,13 @@ from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
 from fineface_train.data_report import write_data_report
 from fineface_train.doctor import doctor
-from fineface_train.evaluation.judges import find_judges
+from fineface_train.evaluation.judges import JudgeKind
 from fineface_train.files import read_parquet
 from fineface_train.locks import locked
-from fineface_train.measure import calibrate_bundle, evaluation_folder, measure_bundle, print_report
+from fineface_train.measure import calibrate_bundle, check_judge, evaluation_folder, fitting_judge, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
-from fineface_train.sweep_records import is_sweep, named_folder
+from fineface_train.sweep_records import has_report, is_sweep, named_folder, report_lines, what_lies_there
 from fineface_train.tracking import log_tables
 from fineface_train.trainer import launched
 
@@ -53,9 +53,9 @@ def generate(config: Config) -> list[Path]:
 
 
 def evaluate(config: Config) -> dict[str, Any]:
-    """`fineface evaluate`: generate the protocol's images with a bundle, judge them, write rows, metrics and a report."""
+    """`fineface evaluate`: generate the protocol's images with a bundle, judge them (with judge=none they are made only), write rows, metrics and a report."""
     bundle = _need_bundle(config)
-    find_judges(config.judge)
+    check_judge(config)
     out = evaluation_folder(config, bundle)
     with locked(out):
         metrics = measure_bundle(config, bundle, out)
@@ -66,7 +66,9 @@ def evaluate(config: Config) -> dict[str, Any]:
 def calibrate(config: Config) -> Path:
     """`fineface calibrate`: measure how a bundle answers, and store in it what to ask for; used where calibrated=true."""
     bundle = _need_bundle(config)
-    find_judges(config.judge)
+    if config.judge.kind is JudgeKind.none:
+        raise ValueError(f"judge=none measures nothing, and a calibration is made of measurements; choose judge={fitting_judge(config)}")
+    check_judge(config)
     if (bundle / CALIBRATION_FILE).exists():
         raise ValueError(f"{bundle / CALIBRATION_FILE} exists already; nothing is overwritten: remove it to calibrate anew")
     path = calibrate_bundle(config, bundle)
@@ -85,20 +87,34 @@ def report(config: Config) -> Path:
     if config.comparison.name and not config.out:
         config.out = str(named_folder(config.run.root, config.comparison.name))
         if not is_sweep(Path(config.out)):
+            others = sorted(path for path in Path(config.out).parent.glob(f"{config.comparison.name}-*") if is_sweep(path))
             raise ValueError(
                 f"sweep={config.comparison.name}: nothing of it in {config.out} yet; run it: fineface train -m +sweep={config.comparison.name} seed=0,1,2"
+                + (f"; with other values there are: {report_lines(others)}" if others else "")
             )
-    folder = Path(config.out) if config.out else _need_bundle(config).parent
+    folder = Path(config.out) if config.out else _run_of_bundle(config)
     if is_sweep(folder):
         page = write_comparison(folder, config.comparison.reference)
-        config.tracking.group = config.tracking.group or folder.name
-        log_tables(folder, config.tracking, f"{folder.name}-comparison", lambda: comparison_tables(folder))
+        name = folder.resolve().name
+        config.tracking.group = config.tracking.group or name
+        log_tables(folder, config.tracking, f"{name}-comparison", lambda: comparison_tables(folder))
         print((folder / "report.md").read_text(encoding="utf-8"))
         print(f"report: {page}")
         return page
-    if not any((folder / name).is_file() for name in ("config.yaml", "metrics.json")):
-        raise ValueError(f"out={folder}: no run or evaluation lies there; give the folder that `fineface train` or `evaluate` printed")
+    if not has_report(folder):
+        raise ValueError(f"out={folder}: no run or evaluation lies there; {what_lies_there(folder)}")
     return print_report(folder)
+
+
+def _run_of_bundle(config: Config) -> Path:
+    """The run that bundle=FOLDER lies in."""
+    if not config.bundle:
+        raise ValueError(f"out is empty: give the folder of a run, an evaluation or a sweep (out=FOLDER); {what_lies_there(Path(config.run.root))}")
+    check_bundle(Path(config.bundle))
+    run = Path(config.bundle).absolute().parent
+    if not has_report(run):
+        raise ValueError(f"bundle={config.bundle} lies in no run that was evaluated; {what_lies_there(Path(config.bundle))}")
+    return run
 
 
 def _need_bundle(config: Config) -> Path:

@@ -10,7 +10,7 @@ from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.charts import chart_sheet, heat_chart, interval_chart, responses_chart, scatter_chart
 from fineface_train.comparison_markdown import KINDS, SHOWN, SUBSET_METRIC, short_name, swept
 from fineface_train.files import write_text
-from fineface_train.report import METRICS
+from fineface_train.report import METRIC_NAMES
 
 
 def write_figures(folder: Path, found: dict[str, Any]) -> None:
@@ -48,8 +48,8 @@ def value_charts(found: dict[str, Any], kind: str) -> list[tuple[str, str, Any]]
         of_arm = [(short_name(arm), cells[name]) for arm, cells in found["numbers"][kind].items()]
         rows = [(arm, _finite(cell["value"]), _finite(cell["low"]), _finite(cell["high"])) for arm, cell in of_arm]
         drawn = found["ceiling"][kind][name]
-        chart = interval_chart(rows, title=METRICS[name][0], marks=[("true drawings", drawn)] if drawn is not None else [])
-        charts.append((*METRICS[name], chart))
+        chart = interval_chart(rows, title=METRIC_NAMES[name][0], marks=[("true drawings", drawn)] if drawn is not None else [])
+        charts.append((*METRIC_NAMES[name], chart))
     return charts
 
 
@@ -82,5 +82,5 @@ def _trade_off_chart(lines: dict[str, list[tuple[float, float, str]]], drawn: di
     series = [(short_name(arm), points) for arm, points in lines.items()]
     if drawn["clip_i"] is not None:
         series.append(("true drawings", [(drawn["clip_i"], drawn[metric], "")]))
-    label = METRICS[metric][0]
+    label = METRIC_NAMES[metric][0]
     return scatter_chart(series, title=f"{label} against CLIP-I", labels=("CLIP-I to neutral", label))

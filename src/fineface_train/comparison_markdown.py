@@ -8,10 +8,10 @@ import numpy as np
 from fineface_train.aus import AU_KEYS
 from fineface_train.evaluation.compare import is_significant
 from fineface_train.evaluation.protocol import Kind
-from fineface_train.report import METRICS, interval, markdown_table, number
+from fineface_train.report import METRIC_NAMES, interval, markdown_table, number
 
 SHOWN = ("au_mse_active", "au_mse_mean", "clip_i", "slope", "rank_correlation", "leakage", "attributes", "identity")
-"""Of `METRICS`, those of the tables, in their order."""
+"""Of `METRIC_NAMES`, those of the tables, in their order."""
 SUBSET_METRIC = {"individual": "au_mse_active", "combination": "au_mse_mean"}
 KINDS = {Kind.individual: "One AU at a time", Kind.combination: "Combinations of AUs"}
 
@@ -62,6 +62,14 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
             numbers = [number(claim["paper"]), number(claim["difference"], 3), number(claim["p_holm"], 3)]
             rows.append([f"{kind_name(claim)}: {short_name(claim['arm'])} {order} {short_name(found['reference'])}", *numbers, claim["outcome"]])
         parts += ["## The paper's orderings\n", markdown_table(rows)]
+    parts += ["## Compute\n", markdown_table(compute_rows(found))]
+    parts += [f"Trained on {found['made_with']}.\n"] if found["made_with"] else []
+    parts += [f"- {arm}: {why}\n" for arm, why in missing]
+    return "\n".join(parts)
+
+
+def compute_rows(found: dict[str, Any]) -> list[list[str]]:
+    """What every arm took, and the command that makes it."""
     rows = [["arm", "seeds", "steps", "trainable", "PFLOP", "training s", "evaluation s", "again"]]
     for arm, taken in found["compute"].items():
         cells = [
@@ -74,22 +82,24 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
         ]
         again = f"`{taken['again']} seed={','.join(map(str, found['seeds'][arm]))}`"
         rows.append([f"`{arm}`", *map(str, cells), again])
-    parts += ["## Compute\n", markdown_table(rows)]
-    parts += [f"Trained on {found['made_with']}.\n"] if found["made_with"] else []
-    parts += [f"- {arm}: {why}\n" for arm, why in missing]
-    return "\n".join(parts)
+    return rows
 
 
 def kind_name(claim: dict[str, Any]) -> str:
     """What a claim is about, in words."""
-    return f"{METRICS[claim['metric']][0]}, {'single AUs' if claim['kind'] == 'individual' else 'combinations'}"
+    return f"{METRIC_NAMES[claim['metric']][0]}, {'single AUs' if claim['kind'] == 'individual' else 'combinations'}"
 
 
 def _value_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
     second = found["judges"][1] if len(found["judges"]) > 1 else None
     paper = found["paper"]
     rows = [
-        ["arm", *(METRICS[name][0] for name in SHOWN), *([f"AU error, {second}"] if second else []), *(["paper: AU error", "paper: CLIP-I"] if paper else [])]
+        [
+            "arm",
+            *(METRIC_NAMES[name][0] for name in SHOWN),
+            *([f"AU error, {second}"] if second else []),
+            *(["paper: AU error", "paper: CLIP-I"] if paper else []),
+        ]
     ]
     for arm, cells in found["numbers"][kind].items():
         row = [f"`{arm}`", *(f"{number(cells[name]['value'])} ({interval(cells[name])})" for name in SHOWN)]
@@ -108,7 +118,7 @@ def _value_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
 
 
 def _au_rows(found: dict[str, Any], metric: str) -> list[list[str]]:
-    rows = [[METRICS[metric][0], *AU_KEYS]]
+    rows = [[METRIC_NAMES[metric][0], *AU_KEYS]]
     for arm, values in found["per_au"].items():
         cells = [values[key] for key in AU_KEYS]
         rows.append([f"`{arm}`", *(f"{number(cell[metric])} ({number(cell[f'{metric}_low'])} to {number(cell[f'{metric}_high'])})" for cell in cells)])
@@ -127,7 +137,7 @@ def _subset_rows(found: dict[str, Any]) -> list[list[str]]:
 
 
 def _difference_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
-    rows = [[f"less `{found['reference']}`", *(METRICS[name][0] for name in SHOWN)]]
+    rows = [[f"less `{found['reference']}`", *(METRIC_NAMES[name][0] for name in SHOWN)]]
     for arm, cells in found["numbers"][kind].items():
         if arm != found["reference"]:
             rows.append([f"`{arm}`", *(_difference_cell(cells[name]) for name in SHOWN)])
@@ -159,7 +169,7 @@ def equal_clip_i(found: dict[str, Any]) -> list[str]:
         }
         reached = [clip_i for lines in curves.values() for line in lines for clip_i, _ in line]
         levels = [level for level in np.arange(0.95, 0.0, -0.05) if min(reached) < level < max(reached)]
-        rows = [[f"{title}: {METRICS[metric][0]}", *(f"CLIP-I {level:.2f}" for level in levels)]]
+        rows = [[f"{title}: {METRIC_NAMES[metric][0]}", *(f"CLIP-I {level:.2f}" for level in levels)]]
         rows += [[f"`{arm}`", *(number(least_error(lines, level)) for level in levels)] for arm, lines in curves.items()]
         parts.append(markdown_table(rows))
     return parts

@@ -1,5 +1,6 @@
 """One typed config for all verbs: composed by Hydra from configs/, validated by the dataclasses beside each component."""
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
@@ -7,13 +8,14 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
@@ -38,7 +40,7 @@ from fineface_train.tracking import TrackingConfig
 from fineface_train.trainer import TrainerConfig
 
 TEXT_KEYS = ("prompt", "aus", "out", "bundle")
-PATH_KEYS = re.compile(r".*\.(root|path|images|labels|captions|metadata|videos|folder|weights|model|clip|correction|image_pattern|video_pattern)")
+PATH_KEYS = re.compile(r".*\.(root|path|tokenizer|images|labels|captions|metadata|videos|folder|weights|model|clip|correction|image_pattern|video_pattern)")
 """Values of these may hold what Hydra reads as a list or a dictionary: commas, brackets, equal signs."""
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
@@ -52,8 +54,11 @@ class EvaluationConfig:
     """Evaluate and write the report when training ends."""
     every: int = 0
     """Steps between two looks while training goes on (protocol `glance`: 50 images), as curves in metrics.jsonl and wandb; 0 for none."""
+    validation_every: int | None = None
+    """Steps between two looks at the error on 128 examples of images held out of training (split "validation"), and one at the end; 0 for none;
+    null: 500 where judge=none leaves nothing else to go by, else none."""
     seed: int = 1000
-    """Starting noise of prompt k comes from seed + k."""
+    """Starting noise of prompt k comes from seed + k; the noise of validation too."""
 
     @property
     def wanted(self) -> bool:
@@ -65,6 +70,8 @@ class EvaluationConfig:
             raise ValueError(f"{key}.batch_size={self.batch_size}: must be at least 1")
         if self.every < 0:
             raise ValueError(f"{key}.every={self.every}: must not be negative")
+        if self.validation_every is not None and self.validation_every < 0:
+            raise ValueError(f"{key}.validation_every={self.validation_every}: must not be negative (0 for none)")
         check_seed(f"{key}.seed", self.seed)
 
 
@@ -126,11 +133,22 @@ def load_config(overrides: list[str]) -> Config:
     """Compose and validate; raises ValueError that names the key, the value and what is allowed."""
     register_schema()
     try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        with _configs():
             node = compose("config", overrides=[quoted(override) for override in overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_explain(error)) from error
     return typed(node)
+
+
+@contextlib.contextmanager
+def _configs() -> Iterator[None]:
+    """Inside, Hydra composes from configs/; also within a sweep's arm, while Hydra itself is at work."""
+    before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def register_schema() -> None:
@@ -199,15 +217,15 @@ def typed(node: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise ValueError(_explain(error)) from error
     assert isinstance(config, Config)
-    config.base.path, config.base.tokenizer = _found(config.base.path), _found(config.base.tokenizer) or ""
+    config.base.path, config.base.tokenizer = found(config.base.path), found(config.base.tokenizer) or ""
     for name in ("one", "two", "attributes", "clip"):
-        setattr(config.judge, name, _found(getattr(config.judge, name)))
-    config.bundle = _found(config.bundle)
+        setattr(config.judge, name, found(getattr(config.judge, name)))
+    config.bundle = found(config.bundle)
     validate(config)
     return config
 
 
-def _found(path: str | None) -> str | None:
+def found(path: str | None) -> str | None:
     """What is shipped is found from any working directory: a path that is not there is looked for beside configs/."""
     if path and not Path(path).exists() and (REPOSITORY / path).exists():
         return str(REPOSITORY / path)

@@ -13,7 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fineface_train.checkpoint import PROGRESS, latest_state
-from fineface_train.files import flat, locked, read_json, seal, write_text
+from fineface_train.files import flat, read_json, seal, write_text
+from fineface_train.locks import locked
 from fineface_train.runs import signature
 from fineface_train.tracking import METRICS_FILE, read_metrics
 from fineface_train.trainer import Schedule

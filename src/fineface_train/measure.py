@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.config import Config
+from fineface_train.base_of_bundle import base_is_found, fitting_base, read_run_config, with_base
+from fineface_train.config import Config, choices, load_config
 from fineface_train.evaluation.drawn import ceiling
-from fineface_train.evaluation.evaluate import evaluate, read_images
-from fineface_train.evaluation.judges import load_judges
+from fineface_train.evaluation.evaluate import METRICS, PICTURES, evaluate, read_images
+from fineface_train.evaluation.judges import JudgeKind, find_judges, load_judges
 from fineface_train.evaluation.protocol import (
     CALIBRATION_SEED,
     REAL_PROMPTS,
@@ -28,13 +31,13 @@ from fineface_train.evaluation.protocol import (
     toyfacs_combinations,
     toyfacs_prompts,
 )
-from fineface_train.files import hash_of, plain, read_json, write_json
+from fineface_train.files import flat, hash_of, plain, read_json, write_json
 from fineface_train.locks import locked
-from fineface_train.methods.au_diffusion.base import PromptSet, load_base, weights_hash
-from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, BundleConfig, load_adapter, load_calibration, save_calibration
+from fineface_train.methods.au_diffusion.base import PromptSet, load_base, recorded, weights_hash
+from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, CONFIG_FILE, BundleConfig, load_adapter, load_calibration, save_calibration
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.calibration import Calibration, fit_calibration
-from fineface_train.report import headline_table, write_report
+from fineface_train.report import command, headline_table, unjudged, write_report
 from fineface_train.runs import FINISHED
 
 logger = logging.getLogger(__name__)
@@ -114,7 +117,10 @@ def _calibration_errors(requested: NDArray[np.float64], measured: NDArray[np.flo
 
 
 def measure_bundle(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
-    """Generate and judge the protocol's images under `out`; where faces can be drawn, the same for true drawings as the ceiling."""
+    """Generate and judge the protocol's images under `out`; where faces can be drawn, the same for true drawings as the ceiling.
+
+    With judge=none the images are made, and nothing is measured.
+    """
     generator = load_generator(config, bundle)
     judges = load_judges(config.judge, generator.pipe.device)
     plan = build_plan(config.protocol, evaluation_prompts(config), toyfacs_combinations(), config.evaluation.seed)
@@ -129,11 +135,13 @@ def measure_bundle(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
         generator_fingerprint=_made_by(config, generator, bundle),
         batch_size=config.evaluation.batch_size,
     )
-    if config.base.prompts is PromptSet.toyfacs and "ceiling" not in metrics:
+    if judges.aus and config.base.prompts is PromptSet.toyfacs and "ceiling" not in metrics:
         drawn = ceiling(judges, plan, out / "ceiling", config.protocol)
         metrics["ceiling"] = {part: drawn[part] for part in ("individual", "combination")}
-    metrics["settings"] = evaluation_settings(config)
-    write_json(out / "metrics.json", metrics)
+    if judges.aus or "individual" not in metrics:  # else these are the images of an evaluation that has been judged
+        metrics["settings"] = evaluation_settings(config)
+        metrics["judge_it"] = judge_command(config, bundle, out)
+        write_json(out / (METRICS if judges.aus else PICTURES), metrics)
     return metrics
 
 
@@ -152,9 +160,62 @@ def evaluation_settings(config: Config) -> dict[str, Any]:
 
 
 def is_measured(config: Config, out: Path) -> bool:
-    """Whether `out` holds a finished evaluation of these settings."""
-    path = out / "metrics.json"
-    return path.is_file() and read_json(path).get("settings") == evaluation_settings(config)
+    """Whether `out` holds a finished evaluation of these settings; without a judge, one of these images by whatever judge."""
+    found, ours = read_evaluation(out).get("settings"), evaluation_settings(config)
+    if config.judge.kind is JudgeKind.none and found:
+        found, ours = found | {"judge": None}, ours | {"judge": None}
+    return found == ours
+
+
+def read_evaluation(folder: Path) -> dict[str, Any]:
+    """What is known of an evaluation in `folder`, of judged images or else of pictures; nothing where there is none."""
+    return next((read_json(folder / name) for name in (METRICS, PICTURES) if (folder / name).is_file()), {})
+
+
+def fitting_judge(config: Config) -> str:
+    """The judge that reads what the base draws."""
+    return "toyfacs" if config.base.prompts is PromptSet.toyfacs else "libreface"
+
+
+def check_judge(config: Config) -> None:
+    """Raises ValueError where the judge's models are missing, or it does not read what the base draws; judge=none does."""
+    if config.judge.kind is JudgeKind.toyfacs and config.base.prompts is not PromptSet.toyfacs:
+        raise ValueError(
+            f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; choose judge=none (pictures and a page, no numbers), or "
+            "judge=libreface (docs/annotation.md says what it needs)"
+        )
+    try:
+        find_judges(config.judge)
+    except ValueError as error:
+        raise ValueError(f"{error}; without a judge: judge=none makes pictures and a page, which a judge can measure later") from error
+
+
+def judge_command(config: Config, bundle: Path, out: Path) -> str:
+    """The command that measures these very images, by the judge that fits: nothing of them is made again."""
+    base: list[str] = []
+    if not base_is_found(bundle):
+        base = [f"base={config.base.name if config.base.name in choices('base') else fitting_base(config.base.prompts)}"]
+        base += [f"base.path={os.path.abspath(config.base.path) if Path(config.base.path).is_dir() else config.base.path}"] if config.base.path else []
+    return _judging(bundle, out, fitting_judge(config), _of_images(config), base)
+
+
+def _judging(bundle: Path, out: Path, judge: str, wanted: dict[str, Any], base: Sequence[str] = ()) -> str:
+    """The command that evaluates a bundle in `out` as `wanted` (see `_of_images`)."""
+    said = [f"bundle={bundle.absolute()}", f"out={out.absolute()}", f"judge={judge}", *base]
+    default = dict(flat(_of_images(load_config(with_base(said, tell=False)))))
+    return command("evaluate", *said, *(f"{key}={_written(value)}" for key, value in flat(wanted) if key in default and default[key] != value))
+
+
+def _of_images(config: Config) -> dict[str, Any]:
+    """What of the config decides an evaluation's images, beside the bundle's own base."""
+    everything = plain(config)
+    chosen: dict[str, Any] = {key: everything[key] for key in ("protocol", "sampling", "scale", "calibrated", "any_base")}
+    return chosen | {"evaluation": {"seed": config.evaluation.seed}} | {"base": recorded(config.base)}
+
+
+def _written(value: Any) -> str:
+    """As an override has it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _made_by(config: Config, generator: PipelineGenerator, bundle: Path) -> str:
@@ -176,10 +237,9 @@ def evaluation_folder(config: Config, bundle: Path) -> Path:
     if not (bundle.parent / FINISHED).is_file():
         weights = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(bundle.glob("*.safetensors")))).hexdigest()
         return Path(config.run.root) / f"evaluation-{weights[:8]}-{config.protocol.value}"
-    known = bundle.parent / "metrics.json"
-    if not known.is_file():
+    found, ours = read_evaluation(bundle.parent), evaluation_settings(config)
+    if not found:
         return bundle.parent
-    found, ours = read_json(known, "protocol"), evaluation_settings(config)
     theirs = found.get("settings") or {}
     others = {key: ours[key] for key in ("sampling", "scale", "calibrated", "seed") if key in theirs and theirs[key] != ours[key]}
     if not others and found["protocol"] == config.protocol.value:
@@ -189,12 +249,25 @@ def evaluation_folder(config: Config, bundle: Path) -> Path:
 
 
 def print_report(folder: Path) -> Path:
-    """Write the page of `folder`; print the headline table and where to look."""
-    page = write_report(folder)
-    if (folder / "metrics.json").is_file():
-        print(headline_table(read_json(folder / "metrics.json", "individual", "combination")))
+    """Write the page of `folder`; print the headline table, or how to get one, and where to look."""
+    page = write_report(folder, _judge_command_of_run(folder))
+    if (folder / METRICS).is_file():
+        print(headline_table(read_json(folder / METRICS, "individual", "combination")))
+    elif (folder / PICTURES).is_file():
+        print(unjudged(read_json(folder / PICTURES, "protocol", "images")))
     sheets = sorted((folder / "samples").glob("*.png"))
     if sheets:
         print(f"samples: {sheets[-1]}")
     print(f"report: {page}")
     return page
+
+
+def _judge_command_of_run(run: Path) -> str | None:
+    """The command that evaluates a run's bundle as its config says, by the judge that fits its base; None where there is no such bundle."""
+    if not (run / "bundle" / CONFIG_FILE).is_file() or not (run / "config.yaml").is_file() or not base_is_found(run / "bundle"):
+        return None
+    config = read_run_config(run)
+    wanted: dict[str, Any] = {key: config[key] for key in ("protocol", "sampling", "scale") if key in config}
+    wanted |= {"evaluation": {"seed": config["evaluation"]["seed"]}} if "seed" in (config.get("evaluation") or {}) else {}
+    judge = fitting_judge(load_config(with_base([f"bundle={run / 'bundle'}"], tell=False)))
+    return _judging(run / "bundle", run, judge, wanted)

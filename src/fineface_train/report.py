@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import io
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from PIL import Image
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.charts import compact, response_charts, training_charts
+from fineface_train.evaluation.evaluate import METRICS, PICTURES
 from fineface_train.files import flat, read_json, read_parquet, write_text
+from fineface_train.runs import VALIDATION_FILE
 from fineface_train.tracking import METRICS_FILE
 
 TEMPLATE = "report.html"
@@ -30,7 +33,7 @@ IMAGE_SIDE = 192
 LABEL_TOOL = "libreface"
 """The judge that also writes training labels, those of FineFace's metadata too, so that it may grade its own handwriting."""
 
-METRICS: dict[str, tuple[str, str]] = {
+METRIC_NAMES: dict[str, tuple[str, str]] = {
     "au_mse_active": ("AU error, commanded AUs", "squared error on the AUs that were asked for; lower is better"),
     "au_mse_mean": ("AU error, mean of 12 AUs", "squared error averaged over all AUs; lower is better"),
     "au_mse_sum": ("AU error, sum of 12 AUs", "squared error summed over all AUs; lower is better"),
@@ -41,44 +44,71 @@ METRICS: dict[str, tuple[str, str]] = {
     "attributes": ("Caption kept", "share of the caption's attributes that the face shows; higher is better"),
     "identity": ("Identity kept", "share of faces that show all of the identity (skin, hair, style, glasses, beard); higher is better"),
 }
-EVALUATE = "fineface evaluate bundle={run}/bundle out={run}"
-TRAIN = "fineface train (the command that made this run)"
-PARTS: dict[str, tuple[str, str]] = {
-    "metrics.json": ("headline numbers, response curves, leakage, per-AU table", EVALUATE),
-    "images.parquet": ("generated faces", EVALUATE),
-    METRICS_FILE: ("training curves", TRAIN),
-    "samples": ("pictures drawn during training", TRAIN),
-    "audit.json": ("parameter audit", TRAIN),
-    "config.yaml": ("configuration", TRAIN),
-    "provenance.json": ("provenance", TRAIN),
+PARTS: dict[str, str] = {
+    METRICS: "headline numbers, response curves, leakage, per-AU table",
+    "images.parquet": "generated faces",
+    METRICS_FILE: "training curves",
+    "samples": "pictures drawn during training",
+    "audit.json": "parameter audit",
+    "config.yaml": "configuration",
+    "provenance.json": "provenance",
 }
+OF_EVALUATION = (METRICS, "images.parquet")
+"""Of `PARTS`, those that an evaluation makes; the others a training."""
 
 
-def write_report(run: Path) -> Path:
-    """Write report.html and report.md into the folder `run` from what it holds; returns the page's path."""
+def command(verb: str, *overrides: str) -> str:
+    """A line to type into a shell."""
+    return shlex.join(["fineface", verb, *overrides])
+
+
+def write_report(run: Path, judge_it: str | None = None) -> Path:
+    """Write report.html and report.md into the folder `run` from what it holds; returns the page's path.
+
+    `judge_it`: the command that measures the bundle in `run`; where pictures were made without a judge they tell it themselves.
+    """
     if not run.is_dir():
         raise ValueError(f"run={run} is not a folder; give the folder that `fineface train` or `fineface evaluate` wrote")
-    metrics, provenance = _read_json(run / "metrics.json"), _read_json(run / "provenance.json")
+    metrics, provenance = _read_json(run / METRICS), _read_json(run / "provenance.json")
+    pictures = {} if metrics else _read_json(run / PICTURES)
     config = run / "config.yaml"
+    judge_it = pictures.get("judge_it") or judge_it or command("evaluate", f"bundle={run.absolute() / 'bundle'}", f"out={run.absolute()}")
+    evaluation_alone = bool(metrics or pictures) and not any((run / part).exists() for part in (*PARTS, "bundle") if part not in OF_EVALUATION)
     page = render(
         TEMPLATE,
         name=run.resolve().name,
         metrics=metrics,
-        metric_names=METRICS,
+        pictures=pictures,
+        metric_names=METRIC_NAMES,
         aus=list(zip(AU_KEYS, AU_NAMES, strict=True)),
         faces=_faces(run, metrics),
         response=response_charts(metrics),
         curves=training_charts(run / METRICS_FILE),
+        validated=(run / VALIDATION_FILE).is_file(),
         samples=_training_samples(run / "samples"),
         audit=_read_json(run / "audit.json"),
         provenance=list(flat(provenance)),
         disagreement=[(key, value) for key, value in (metrics.get("judge_disagreement") or {}).items() if isinstance(value, float)],
         config=config.read_text(encoding="utf-8") if config.is_file() else "",
         label_tool=judge_wrote_labels(str(metrics.get("first_judge", "")), provenance),
-        missing=[(part, what, command.format(run=run)) for part, (what, command) in PARTS.items() if not (run / part).exists()],
+        judge_it=judge_it,
+        missing=[
+            (part, what, judge_it if part in OF_EVALUATION else "")
+            for part, what in PARTS.items()
+            if not (run / part).exists() and (part in OF_EVALUATION or not evaluation_alone)
+        ],
     )
-    write_text(run / "report.md", f"# {run.resolve().name}\n\n" + (headline_table(metrics) if metrics else "Not evaluated yet.\n"))
+    told = headline_table(metrics) if metrics else unjudged(pictures) if pictures else f"Not evaluated yet: `{judge_it}`\n"
+    write_text(run / "report.md", f"# {run.resolve().name}\n\n{told}")
     return write_text(run / "report.html", page)
+
+
+def unjudged(pictures: dict[str, Any]) -> str:
+    """What pictures.json holds, in words."""
+    return (
+        f"{pictures['images']} pictures of protocol {pictures['protocol']}, made with judge=none: nothing was measured.\n"
+        f"To measure them, without making them again:\n\n    {pictures.get('judge_it', '')}\n"
+    )
 
 
 def judge_wrote_labels(judge: str, provenance: dict[str, Any]) -> bool:
@@ -101,7 +131,7 @@ def headline_table(metrics: dict[str, Any]) -> str:
     """The numbers of metrics.json (first judge) as two Markdown tables, aligned to be read as plain text."""
     kinds = [kind for kind in ("individual", "combination") if metrics.get(kind)]
     rows = [["", *(column for kind in kinds for column in (kind, "95% interval", "always zero"))]]
-    for key, (label, _) in METRICS.items():
+    for key, (label, _) in METRIC_NAMES.items():
         cells = [metrics[kind].get(key) or {} for kind in kinds]
         values = [text for cell in cells for text in (number(cell.get("value")), interval(cell), number(cell.get("always_zero")))]
         rows.append([label, *values])
@@ -122,9 +152,9 @@ def number(value: float | None, digits: int = 2) -> str:
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
-def interval(cell: dict[str, float | None]) -> str:
+def interval(cell: dict[str, float | None], digits: int = 2) -> str:
     """The 95% interval of a metric as "1.80 to 2.10"."""
-    return f"{number(cell.get('low'))} to {number(cell.get('high'))}" if cell.get("low") is not None else "–"
+    return f"{number(cell.get('low'), digits)} to {number(cell.get('high'), digits)}" if cell.get("low") is not None else "–"
 
 
 # ---- faces ----------------------------------------------------------------------------------------------------------
@@ -157,10 +187,10 @@ def _faces(run: Path, metrics: dict[str, Any]) -> dict[str, Any]:
 
 def grid_row(run: Path, judge: str, neutral: dict[str, Any], single: pd.DataFrame) -> dict[str, Any]:
     """One prompt's neutral and each AU at its strongest."""
-    cells = [_shown(run, judge, neutral, [])]
+    cells = [shown_face(run, judge, neutral, [])]
     for key in AU_KEYS:
         rows = single[single["commanded"] == key].sort_values(key)
-        cells.append(_shown(run, judge, rows.iloc[-1].to_dict(), [key]) if len(rows) else None)
+        cells.append(shown_face(run, judge, rows.iloc[-1].to_dict(), [key]) if len(rows) else None)
     return {"prompt": neutral["prompt"], "held_out": bool(neutral["prompt_held_out"]), "cells": cells}
 
 
@@ -169,7 +199,7 @@ def _sweep(run: Path, judge: str, neutral: dict[str, Any], single: pd.DataFrame)
     for key, name in zip(AU_KEYS, AU_NAMES, strict=True):
         steps = single[single["commanded"] == key].sort_values(key).to_dict("records")
         if steps:
-            rows.append({"key": key, "name": name, "cells": [_shown(run, judge, neutral, [key]), *(_shown(run, judge, row, [key]) for row in steps)]})
+            rows.append({"key": key, "name": name, "cells": [shown_face(run, judge, neutral, [key]), *(shown_face(run, judge, row, [key]) for row in steps)]})
     return {"prompt": neutral["prompt"], "rows": rows}
 
 
@@ -185,17 +215,18 @@ def _combinations(run: Path, judge: str, neutral: dict[int, dict[str, Any]], fra
         if row["prompt_index"] not in neutral:
             continue
         commanded = [key for key in AU_KEYS if row[key] != 0]
-        pair = (_shown(run, judge, neutral[row["prompt_index"]], []), _shown(run, judge, row, commanded))
+        pair = (shown_face(run, judge, neutral[row["prompt_index"]], []), shown_face(run, judge, row, commanded))
         chosen.append({"neutral": pair[0], "face": pair[1], "held_out": bool(row["set_held_out"]), "prompt": row["prompt"]})
     return chosen
 
 
-def _shown(run: Path, judge: str, row: dict[str, Any], commanded: Sequence[str]) -> Shown | None:
+def shown_face(run: Path, judge: str, row: dict[str, Any], commanded: Sequence[str]) -> Shown | None:
+    """The image of a row of images.parquet, with what the judge (if there is one) read of the commanded AUs; None where its file is gone."""
     path = run / row["path"]
     if not path.is_file():
         return None
     readings = [(key, float(row[key]), _finite(row.get(f"{judge}_{key}"))) for key in commanded]
-    asked = ", ".join(f"{key} asked {asked:g}, read {number(read)}" for key, asked, read in readings) or "neutral"
+    asked = ", ".join(f"{key} asked {asked:g}" + (f", read {number(read)}" if judge else "") for key, asked, read in readings) or "neutral"
     return Shown(image_uri(path), f"{row['prompt']} | {asked} | seed {row['seed']}", readings)
 
 

@@ -16,10 +16,13 @@ from typing import Any
 from accelerate.state import AcceleratorState, PartialState
 from omegaconf import DictConfig
 
+from fineface_train.comparison import write_comparison
 from fineface_train.config import Config, combinations, key_of, load_config, multirun, sweep_parameters, typed
+from fineface_train.evaluation.evaluate import METRICS, PICTURES
 from fineface_train.files import read_json, write_json
 from fineface_train.launch import is_main_process
 from fineface_train.measure import evaluation_folder
+from fineface_train.report import command
 from fineface_train.sweep_records import UNFINISHED, named_folder
 from fineface_train.training import train
 
@@ -42,7 +45,10 @@ def sweep(overrides: list[str]) -> int:
     configs = [load_config(arm) for arm in arms]
     varied = [key for key in (key_of(one) for one in overrides) if key in parameters or len({_value(arm, key) for arm in arms}) > 1]
     folder = sweep_folder(configs[0], [one for one in overrides if key_of(one) not in parameters])
-    records = [_record(arm, config, [key for key in varied if key != "seed"], parameters) for arm, config in zip(arms, configs, strict=True)]
+    keys = [key for key in varied if key != "seed"]
+    # Of what a named sweep varies its own order, so that seed by seed and arm by arm it is the same; else that of the command line.
+    order = {key: str(parameters[key]).split(",") if key in parameters else list(dict.fromkeys(str(_value(arm, key)) for arm in arms)) for key in keys}
+    records = [_record(arm, config, keys, order) for arm, config in zip(arms, configs, strict=True)]
     paths = [folder / f"arm_{_short_hash([record['arm'], str(record['seed'])])}.json" for record in records]
     if is_main_process():
         for path, record in zip(paths, records, strict=True):
@@ -57,10 +63,19 @@ def sweep(overrides: list[str]) -> int:
     if is_main_process():  # the others may be here before the last is written
         done = [read_json(path) for path in paths]
         print(arms_table(done))
-        if any((Path(arm.get("evaluation", "")) / "metrics.json").is_file() for arm in done):
-            print(f"compare them: fineface report {f'sweep={folder.name}' if folder.name == configs[0].comparison.name else f'out={folder}'}")
+        _compare(folder)
     PartialState().destroy_process_group()
     return sum("error" in arm for arm in done)
+
+
+def _compare(folder: Path) -> None:
+    """Write the comparison of what was evaluated, if anything was, and say how to write it again (comparison.reference=ARM chooses another)."""
+    try:
+        print(f"comparison: {write_comparison(folder)}")
+    except ValueError as error:
+        print(f"no comparison: {error}")
+        return
+    print(f"compare them: {command('report', f'out={folder}')}")
 
 
 def sweep_folder(config: Config, overrides: list[str]) -> Path:
@@ -70,12 +85,11 @@ def sweep_folder(config: Config, overrides: list[str]) -> Path:
     return named_folder(config.run.root, f"{name}-{_short_hash(other)}" if other or not config.comparison.name else name)
 
 
-def _record(arm: list[str], config: Config, keys: list[str], parameters: dict[str, str]) -> dict[str, Any]:
-    """What is known of an arm before it runs: its name, its seed, its place among the values that the sweep names, and how to run it again."""
+def _record(arm: list[str], config: Config, keys: list[str], order: dict[str, list[str]]) -> dict[str, Any]:
+    """What is known of an arm before it runs: its name, its seed, its place in the `order` of each key's values, and how to run it again."""
     values = {key: str(_value(arm, key)) for key in keys}
-    places = [str(parameters.get(key, "")).split(",") for key in keys]
-    known = [listed.index(value) if value in listed else len(listed) for listed, value in zip(places, values.values(), strict=True)]
-    again = [one for one in arm if key_of(one) != "seed" and key_of(one).split(".")[0] not in ("run", "tracking")]
+    known = [order[key].index(value) if value in order[key] else len(order[key]) for key, value in values.items()]
+    again = [one for one in arm if key_of(one) != "seed" and key_of(one).split(".")[0] != "tracking" and key_of(one) != "run.fresh"]
     name = " ".join(f"{key}={value}" for key, value in values.items())
     described = {"arm": name, "place": known, "seed": config.seed, "overrides": again}
     return described | {"table": config.comparison.name, "reference": config.comparison.reference}
@@ -120,13 +134,13 @@ def arms_table(arms: list[dict[str, Any]]) -> str:
     width = max(map(len, names), default=0)
     lines = [f"{'arm':<{width}}" + "".join(f"{column:>18}" for column in COLUMNS)]
     for name, arm in zip(names, arms, strict=True):
-        metrics = Path(arm.get("evaluation", "")) / "metrics.json"
+        metrics, pictures = (Path(arm.get("evaluation", "")) / name for name in (METRICS, PICTURES))
         if "error" in arm:
             cells = f"  failed: {arm['error'].splitlines()[0]}"
         elif metrics.is_file():
             values = read_json(metrics, "individual")["individual"]
             cells = "".join(f"{'-' if values[column]['value'] is None else format(values[column]['value'], '.3f'):>18}" for column in COLUMNS)
         else:
-            cells = f"  trained, not evaluated: {arm['folder']}"
+            cells = f"  trained, {'pictures made, not judged' if pictures.is_file() else 'not evaluated'}: {arm['folder']}"
         lines.append(f"{name:<{width}}{cells}")
     return "\n".join(lines)

@@ -24,6 +24,8 @@ from fineface_train.files import flat, write_text
 METRICS_FILE = "metrics.jsonl"
 GLANCE = "glance"
 """Of a line: what an evaluation of a few images saw while training went on."""
+VALIDATION = "validation"
+"""Of a line: the error on images held out of training, while it went on."""
 WANDB_TIMEOUT = 60.0
 """Seconds that wandb may hold up the start or the end of a run."""
 
@@ -84,14 +86,14 @@ class Tracker:
         self._file.close()
         lines = [line for line in read_metrics(self.path) if line["step"] <= step and (evaluations or "evaluation" not in line)]
         if evaluations:
-            lines = [line for line in lines if line["step"] < step or GLANCE not in line]
+            lines = [line for line in lines if line["step"] < step or not {GLANCE, VALIDATION} & set(line)]
         kept = [json.dumps(line) + "\n" for line in lines]
         write_text(self.path, "".join(kept))
         self._file = self.path.open("a", encoding="utf-8")
         self._step = step
 
     def log(self, step: int, values: dict[str, Any]) -> None:
-        """Append `values` as one line; numbers, or one "evaluation" or "glance" dictionary of numbers. Not-a-number and infinity become null."""
+        """Append `values` as one line; numbers, or one "evaluation", "glance" or "validation" dictionary of numbers. Not-a-number and infinity become null."""
         self._step = step
         line = _finite({"step": step, **values})
         self._file.write(json.dumps(line) + "\n")
@@ -226,5 +228,5 @@ def _finite(value: Any) -> Any:
 
 def _named_numbers(line: dict[str, Any]) -> list[tuple[str, float]]:
     """wandb's grouped names: ("train/loss", 0.5), ("evaluation/individual/slope", 0.9)."""
-    named = {key if key in ("evaluation", GLANCE) else f"train/{key}": value for key, value in line.items() if key != "step"}
+    named = {key if key in ("evaluation", GLANCE, VALIDATION) else f"train/{key}": value for key, value in line.items() if key != "step"}
     return [(key, value) for key, value in flat(named, "/") if isinstance(value, (int, float))]

@@ -5,17 +5,19 @@ import dataclasses
 import functools
 import hashlib
 import logging
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
-from fineface_train.aus import AU_COUNT, MAX_INTENSITY
+from fineface_train.aus import AU_COUNT, AU_KEYS, MAX_INTENSITY
 from fineface_train.checkpoint import latest_state
 from fineface_train.config import Config, to_yaml
 from fineface_train.data.cache import LatentCache, TextCache, latent_cache, text_cache
@@ -27,6 +29,7 @@ from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare
 from fineface_train.data.prompts import PromptWriter, Told, counted
 from fineface_train.data.table import SampleTable
+from fineface_train.data.validation import EXAMPLES, validation_examples, validation_rows
 from fineface_train.earlier_runs import about_neighbours, run_to_extend, take_on
 from fineface_train.evaluation.evaluate import glance
 from fineface_train.evaluation.judges import JudgeKind, Judges, find_judges, load_judges
@@ -35,21 +38,27 @@ from fineface_train.files import SEAL, damage, hash_of, plain, read_json, sha256
 from fineface_train.locks import locked
 from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import Trained, audit, audit_table
-from fineface_train.methods.au_diffusion.base import check_base, load_base, weights_hash
+from fineface_train.methods.au_diffusion.base import check_base, load_base, recorded, weights_hash
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
 from fineface_train.methods.au_diffusion.encoders import count_tokens
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.au_diffusion.prior import prior
 from fineface_train.methods.protocol import Request
-from fineface_train.runs import FINISHED, choose_folder, is_finished, provenance
-from fineface_train.toyfacs.render import grid
-from fineface_train.tracking import GLANCE, Tracker
+from fineface_train.pictures import face_sheet, to_picture
+from fineface_train.runs import FINISHED, VALIDATION_FILE, choose_folder, is_finished, provenance
+from fineface_train.tracking import GLANCE, VALIDATION, Tracker
 from fineface_train.trainer import Precision, as_first, fit, make_accelerator, weight_dtype
 
 logger = logging.getLogger(__name__)
+VALIDATION_EVERY = 500
+"""Steps, where that is left open and there is no judge."""
 SAMPLE_PROMPTS = slice(4, 7)
 """Of the evaluation's prompts, those of the pictures during training; on ToyFACS one seen and two held out."""
+SMALLEST_FACE = 64
+"""Pixels of a face in these pictures: smaller ones are enlarged, so that names fit."""
+LINE = 20
+"""Pixels of a line of text beside one."""
 
 
 def train(config: Config, *, wait: bool = False) -> Path:
@@ -284,6 +293,23 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
             seen = glance(_looking(config, pipe), judges(), plan, config.evaluation.batch_size)
         tracker.log(step, {GLANCE: seen})
 
+    held_out = validation_rows(given.table, config.data.weights(given.table), config.evaluation.seed)
+    examples = validation_examples(
+        given.table, held_out, config.conditioning, inputs.latents, inputs.text, timesteps=model.objective.timesteps, seed=config.evaluation.seed
+    )
+
+    def validate(step: int) -> None:
+        assert tracker is not None
+        with accelerator.autocast():
+            errors = _validation_errors(config, model, examples, accelerator.device)
+        subjects = given.table.frame["subject"].iloc[[examples.mixture.row(index) for index in range(EXAMPLES)]]
+        write_json(folder / VALIDATION_FILE, {"step": step, "loss": float(np.mean(errors)), "errors": errors, "subjects": subjects.tolist()})
+        tracker.log(step, {VALIDATION: {"loss": float(np.mean(errors))}})
+
+    validating = _validation_every(config)
+    if validating and not len(held_out):
+        accelerator.print("no image is held out of training (split validation): no validation loss; data.<source>.validation_share holds some out")
+        validating = 0
     seconds = fit(
         model,
         dataset,
@@ -293,12 +319,28 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
         to_device=lambda batch: batch_to(batch, accelerator.device, batch_dtype(config)),
         log=lambda step, values: tracker.log(step, values) if tracker else None,
         resumed=lambda step: tracker.resume(step) if tracker else None,
-        pauses=[(config.trainer.sample_every, picture), (config.evaluation.every, look)],
+        pauses=[(config.trainer.sample_every, picture), (config.evaluation.every, look), (validating, validate)],
         log_every=config.tracking.log_every,
     )
     if tracker is not None:
         tracker.finish()
     return seconds, compute
+
+
+def _validation_every(config: Config) -> int:
+    """Steps between two looks at held-out images; 0 for none. Without a judge they are all that tells how a training goes."""
+    if config.evaluation.validation_every is not None:
+        return config.evaluation.validation_every
+    return VALIDATION_EVERY if config.judge.kind is JudgeKind.none and config.evaluation.after_training else 0
+
+
+def _validation_errors(config: Config, model: AUDiffusion, examples: ExampleDataset, device: torch.device) -> list[float]:
+    """The squared error of each of the `EXAMPLES`."""
+    size, errors = config.evaluation.batch_size, []
+    for start in range(0, EXAMPLES, size):
+        batch = collate([examples[index] for index in range(start, min(start + size, EXAMPLES))])
+        errors += model.errors(batch_to(batch, device, batch_dtype(config))).tolist()
+    return errors
 
 
 @dataclasses.dataclass
@@ -382,14 +424,12 @@ def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleT
         }
         if trains(config)
         else {"steps": 0},
+        base=recorded(config.base),
     )
 
 
 def _measure(config: Config, folder: Path) -> None:
-    """Evaluate the finished run's bundle, log the headline, write the report; nothing if that was done with these settings."""
-    if config.judge.kind is JudgeKind.none:
-        print_report(folder)
-        return
+    """Evaluate the finished run's bundle (judge=none: make its images), log the headline, write the report; nothing if that was done with these settings."""
     bundle = folder / "bundle"
     out = evaluation_folder(config, bundle)
     if (out / "report.html").is_file() and is_measured(config, out):
@@ -397,7 +437,7 @@ def _measure(config: Config, folder: Path) -> None:
         return
     with contextlib.nullcontext() if out == folder else locked(out):  # the run folder is locked already
         metrics = measure_bundle(config, bundle, out)
-    if out == folder:
+    if out == folder and config.judge.kind is not JudgeKind.none:
         _log_evaluation(config, folder, metrics)
     print_report(out)
 
@@ -418,13 +458,20 @@ def _looking(config: Config, pipe: StableDiffusionPipeline) -> PipelineGenerator
 
 
 def _sample_sheet(config: Config, pipe: StableDiffusionPipeline) -> Image.Image:
-    """Three prompts, each neutral and with every AU at 5: rows of 13 images."""
+    """Three prompts, each neutral and with every AU at 5: rows of 13 images under the AUs' names."""
     generator = _looking(config, pipe)
     neutral = (0.0,) * AU_COUNT
     sets = [neutral, *(tuple(MAX_INTENSITY * (place == index) for place in range(AU_COUNT)) for index in range(AU_COUNT))]
-    requests = [
-        Request(prompt.text, aus, config.evaluation.seed + row) for row, prompt in enumerate(evaluation_prompts(config)[SAMPLE_PROMPTS]) for aus in sets
-    ]
+    prompts = [prompt.text for prompt in evaluation_prompts(config)[SAMPLE_PROMPTS]]
+    requests = [Request(prompt, aus, config.evaluation.seed + row) for row, prompt in enumerate(prompts) for aus in sets]
     size = config.evaluation.batch_size
     images = torch.cat([generator.generate(requests[start : start + size]) for start in range(0, len(requests), size)])
-    return Image.fromarray(grid(images, len(sets)))
+    faces = [to_picture(image) for image in images]
+    side = max(config.base.resolution, SMALLEST_FACE)
+    rows = [(_beside(prompt, side), faces[row * len(sets) : (row + 1) * len(sets)]) for row, prompt in enumerate(prompts)]
+    return face_sheet(rows, ["neutral", *AU_KEYS], side=side)
+
+
+def _beside(prompt: str, side: int) -> str:
+    """A prompt in lines that fit beside a face."""
+    return textwrap.fill(prompt, max(24, len(prompt) // max(1, side // LINE) + 8))

@@ -187,3 +187,54 @@ def test_a_prompt_without_a_face_cannot_be_drawn() -> None:
 def test_a_batch_size_of_zero_is_refused(plan: list[PlannedImage], judges: Judges, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="batch_size is 0"):
         run(plan, judges, tmp_path, Counting(DrawnFaces(plan)), batch_size=0)
+
+
+NOBODY = Judges({}, None, None, "none")
+
+
+@pytest.mark.parametrize("batches", [3, None], ids=["stopped", "finished"])
+def test_pictures_are_made_once_and_judged_later(plan: list[PlannedImage], judges: Judges, whole: Path, tmp_path: Path, batches: int | None) -> None:
+    """Without judges no number; judges that come later read the same images, also of one that was stopped, and end as if there from the start."""
+    out = tmp_path / "out"
+    first = Counting(DrawnFaces(plan), limit=batches)
+    if batches is None:
+        pictures = run(plan, NOBODY, out, first)
+        assert pictures["images"] == len(plan)
+        assert not {"individual", "clip_i", "first_judge"} & set(pictures)
+        assert sorted(path.name for path in out.iterdir()) == ["images", "images.parquet", "pictures.json"]
+        assert run(plan, NOBODY, out, Counting(DrawnFaces(plan), limit=0)) == pictures
+    else:
+        with pytest.raises(BrokenOffError):
+            run(plan, NOBODY, out, first)
+    later = Counting(DrawnFaces(plan))
+    run(plan, judges, out, later, batch_size=25)
+    assert sum(first.made) + sum(later.made) == len(plan)
+    assert sorted(path.name for path in out.iterdir()) == ["images", "images.parquet", "metrics.json"]
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5)
+    judged = run(plan, NOBODY, out, Counting(DrawnFaces(plan), limit=0))  # nothing is left to make
+    assert "individual" in judged
+
+
+def test_judging_pictures_can_be_stopped_and_a_damaged_picture_is_made_again(
+    plan: list[PlannedImage], judges: Judges, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    run(plan, NOBODY, out, Counting(DrawnFaces(plan)))
+    victims = [out / "images" / f"{plan[place].id}.png" for place in (30, 31)]
+    victims[0].write_bytes(victims[0].read_bytes()[:60])
+    victims[1].unlink()
+    with pytest.raises(BrokenOffError):
+        run(plan, judges, out, Counting(DrawnFaces(plan), limit=0))
+    again = Counting(DrawnFaces(plan))
+    run(plan, judges, out, again)
+    assert sum(again.made) == 2
+    assert str(victims[0]) in caplog.text
+    pd.testing.assert_frame_equal(pd.read_parquet(out / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5)
+
+
+def test_other_pictures_are_not_judged_for_these(plan: list[PlannedImage], judges: Judges, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(plan, NOBODY, out, Counting(DrawnFaces(plan)))
+    for who in (judges, NOBODY):
+        with pytest.raises(ValueError, match="holds another evaluation"):
+            run(plan, who, out, Counting(DrawnFaces(plan)), fingerprint="other weights")

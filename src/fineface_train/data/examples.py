@@ -7,6 +7,7 @@ workers, and two arms of an ablation with one seed see the same images, noise an
 import dataclasses
 import signal
 from collections.abc import Generator, Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fineface_train.data.cache import LatentCache, TextCache
 from fineface_train.data.conditioning import NO_CONTROL, ConditioningConfig
 from fineface_train.data.labels import LabelsConfig, Scope, smooth
-from fineface_train.data.mixture import Mixture
 
 
 @dataclasses.dataclass
@@ -53,13 +53,19 @@ class Prior:
     """(tokens, d) embedding of the prompt."""
 
 
+class Rows(Protocol):
+    """Which row of the table is example i: a `Mixture`, or rows that are always the same (`validation.FixedRows`)."""
+
+    def row(self, index: int) -> int: ...
+
+
 class ExampleDataset(Dataset[Batch]):
     """Example i of an endless stream; see the module's text."""
 
     def __init__(
         self,
         aus: np.ndarray,
-        mixture: Mixture,
+        mixture: Rows,
         labels: LabelsConfig,
         conditioning: ConditioningConfig,
         latents: LatentCache,

@@ -134,6 +134,43 @@ def difference(arm: Sequence[Readings], reference: Sequence[Readings], seed: int
     return found
 
 
+def compare_errors(arms: Mapping[str, Mapping[int, Sequence[float]]], subjects: Sequence[str], reference: str, *, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Every arm's mean error on held-out images, and its paired differences to the `reference`.
+
+    Args:
+        arms: by name and training seed, the errors of the same examples, with the same noise.
+        subjects: of each example who it shows. The unit is the subject, as the prompt is elsewhere: frames of one face are alike.
+    Returns:
+        arm -> as of one metric of `compare`.
+    """
+    names, place = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
+    examples = np.bincount(place, minlength=len(names)).astype(float)
+    sums = {arm: {number: np.bincount(place, np.asarray(errors, float), len(names)) for number, errors in seeds.items()} for arm, seeds in arms.items()}
+    drawn = bootstrap_weights(len(names), seed)
+    signs = 1 - 2 * exchanges(len(names), seed)
+
+    def bounds(of_subject: Array) -> tuple[float, float, float]:
+        values = (drawn @ of_subject) / (drawn @ examples)
+        low, high = np.percentile(values[1:], INTERVAL)
+        return float(values[0]), float(low), float(high)
+
+    cells: dict[str, dict[str, Any]] = {}
+    for arm, seeds in sums.items():
+        value, low, high = bounds(np.mean(list(seeds.values()), axis=0))
+        cells[arm] = {"value": value, "low": low, "high": high, "seeds": {number: float(of.sum() / examples.sum()) for number, of in seeds.items()}}
+        common = [number for number in seeds if number in sums[reference]]
+        if arm == reference or not common:
+            continue
+        each = np.array([seeds[number] - sums[reference][number] for number in common])
+        difference, low, high = bounds(each.mean(0))
+        by_chance = np.abs(signs @ each.mean(0)) / examples.sum()
+        p = float((by_chance >= abs(difference) - 1e-12 * max(1.0, abs(difference))).mean())
+        same = len(common) > 1 and len(set(np.sign(each.sum(1)))) == 1 and bool(each.sum(1).all())
+        cells[arm] |= {"difference": difference, "difference_low": low, "difference_high": high, "p": p, "common_seeds": common, "same_sign": same}
+    _correct({arm: {"error": cell} for arm, cell in cells.items()})
+    return cells
+
+
 def exchanges(prompts: int, seed: int) -> Array:
     """(E, prompts) of 0 and 1: for which prompts the two arms are exchanged; all ways, or `PERMUTATIONS` drawn ones after the way that exchanges none."""
     if 2**prompts <= PERMUTATIONS:

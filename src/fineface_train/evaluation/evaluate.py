@@ -1,6 +1,7 @@
 """Generate, judge and measure every planned image, in batches; a stopped evaluation goes on where it was.
 
-    out/images/*.png, out/images.parquet, out/metrics.json; until it is finished also out/rows/*.parquet, one per batch.
+    out/images/*.png, out/images.parquet, out/metrics.json; until it is finished also out/rows/*.parquet, one per batch. Without judges out/pictures.json
+    in the place of metrics.json; a judge that comes later reads these images, which are not made again.
 
 Imports run to the right only: this module knows requests, images and judges, and no method family.
 """
@@ -30,6 +31,10 @@ from fineface_train.methods.protocol import FaceGenerator
 from fineface_train.toyfacs.render import to_uint8
 
 logger = logging.getLogger(__name__)
+METRICS, PICTURES = "metrics.json", "pictures.json"
+"""What is known of an evaluation's images: with judges, and without."""
+NOTE = "plan.json"
+"""In rows/, of which evaluation these are."""
 
 
 def evaluate(
@@ -43,23 +48,26 @@ def evaluate(
     generator_fingerprint: str,
     batch_size: int = 32,
 ) -> dict[str, Any]:
-    """Make and judge the plan's images under `out`; returns what metrics.json holds.
+    """Make and judge the plan's images under `out`; returns what metrics.json (without judges pictures.json) holds.
 
     `generator_fingerprint` stands for everything that decides the images beside the plan (weights, guidance, steps). With
     the judges' fingerprint and the plan it tells whether `out` holds this evaluation: then a stopped one goes on and a
-    finished one is read back. Raises ValueError where `out` holds another evaluation.
+    finished one is read back. Images that were made without judges are read by those that come later; those that were judged are
+    all that no judges ask for. Raises ValueError where `out` holds another evaluation.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; use 1 or more")
-    fingerprint = _fingerprint(plan, judges, generator_fingerprint)
+    fingerprint, of_images = _fingerprint(plan, judges, generator_fingerprint), _fingerprint(plan, None, generator_fingerprint)
     gone = out / "rows.partial"
     shutil.rmtree(gone, ignore_errors=True)  # of an evaluation that was killed when it had finished
-    if (out / "metrics.json").exists() and not (out / "rows").exists():
-        finished = read_json(out / "metrics.json", "fingerprint", "individual", "combination")
-        _check(finished.get("fingerprint"), fingerprint, out)
-        if (out / "images.parquet").exists():
-            return finished
-    rows = _open_rows(out, fingerprint)
+    finished = _finished(out)
+    these = finished and (finished["fingerprint"] == fingerprint or (not judges.aus and finished.get("images_fingerprint") == of_images))
+    if finished and these and (out / "images.parquet").exists():
+        return finished
+    made = _made_unjudged(out, finished, of_images)
+    if finished and not made:
+        _check(finished["fingerprint"], fingerprint, out)
+    rows = _open_rows(out, fingerprint, of_images, judged=bool(judges.aus))
     (out / "images").mkdir(exist_ok=True)
 
     done = _read_rows(rows)
@@ -68,37 +76,59 @@ def evaluate(
         # Neutrals first: every other image is compared with its own.
         for neutrals in (True, False):
             pending = [(place, image) for place, image in enumerate(plan) if (image.kind is Kind.neutral) == neutrals and image.id not in seen]
-            embeddings = {} if neutrals or not pending else _neutral_embeddings(plan, judges.clip, out)
+            embeddings = {} if neutrals or not pending or judges.clip is None else _neutral_embeddings(plan, judges.clip, out)
             for start in range(0, len(pending), batch_size):
                 batch = pending[start : start + batch_size]
-                frame = _evaluate_batch(generator, judges, [image for _, image in batch], embeddings, out)
+                frame = _evaluate_batch(generator, judges, [image for _, image in batch], embeddings, out, made)
                 with replacing(rows / f"{batch[0][0]:06d}.parquet") as partial:
                     frame.to_parquet(partial, index=False)
                 bar.update(len(batch))
 
     frame = _read_rows(rows).set_index("id").loc[[image.id for image in plan]].reset_index()
     seconds = float(frame.pop("seconds").sum())
-    measured = measure(frame, list(judges.aus))
+    measured = measure(frame, list(judges.aus)) if judges.aus else {"images": len(frame)}
     result = {"protocol": protocol.value, "bundle": bundle} | measured | {"seconds": round(seconds, 1), "fingerprint": fingerprint}
+    result |= {"images_fingerprint": of_images}
     with replacing(out / "images.parquet") as partial:
         frame.to_parquet(partial, index=False)
-    write_json(out / "metrics.json", result)
+    write_json(out / (METRICS if judges.aus else PICTURES), result)
+    if judges.aus:
+        (out / PICTURES).unlink(missing_ok=True)
     rows.rename(gone)
     shutil.rmtree(gone)
     return result
 
 
-def _evaluate_batch(generator: FaceGenerator, judges: Judges, batch: list[PlannedImage], neutrals: dict[int, Tensor], out: Path) -> pd.DataFrame:
-    """Generate, save and judge one batch: a row per image, and the seconds that each took."""
+def _evaluate_batch(
+    generator: FaceGenerator, judges: Judges, batch: list[PlannedImage], neutrals: dict[int, Tensor], out: Path, made: set[str]
+) -> pd.DataFrame:
+    """Generate, save and judge one batch, or judge it alone where its images are `made`: a row per image, and the seconds that each took."""
     started = time.perf_counter()
-    pixels = to_uint8(generator.generate([image.request for image in batch]))
-    # A PNG cut short by a crash is written again: only the rows, written after, say that an image is done.
-    for image, array in zip(batch, pixels, strict=True):
-        Image.fromarray(array).save(out / _path(image))
-    images = from_bytes(pixels)  # The judges see what the PNGs hold.
-    frame = _judge(images, judges.clip.embed(images), judges, batch, neutrals)
+    there = {image.id: pixels for image in batch if image.id in made and (pixels := _saved(out / _path(image))) is not None}
+    missing = [image for image in batch if image.id not in there]
+    if missing:
+        drawn = to_uint8(generator.generate([image.request for image in missing]))
+        # A PNG cut short by a crash is written again: only the rows, written after, say that an image is done.
+        for image, array in zip(missing, drawn, strict=True):
+            Image.fromarray(array).save(out / _path(image))
+            there[image.id] = array
+    if judges.clip is not None:
+        images = from_bytes(np.stack([there[image.id] for image in batch]))  # The judges see what the PNGs hold.
+        frame = _judge(images, judges.clip.embed(images), judges, batch, neutrals)
+    else:
+        frame = pd.DataFrame([_planned_columns(image) for image in batch])
     frame["seconds"] = (time.perf_counter() - started) / len(batch)
     return frame
+
+
+def _saved(path: Path) -> np.ndarray | None:
+    """The pixels of an image that was made before; None where it is gone or cannot be read, so that it is made again."""
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGB"))
+    except OSError as error:
+        logger.warning("%s: making it again (%s)", path, error)
+        return None
 
 
 def glance(generator: FaceGenerator, judges: Judges, plan: list[PlannedImage], batch_size: int) -> dict[str, float]:
@@ -112,6 +142,7 @@ def read_images(generator: FaceGenerator, judges: Judges, plan: list[PlannedImag
     batches = [plan[start : start + batch_size] for start in range(0, len(plan), batch_size)]
     bar = tqdm(batches, desc="looking", unit="batch", mininterval=1, leave=False)
     made = [from_bytes(to_uint8(generator.generate([image.request for image in batch]))) for batch in bar]
+    assert judges.clip is not None, "asked for what only judges see"
     embeddings = [judges.clip.embed(images) for images in made]
     pairs = zip(plan, torch.cat(embeddings), strict=True)
     neutrals = {image.prompt_index: embedding for image, embedding in pairs if image.kind is Kind.neutral}
@@ -170,10 +201,10 @@ def _neutral_embeddings(plan: list[PlannedImage], clip: ClipImageScorer, out: Pa
     return embeddings
 
 
-def _fingerprint(plan: list[PlannedImage], judges: Judges, generator_fingerprint: str) -> str:
-    """SHA-256 over all that decides the rows."""
+def _fingerprint(plan: list[PlannedImage], judges: Judges | None, generator_fingerprint: str) -> str:
+    """SHA-256 over all that decides the rows; without `judges` over what decides the images."""
     planned = [dataclasses.asdict(image) for image in plan]
-    content = {"plan": planned, "judges": [judges.fingerprint, *judges.aus], "generator": generator_fingerprint}
+    content = {"plan": planned, "generator": generator_fingerprint} | ({"judges": [judges.fingerprint, *judges.aus]} if judges else {})
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -182,14 +213,40 @@ def _check(found: str | None, wanted: str, out: Path) -> None:
         raise ValueError(f"out={out} holds another evaluation (other plan, seed, bundle or judges); choose another out folder or delete this one")
 
 
-def _open_rows(out: Path, fingerprint: str) -> Path:
-    """The folder of finished batches: a new one, or one of this very evaluation."""
-    rows, note = out / "rows", out / "rows" / "plan.json"
-    if note.exists():
-        _check(read_json(note, "fingerprint")["fingerprint"], fingerprint, out)
+def _finished(out: Path) -> dict[str, Any] | None:
+    """What is known of a finished evaluation in `out`; None where there is none, or one has begun after it."""
+    if (out / "rows").exists():
+        return None
+    if (out / METRICS).exists():
+        return read_json(out / METRICS, "fingerprint", "individual", "combination")
+    return read_json(out / PICTURES, "fingerprint", "images_fingerprint") if (out / PICTURES).exists() else None
+
+
+def _made_unjudged(out: Path, finished: dict[str, Any] | None, of_images: str) -> set[str]:
+    """The ids of these very images that lie in `out` already, made without judges, by an evaluation that is finished or that was stopped."""
+    pictures = read_json(out / PICTURES, "images_fingerprint") if (out / PICTURES).exists() else {}
+    if pictures.get("images_fingerprint") == of_images and (out / "images.parquet").exists():
+        return set(read_parquet(out / "images.parquet")["id"])
+    rows, note = out / "rows", out / "rows" / NOTE
+    begun = read_json(note, "fingerprint") if note.exists() else {}
+    if begun.get("images_fingerprint") == of_images and not begun["judged"]:
+        done = _read_rows(rows)
+        return set(done["id"]) if len(done) else set()
+    return set()
+
+
+def _open_rows(out: Path, fingerprint: str, of_images: str, *, judged: bool) -> Path:
+    """The folder of finished batches: a new one, or one of this very evaluation; one of these images without judges is given up for `judged` ones."""
+    rows, note = out / "rows", out / "rows" / NOTE
+    begun = read_json(note, "fingerprint") if note.exists() else None
+    if begun and judged and not begun.get("judged", True) and begun.get("images_fingerprint") == of_images:
+        shutil.rmtree(rows)
+        begun = None
+    if begun:
+        _check(begun["fingerprint"], fingerprint, out)
     else:
         rows.mkdir(parents=True, exist_ok=True)
-        write_json(note, {"fingerprint": fingerprint})
+        write_json(note, {"fingerprint": fingerprint, "images_fingerprint": of_images, "judged": judged})
     return rows
 
 

@@ -24,7 +24,7 @@ AU_JUDGE_CLASSES: dict[str, Any] = {"ResidualJudge": ResidualJudge, "PyramidJudg
 
 
 class JudgeKind(enum.Enum):
-    """`toyfacs`: the small networks that are shipped with the drawn world. `libreface`: LibreFace, for photographs. `none`: train without evaluating."""
+    """`toyfacs`: the small networks that are shipped with the drawn world. `libreface`: LibreFace, for photographs. `none`: pictures without numbers."""
 
     toyfacs = "toyfacs"
     libreface = "libreface"
@@ -164,10 +164,13 @@ class ClipImageScorer:
 
 @dataclasses.dataclass
 class Judges:
-    """All that looks at the images. The first AU judge is the headlines' one; `fingerprint` tells the weights apart."""
+    """All that looks at the images, or nothing: without AU judges there is no CLIP either, and images are made and not measured.
+
+    The first AU judge is the headlines' one; `fingerprint` tells the weights apart.
+    """
 
     aus: dict[str, AuJudge]
-    clip: ClipImageScorer
+    clip: ClipImageScorer | None
     attributes: AttributeJudge | None
     fingerprint: str
 
@@ -175,7 +178,7 @@ class Judges:
 def find_judges(config: JudgeConfig) -> dict[str, Path]:
     """The folders of the configured judges' models, without loading them. Raises ValueError, naming the key, where one holds no model."""
     if config.kind is JudgeKind.none:
-        raise ValueError("judge=none measures nothing; choose a judge, e.g. judge=toyfacs")
+        return {}
     if config.kind is JudgeKind.libreface:
         libreface(config.libreface, LIBREFACE_KEY)
         if Path(config.clip).is_dir() and not (Path(config.clip) / "config.json").is_file():
@@ -199,6 +202,8 @@ def _class_name(folder: Path) -> str:
 def load_judges(config: JudgeConfig, device: torch.device | str = "cpu") -> Judges:
     """The configured judges, ready to read. Raises ValueError, naming the key, where a folder holds no such model."""
     paths = find_judges(config)
+    if config.kind is JudgeKind.none:
+        return Judges({}, None, None, "none")
     if config.kind is JudgeKind.libreface:
         judge = LibreFaceJudge(libreface(config.libreface, LIBREFACE_KEY))
         return Judges({"libreface": judge}, ClipImageScorer.load(config.clip, device), None, _fingerprint(config, [paths["clip"]]))

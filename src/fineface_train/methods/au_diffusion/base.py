@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import hashlib
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from fineface_train.files import plain
 
 
 class Architecture(enum.Enum):
@@ -83,8 +86,19 @@ def check_base(config: BaseConfig) -> None:
     folder = Path(config.path)
     if folder.exists() and not (folder / "model_index.json").is_file():
         raise ValueError(f"base.path={config.path}: holds no model_index.json; a Stable Diffusion pipeline is a folder that save_pretrained wrote")
-    if not folder.exists() and not re.fullmatch(r"[\w.-]+/[\w.-]+", config.path):
+    if not folder.exists() and not is_hub_name(config.path):
         raise ValueError(f"base.path={config.path}: no such folder, and no hub name, which reads owner/model")
+
+
+def is_hub_name(path: str) -> bool:
+    """Whether `path` reads owner/model."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
+
+
+def recorded(config: BaseConfig) -> dict[str, Any]:
+    """The config of a base as a bundle keeps it: folders by where they lie, whatever the folder that one is in."""
+    values: dict[str, Any] = plain(config)
+    return values | {key: os.path.abspath(values[key]) for key in ("path", "tokenizer") if values[key] and Path(values[key]).is_dir()}
 
 
 def _load_pretrained(config: BaseConfig) -> StableDiffusionPipeline:

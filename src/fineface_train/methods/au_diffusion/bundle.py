@@ -12,6 +12,7 @@ checksums.json                         SHA-256 of the others but README.md and c
 import dataclasses
 import enum
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ from fineface_train.methods.au_diffusion.base import base_tensors, fingerprint
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
 from fineface_train.methods.calibration import Calibration
 
-FORMAT = 2
-"""1 knew the adapter only."""
+FORMAT = 3
+"""1 knew the adapter only, 2 no more of the base than its name."""
 CALIBRATION_FILE = "calibration.json"
 ADAPTER_FILE, LORA_FILE, UNET_FILE, CONFIG_FILE = "adapter.safetensors", "pytorch_lora_weights.safetensors", "unet.safetensors", "config.json"
 
@@ -52,6 +53,8 @@ class BundleConfig:
     resolution: int
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Steps, seed, data and whatever else is worth telling; not read back."""
+    base: dict[str, Any] | None = None
+    """The base's config (`base.recorded`), from which `fineface` finds it again; None before format 3."""
     aus: tuple[int, ...] = AUS
     format: int = FORMAT
     code_version: str = fineface_train.__version__
@@ -167,11 +170,11 @@ def load_calibration(folder: Path) -> tuple[Calibration, dict[str, Any]]:
     """A bundle's calibration and what it was fitted on. Raises ValueError where there is none, or one of another bundle's."""
     path = folder / CALIBRATION_FILE
     if not path.is_file():
-        raise ValueError(f"calibrated=true: {folder} holds no {CALIBRATION_FILE}; make one with fineface calibrate bundle={folder}")
+        raise ValueError(f"calibrated=true: {folder} holds no {CALIBRATION_FILE}; make one with fineface calibrate {shlex.quote(f'bundle={folder}')}")
     fields = [field.name for field in dataclasses.fields(Calibration)]
     values = read_json(path, "weights", "about", *fields)
     if values["weights"] != sha256(folder / SEAL):
-        raise ValueError(f"{path} belongs to another bundle; remove it and calibrate this one: fineface calibrate bundle={folder}")
+        raise ValueError(f"{path} belongs to another bundle; remove it and calibrate this one: fineface calibrate {shlex.quote(f'bundle={folder}')}")
     return Calibration(**{name: values[name] for name in fields}), values["about"]
 
 
@@ -207,13 +210,15 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
     if unet.config.cross_attention_dim != config.cross_attention_dim:
         raise ValueError(
             f"bundle={folder} is for {config.base_name} with cross-attention width {config.cross_attention_dim}; "
-            f"this pipeline's is {unet.config.cross_attention_dim}; choose its base, e.g. base={config.base_name}"
+            f"this pipeline's is {unet.config.cross_attention_dim}; choose its base, e.g. base={config.base_name}, or leave base= out: the bundle tells it"
         )
     precision = "bfloat16" if unet.dtype == torch.bfloat16 else "float16"
     if not any_base and fingerprint(unet, getattr(torch, precision)) != config.base_fingerprints[precision]:
+        was = f", then in {config.base['path']}" if config.base and config.base.get("path") else ""
         raise ValueError(
-            f"bundle={folder} was trained on {config.base_name}, whose weights differ from this pipeline's; choose that base "
-            f"(base={config.base_name}), or accept another of its shape with any_base=true, in Python load_adapter(..., any_base=True)"
+            f"bundle={folder} was trained on {config.base_name}{was}, whose weights differ from this pipeline's; choose that base "
+            f"(base={config.base_name}, or base.path=FOLDER where it lies elsewhere), or accept another of its shape with any_base=true, in Python "
+            "load_adapter(..., any_base=True)"
         )
     with torch.random.fork_rng(devices=[]):  # for weights that are replaced at once
         adapt(unet, config.conditioning.enters, config.encoder, config.finetune)

@@ -1,6 +1,7 @@
 """The trainable model: one module whose forward takes a batch and returns its losses."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -67,13 +68,21 @@ class AUDiffusion(nn.Module):
         self.zero_grad()
         return int(counter.get_total_flops())
 
+    @torch.no_grad()
+    def errors(self, batch: Batch) -> Tensor:
+        """Squared error (B,) of each example's prediction, not weighted."""
+        prediction, clean = self._predict(batch, self.unet)
+        return self.objective.errors(prediction, clean, batch.noise, batch.timesteps)
+
     def _loss(self, batch: Batch) -> Tensor:
-        """Predict from noised latents, caption embedding and AUs (paper, equations 2 and 3)."""
+        prediction, clean = self._predict(batch, self._compiled or self.unet)
+        return self.objective.loss(prediction, clean, batch.noise, batch.timesteps)
+
+    def _predict(self, batch: Batch, unet: Callable[..., Any]) -> tuple[Tensor, Tensor]:
+        """What the UNet says of noised latents, caption embedding and AUs (paper, equations 2 and 3), and the clean latents."""
         clean = (batch.latent_mean + batch.latent_std * batch.posterior_noise) * self.latent_scale
         noisy = self.objective.noised(clean, batch.noise, batch.timesteps)
-        predict = self._compiled or self.unet
-        prediction = predict(noisy, batch.timesteps, **unet_arguments(self.unet, self.conditioning, batch.text, batch.aus)).sample
-        return self.objective.loss(prediction, clean, batch.noise, batch.timesteps)
+        return unet(noisy, batch.timesteps, **unet_arguments(self.unet, self.conditioning, batch.text, batch.aus)).sample, clean
 
 
 def _rate(name: str, finetune: FinetuneConfig) -> float:

@@ -77,6 +77,10 @@ class Objective:
 
     def loss(self, prediction: Tensor, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Mean over the batch of the weighted squared error."""
+        error = self.errors(prediction, clean, noise, timesteps)
+        return (self.weight(timesteps).to(error.dtype) * error).mean()
+
+    def errors(self, prediction: Tensor, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Squared error (B,) of each example, not weighted: comparable between weightings."""
         dtype = torch.promote_types(prediction.dtype, torch.float32)
-        error = (prediction.to(dtype) - self.target(clean, noise, timesteps).to(dtype)).pow(2).mean((1, 2, 3))
-        return (self.weight(timesteps).to(dtype) * error).mean()
+        return (prediction.to(dtype) - self.target(clean, noise, timesteps).to(dtype)).pow(2).mean((1, 2, 3))
