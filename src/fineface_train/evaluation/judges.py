@@ -31,6 +31,23 @@ class JudgeKind(enum.Enum):
     none = "none"
 
 
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """What a kind of judge wants of the config, and what it can look at."""
+
+    keys: tuple[str, ...]
+    """Of `JudgeConfig`, what it reads; the others given beside it are refused."""
+    drawn_only: bool = False
+    """It reads drawn faces and no photographs."""
+
+
+JUDGES = {
+    JudgeKind.toyfacs: Looks(("one", "two", "attributes", "clip", "face_threshold"), drawn_only=True),
+    JudgeKind.libreface: Looks(("libreface", "clip")),
+    JudgeKind.none: Looks(()),
+}
+
+
 @dataclasses.dataclass
 class JudgeConfig:
     """Where the judges lie; judge one is the headlines' judge. Judges `one`, `two` and `attributes` read drawn faces only."""
