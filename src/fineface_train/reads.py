@@ -71,7 +71,7 @@ def check_given(overrides: list[Override], verb: str, configs: list["Config"]) -
     idle = [_idle_keys(config, verb) for config in configs]
     for override in overrides:
         reasons = [next((why for key, why in one.items() if _within(override.key, (key,))), None) for one in idle]
-        if override.kind is not Kind.hydra and all(reasons):
+        if override.kind is not Kind.hydra and override.value != "null" and all(reasons):  # null asks for nothing
             why = " or ".join(dict.fromkeys(map(str, reasons)))
             raise ValueError(f"{override}: nothing reads {override.key} with {why}; leave it out, or choose otherwise")
     if verb in ("train", "doctor", SWEEP):
