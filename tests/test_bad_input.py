@@ -16,6 +16,7 @@ from fineface_train.cli import main
 from fineface_train.config import load_config
 from fineface_train.data.affectnet_metadata import read_metadata
 from fineface_train.data.disfa_labels import read_labels
+from fineface_train.files import flat, plain
 from fineface_train.trainer import Precision, TrainerConfig, make_accelerator
 
 SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
@@ -248,10 +249,34 @@ def test_sharding_is_refused_before_anything_is_read(
         ("data.root=/etc/passwd/x", r"data\.root=/etc/passwd/x: /etc/passwd is a file; give a folder"),
         ("data.root=", r"data\.root is empty"),
         ("out=/etc/passwd", "out=/etc/passwd: /etc/passwd is a file; give a folder"),
+        ("out=x.png", r"out=x\.png: reads like a file's name; give a folder, such as out=x$"),
+        ("out=pages/report.HTML", r"give a folder, such as out=pages/report$"),
+        ("run.root=runs.json", r"run\.root=runs\.json: reads like a file's name"),
+        ("data.root=table.parquet", r"data\.root=table\.parquet: reads like a file's name"),
+        ("run.root=${oc.env:HOME}/x", r"is not replaced on the command line; leave that to the shell"),
     ],
 )
 def test_folders_that_cannot_be_ones(argument: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(message, complaint(["train", argument], capsys))
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "report", "train", "doctor"])
+def test_a_picture_is_no_folder(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "out=" in complaint([verb, f"out={tmp_path / 'x.png'}"], capsys)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "v1.md").mkdir()
+    load_config([f"out={tmp_path / 'v1.md'}"], verb)  # who has such a folder knows it
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_every_number_is_finite(value: str) -> None:
+    """Whatever its own check says: every float of the config, those of a field that is added later too."""
+    floats = [key for key, number in flat(plain(load_config(["data=disfa_affectnet", "data.manipulation={}", "data.toyfacs={}"]))) if isinstance(number, float)]
+    floats += ["scale", "trainer.ema_decay", "sampling.au_guidance", "data.disfa.weight"]
+    assert len(floats) > 30
+    for key in floats:
+        with pytest.raises(ValueError, match=re.escape(key) + r"\b.*nan|" + re.escape(key) + r"\b.*inf"):
+            load_config(["data=disfa_affectnet", "data.manipulation={}", "data.toyfacs={}", f"{key}={value}"])
 
 
 def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,7 +61,7 @@ def test_a_sweep_in_processes_of_its_own(processes: int, changes: list[str], tmp
 
 def test_a_failure_on_one_of_two_processes_ends_the_sweep(tmp_path: Path, saved_base: Path) -> None:
     """An image that is broken in the second process's share of the cache: the first waits for it, and must not wait for ever."""
-    assert main(["prepare", *SMALL, f"data.root={tmp_path / 'data'}"]) == 0
+    assert main(["prepare", *(one for one in SMALL if one.startswith("data.")), f"data.root={tmp_path / 'data'}"]) == 0
     victim = Path(pd.read_parquet(tmp_path / "data" / "table.parquet")["image"][40])
     victim.write_bytes(victim.read_bytes()[:200])
     done = sweep(tmp_path, saved_base, "seed=0,1", processes=2)

@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from fineface_train.config import choices, found, key_of, load_config
+from fineface_train.config import found, load_config
 from fineface_train.methods.au_diffusion.base import Architecture, BaseConfig, PromptSet, is_hub_name
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, read_bundle_config
+from fineface_train.overrides import choices, key_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def with_base(overrides: list[str], *, tell: bool = True) -> list[str]:
     if tell:
         where = f" in {path}" if path is not None else ""
         logger.info("base: %s%s, which %s was trained on (another: base=NAME)", recorded.get("name", choice), where, folder)
-    return [f"base={choice}", *(f"base.{key}={_value(value)}" for key, value in values.items()), *overrides]
+    recalled = [f"base.{key}={_value(value)}" for key, value in values.items() if f"base.{key}" not in given]
+    return [f"base={choice}", *recalled, *overrides]
 
 
 def _value(value: Any) -> str:

@@ -27,7 +27,6 @@ RESUMED = ("prepare", "train", "evaluate")
 """Verbs that go on where they were stopped."""
 BUNDLE_VERBS = ("generate", "evaluate", "calibrate")
 """These take the base from the bundle."""
-GROUPS = ("base", "data", "labels", "conditioning", "encoder", "finetune", "objective", "trainer", "judge", "experiment", "method")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,7 +93,7 @@ def _run(verb: str, overrides: list[str]) -> int:
         check_utf8(ascii(key)[1:-1], value)
     if {"-m", "--multirun"} & set(overrides):
         return _sweep(verb, [override for override in overrides if override not in ("-m", "--multirun")])
-    getattr(commands, verb)(config.load_config(with_base(overrides) if verb in BUNDLE_VERBS else overrides))
+    getattr(commands, verb)(config.load_config(with_base(overrides) if verb in BUNDLE_VERBS else overrides, verb))
     return 0
 
 
@@ -164,12 +163,17 @@ def _help() -> str:
 
 
 def _verb_help(verb: str) -> str:
-    from fineface_train.config import choices, load_config
+    from fineface_train.config import load_config
     from fineface_train.files import flat, plain
+    from fineface_train.overrides import CONFIGS, choices
+    from fineface_train.reads import SWEEP, is_read
 
-    groups = "\n".join(f"  {group:<11}{', '.join(choices(group))}" for group in GROUPS)
-    keys = "\n".join(f"  {key}={'null' if value is None else value}" for key, value in flat(plain(load_config([]))))
-    return f"fineface {verb}: {VERBS[verb]}\n\nchoices (group=name):\n{groups}\n\nkeys and their defaults (other choices may set others):\n{keys}"
+    verbs = (verb, SWEEP) if verb == "train" else (verb,)
+    groups = [path.name for path in sorted(CONFIGS.iterdir()) if path.is_dir() and any(is_read(path.name, one) for one in verbs)]
+    chosen = "\n".join(f"  {group:<13}{', '.join(choices(group))}" for group in groups)
+    keys = [(key, value) for key, value in flat(plain(load_config([]))) if any(is_read(key, one) for one in verbs) and key not in groups]
+    told = "\n".join(f"  {key}={'null' if value is None else value}" for key, value in keys)
+    return f"fineface {verb}: {VERBS[verb]}\n\nchoices (group=name):\n{chosen}\n\nkeys and their defaults (other choices may set others):\n{told}"
 
 
 def _show_our_log() -> None:

@@ -2,48 +2,56 @@
 
 import contextlib
 import dataclasses
-import difflib
 import itertools
 import math
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import get_args
 
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from fineface_train.data.cache import ImageTransform
-from fineface_train.data.conditioning import ConditioningConfig
+from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.data.labels import LabelsConfig
 from fineface_train.data.prepare import DataConfig
-from fineface_train.evaluation.judges import JudgeConfig, JudgeKind
+from fineface_train.evaluation.judges import JUDGES, JudgeConfig, JudgeKind
 from fineface_train.evaluation.protocol import ProtocolName
 from fineface_train.files import check_name, check_utf8, flat, plain
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
 from fineface_train.methods.au_diffusion.base import BaseConfig, PromptSet
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig
+from fineface_train.methods.au_diffusion.encoders import ENCODERS, EncoderConfig
 from fineface_train.methods.au_diffusion.generate import SamplingConfig
 from fineface_train.methods.au_diffusion.objective import ObjectiveConfig
+from fineface_train.overrides import (
+    CONFIGS,
+    REPOSITORY,
+    Kind,
+    Override,
+    check_choice,
+    choices,
+    no_such_choice,
+    read_overrides,
+    unknown_key,
+    unreadable,
+    unshielded,
+)
+from fineface_train.reads import SWEEP, check_given, check_verb, is_read
 from fineface_train.runs import RunConfig
 from fineface_train.tracking import TrackingConfig
 from fineface_train.trainer import TrainerConfig
 
-TEXT_KEYS = ("prompt", "aus", "out", "bundle")
-PATH_KEYS = re.compile(r".*\.(root|path|tokenizer|images|labels|captions|metadata|videos|folder|weights|model|clip|correction|image_pattern|video_pattern)")
-"""Values of these may hold what Hydra reads as a list or a dictionary: commas, brackets, equal signs."""
-REPOSITORY = Path(__file__).resolve().parents[2]
-CONFIGS = REPOSITORY / "configs"
+FILES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".html", ".md", ".json", ".jsonl", ".csv", ".parquet", ".yaml", ".txt", ".pdf", ".safetensors")
+"""What names of files end in, which folders are not called."""
+TRAINING_VERBS = (None, "train", SWEEP, "doctor")
+"""Of these (None: a config by itself), the judge looks only where an evaluation is wanted."""
 
 
 @dataclasses.dataclass
@@ -129,15 +137,43 @@ class Config:
     out: str | None = None
 
 
-def load_config(overrides: list[str]) -> Config:
-    """Compose and validate; raises ValueError that names the key, the value and what is allowed."""
+def load_config(arguments: list[str], verb: str | None = None) -> Config:
+    """Compose and validate what stands on the command line (of `verb`: what it does not read is refused, see `reads`).
+
+    Raises ValueError that names the key, the value and what is allowed.
+    """
+    overrides = read_overrides(arguments, Config)
+    if verb is not None:
+        check_verb(overrides, verb)
+    for override in overrides:
+        check_choice(override)
     register_schema()
+    config = typed(_composed(overrides), verb)
+    if verb is not None:
+        check_given(overrides, verb, [config])
+    return config
+
+
+def _composed(overrides: list[Override]) -> DictConfig:
     try:
         with _configs():
-            node = compose("config", overrides=[quoted(override) for override in overrides])
+            try:
+                return compose("config", overrides=[override.for_hydra() for override in overrides])
+            except AssertionError:  # Hydra's, where a key lies below one that is null; told by name
+                chosen = compose("config", overrides=[override.for_hydra() for override in overrides if override.kind is Kind.group])
+                raise ValueError(_below_nothing(overrides, chosen)) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_explain(error)) from error
-    return typed(node)
+
+
+def _below_nothing(overrides: list[Override], chosen: DictConfig) -> str:
+    for override in overrides:
+        holder = override.key.rpartition(".")[0]
+        if override.kind is not Kind.group and holder and OmegaConf.select(chosen, holder) is None:
+            group = holder.partition(".")[0]
+            others = f"choose another {group}=NAME ({', '.join(choices(group))})" if choices(group) else f"set {holder}"
+            return f"{override}: {holder} is null here, so that nothing reads this; {others}, or leave it out"
+    raise AssertionError("Hydra refused overrides that all have their place")
 
 
 @contextlib.contextmanager
@@ -158,15 +194,10 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
 
 
-def key_of(override: str) -> str:
-    """The key of "key=value", without Hydra's signs."""
-    return override.partition("=")[0].lstrip("+~")
-
-
-def sweep_parameters(overrides: list[str]) -> dict[str, str]:
+def sweep_parameters(arguments: list[str]) -> dict[str, str]:
     """What the named sweep among the overrides (sweep=table1), if any, varies: its keys, and their values with commas between."""
     register_schema()
-    named = [quoted(override) for override in overrides if key_of(override) == "sweep"]
+    named = [override.for_hydra() for override in read_overrides(arguments, Config) if override.key == "sweep"]
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return dict(compose("config", overrides=named, return_hydra_config=True).hydra.sweeper.params or {})
@@ -174,46 +205,35 @@ def sweep_parameters(overrides: list[str]) -> dict[str, str]:
         raise ValueError(_explain(error)) from error
 
 
-def combinations(overrides: list[str]) -> list[list[str]]:
+def combinations(arguments: list[str]) -> list[list[str]]:
     """The overrides of every arm of a sweep: all combinations where one has several values (a,b, or a function such as range(3)).
 
     Raises ValueError for what cannot be read.
     """
-    parser = OverridesParser.create()
-    values = []
-    for override in overrides:
-        try:
-            parsed = parser.parse_override(quoted(override))
-            if not parsed.is_sweep_override():
-                values.append([override])
-                continue
-            swept = parsed.value()
-            each = swept.filter(choices(parsed.key_or_group)) if isinstance(swept, Glob) else parsed.sweep_string_iterator()
-            values.append([f"{parsed.get_key_element()}={value}" for value in each])
-        except HydraException as error:
-            raise ValueError(_unreadable(override)) from error
+    values = [[f"{override.key}={value}" for value in override.values()] for override in read_overrides(arguments, Config)]
     return [list(arm) for arm in itertools.product(*values)]
 
 
-def multirun(overrides: list[str], folder: Path, arm: Callable[[int, DictConfig], None]) -> None:
+def multirun(arguments: list[str], folder: Path, arm: Callable[[int, DictConfig], None]) -> None:
     """Have Hydra's launcher call `arm` for every combination of the swept values: its number from 0, its config (see `typed`)."""
     register_schema()
 
     def job(node: DictConfig) -> None:
         arm(HydraConfig.get().job.num, node)
 
-    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", f"hydra.sweep.dir={folder}", "hydra.sweep.subdir=.", "hydra.sweeper.params=null")
-    before, sys.argv = sys.argv, [sys.argv[0], "--multirun", *quiet, *(quoted(override) for override in overrides)]
+    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", f'hydra.sweep.dir="{folder}"', "hydra.sweep.subdir=.")
+    swept = [override.for_hydra(swept=True) for override in read_overrides(arguments, Config)]
+    before, sys.argv = sys.argv, [sys.argv[0], "--multirun", *quiet, "hydra.sweeper.params=null", *swept]
     try:
         hydra.main(config_path=str(CONFIGS), config_name="config", version_base="1.3")(job)()
     finally:
         sys.argv = before
 
 
-def typed(node: DictConfig) -> Config:
+def typed(node: DictConfig, verb: str | None = None) -> Config:
     """What Hydra composed as validated dataclasses; raises ValueError as `load_config` does."""
     try:
-        config = OmegaConf.to_object(node)
+        config = unshielded(OmegaConf.to_object(node))
     except OmegaConfBaseException as error:
         raise ValueError(_explain(error)) from error
     assert isinstance(config, Config)
@@ -221,7 +241,7 @@ def typed(node: DictConfig) -> Config:
     for name in ("one", "two", "attributes", "clip"):
         setattr(config.judge, name, found(getattr(config.judge, name)))
     config.bundle = found(config.bundle)
-    validate(config)
+    validate(config, verb)
     return config
 
 
@@ -232,26 +252,8 @@ def found(path: str | None) -> str | None:
     return path
 
 
-def quoted(override: str) -> str:
-    """Free text as Hydra wants it, so that prompt="a man, smiling" and aus="AU12=5,AU6=2.5" need no quotes within quotes; sweep=table1 as +sweep=table1."""
-    key, equals, value = override.partition("=")
-    if key == "sweep":
-        key = "+sweep"
-        override = f"{key}={value}"
-    if not re.fullmatch(r"\+{0,2}[\w./@]+", key) if equals else not override.startswith("~"):
-        raise ValueError(f"{override!r} cannot be read; write key=value, such as seed=1 or trainer.steps=500")
-    added = key.lstrip("+")
-    if key != added and added not in _known_keys() and not added.startswith("hydra") and not (CONFIGS / added.split("@")[0]).is_dir():
-        raise ValueError(_unknown_key(added))  # with a + Hydra would add it, and nothing would read it
-    if not (key in TEXT_KEYS or PATH_KEYS.fullmatch(key)) or not equals or value in ("", "null") or value[0] in "\"'":
-        return override
-    if value.startswith("~"):
-        value = os.path.expanduser(value)
-    return key + '="' + value.replace('"', '\\"') + '"'
-
-
-def validate(config: Config) -> None:
-    """Check every component's values and those of the root."""
+def validate(config: Config, verb: str | None = None) -> None:
+    """Check every component's values, those of the root, and, as far as the verb reads them, how they go together."""
     for key, value in flat(plain(config)):
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str):
@@ -260,19 +262,17 @@ def validate(config: Config) -> None:
         value = getattr(config, field.name)
         if hasattr(value, "validate"):
             value.validate(field.name)
-    if config.evaluation.wanted and config.judge.kind is JudgeKind.toyfacs and config.base.prompts is not PromptSet.toyfacs:
-        remedy = "choose judge=none, or evaluation.after_training=false" + (" evaluation.every=0" if config.evaluation.every else "")
-        raise ValueError(f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; {remedy}")
-    if config.encoder.learned_null and not config.conditioning.au_dropout:
+    for key, value in flat(plain(config)):
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"{key}={value}: must be a number, neither infinite nor none at all (nan)")
+    reads_null = "learned_null" in ENCODERS[config.encoder.name].options and config.conditioning.enters is not Entry.text
+    if config.encoder.learned_null and reads_null and not config.conditioning.au_dropout:
         raise ValueError("encoder.learned_null=true: learns from examples whose AUs are hidden, and there are none; set conditioning.au_dropout, e.g. 0.1")
-    if config.evaluation.every and config.judge.kind is JudgeKind.none:
-        raise ValueError(f"evaluation.every={config.evaluation.every}: judge=none measures nothing; choose a judge, or evaluation.every=0")
     if config.protocol not in (ProtocolName.quick, ProtocolName.paper):
         raise ValueError(
             f"protocol={config.protocol.value}: no evaluation (evaluation.every=STEPS glances, `fineface calibrate` calibrates); choose quick or paper"
         )
-    if config.scale is not None and not math.isfinite(config.scale):
-        raise ValueError(f"scale={config.scale}: must be a number, or null for the bundle's own")
     if config.n < 1:
         raise ValueError(f"n={config.n}: must be at least 1")
     if config.columns < 2:
@@ -280,9 +280,25 @@ def validate(config: Config) -> None:
     if config.frames < 0 or config.frames == 1:
         raise ValueError(f"frames={config.frames}: an animation has at least 2 pictures; 0 for none")
     check_seed("seed", config.seed)
+    if verb is None or is_read("judge", verb):
+        _check_judge(config, verb)
     for key, folder in (("run.root", config.run.root), ("data.root", config.data.root), ("out", config.out)):
         if folder is not None:
             _check_folder(key, folder)
+            if Path(folder).suffix.lower() in FILES and not Path(folder).is_dir() and (key, verb) != ("out", "generate"):
+                raise ValueError(f"{key}={folder}: reads like a file's name; give a folder, such as {key}={Path(folder).with_suffix('')}")
+
+
+def _check_judge(config: Config, verb: str | None) -> None:
+    """Raises ValueError where the judge cannot look at what the base makes."""
+    kind, looks, training = config.judge.kind, JUDGES[config.judge.kind], verb in TRAINING_VERBS
+    if looks.drawn_only and config.base.prompts is not PromptSet.toyfacs and (config.evaluation.wanted or not training):
+        remedy = "choose judge=none (pictures and a page, no numbers), or judge=libreface (docs/annotation.md says what it needs)"
+        if training:
+            remedy += ", or evaluation.after_training=false" + (" evaluation.every=0" if config.evaluation.every else "")
+        raise ValueError(f"judge={kind.value} reads drawn faces, which base={config.base.name} does not make; {remedy}")
+    if training and config.evaluation.every and kind is JudgeKind.none:
+        raise ValueError(f"evaluation.every={config.evaluation.every}: judge=none measures nothing; choose a judge, or evaluation.every=0")
 
 
 def check_seed(key: str, seed: int) -> None:
@@ -300,51 +316,26 @@ def _check_folder(key: str, folder: str) -> None:
     if file is not None:
         or_picture = ", or for `fineface generate` the name of a picture that is not there yet; nothing is overwritten" if key == "out" else ""
         raise ValueError(f"{key}={folder}: {file} is a file; give a folder{or_picture}")
+    if "${" in folder:
+        raise ValueError(f'{key}={folder}: ${{...}} is not replaced on the command line; leave that to the shell: {key}="$HOME/outputs"')
 
 
 def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
 
 
-def choices(group: str) -> list[str]:
-    """The names in a config group."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
-
-
-def _known_keys(kind: type = Config, prefix: str = "") -> list[str]:
-    keys = []
-    for field in dataclasses.fields(kind):
-        keys.append(prefix + field.name)
-        for part in (field.type, *get_args(field.type)):  # the parts of X | None
-            if dataclasses.is_dataclass(part) and isinstance(part, type):
-                keys += _known_keys(part, f"{prefix}{field.name}.")
-    return keys
-
-
 def _explain(error: Exception) -> str:
     """One line that names the key, the value and what is allowed, from what Hydra and OmegaConf say in several."""
-    text = str(error)
+    text = unshielded(str(error))
     if isinstance(error, OverrideParseException):
-        return _unreadable(error.override)
+        return unreadable(unshielded(error.override))
     missing = re.search(r"Could not find '([^/']+)/([^']+)'", text)
     if missing:
-        group, name = missing.groups()
-        near = difflib.get_close_matches(name, choices(group), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{group}={name}: no such choice; there are {', '.join(choices(group)) or 'none'}{hint}"
+        return no_such_choice(*missing.groups())
     unknown = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' (?:is not in struct|not in)", text)
     cause: BaseException = error.__cause__ or error
     if unknown and not isinstance(cause, ValidationError):
-        return _unknown_key(getattr(cause, "full_key", None) or unknown[1])
-    reason = str(cause).split("\n")[0]
+        return unknown_key(getattr(cause, "full_key", None) or unknown[1], Config)
+    reason = unshielded(str(cause)).split("\n")[0]
     key = getattr(cause, "full_key", None)
     return f"{key}: {reason}" if key else " ".join(line.strip() for line in text.split("\n") if line.strip())
-
-
-def _unreadable(override: str) -> str:
-    return f"{override!r} cannot be read; put text with signs in quotes within quotes, such as 'run.name=\"a-b\"'"
-
-
-def _unknown_key(key: str) -> str:
-    near = difflib.get_close_matches(key, _known_keys(), n=1)
-    return f"{key}: no such config key" + (f"; did you mean {near[0]}?" if near else "; `fineface train --help` lists them")

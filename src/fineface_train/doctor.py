@@ -31,9 +31,10 @@ from fineface_train.evaluation.judges import LIBREFACE_KEY, JudgeKind, find_judg
 from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
+from fineface_train.reads import trains
 from fineface_train.runs import PACKAGES
 from fineface_train.trainer import make_accelerator
-from fineface_train.training import batch_dtype, build_model, trains
+from fineface_train.training import batch_dtype, build_model
 
 STEPS_TIMED, EXAMPLES_TRIED = 3, 4
 """On few examples, so that a batch that does not fit is said and not tried; activations and time grow with their number."""

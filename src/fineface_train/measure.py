@@ -178,12 +178,7 @@ def fitting_judge(config: Config) -> str:
 
 
 def check_judge(config: Config) -> None:
-    """Raises ValueError where the judge's models are missing, or it does not read what the base draws; judge=none does."""
-    if config.judge.kind is JudgeKind.toyfacs and config.base.prompts is not PromptSet.toyfacs:
-        raise ValueError(
-            f"judge=toyfacs reads drawn faces, which base={config.base.name} does not make; choose judge=none (pictures and a page, no numbers), or "
-            "judge=libreface (docs/annotation.md says what it needs)"
-        )
+    """Raises ValueError where the judge's models are missing."""
     try:
         find_judges(config.judge)
     except ValueError as error:

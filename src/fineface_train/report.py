@@ -8,6 +8,7 @@ import base64
 import dataclasses
 import io
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,8 +31,9 @@ GRID_ROWS = 6
 COMBINATIONS = 12
 IMAGE_SIDE = 192
 """Pixels: larger images are shrunk to this side and stored as JPEG."""
-LABEL_TOOL = "libreface"
-"""The judge that also writes training labels, those of FineFace's metadata too, so that it may grade its own handwriting."""
+LABEL_TOOLS = {"libreface": re.compile(r"libreface|^affectnet: .*\.csv", re.IGNORECASE)}
+"""Judges that also write training labels, so that they may grade their own handwriting: what of a run's "source: who read the AUs" tells that one did.
+FineFace's metadata of AffectNet (a CSV) is LibreFace's."""
 
 METRIC_NAMES: dict[str, tuple[str, str]] = {
     "au_mse_active": ("AU error, commanded AUs", "squared error on the AUs that were asked for; lower is better"),
@@ -113,10 +115,9 @@ def unjudged(pictures: dict[str, Any]) -> str:
 
 def judge_wrote_labels(judge: str, provenance: dict[str, Any]) -> bool:
     """Whether the judge is the tool that wrote AUs of the data a run was trained on; where its provenance does not tell, it is taken to be."""
-    if LABEL_TOOL not in judge.lower():
-        return False
     labels = provenance.get("labels")
-    return labels is None or any(LABEL_TOOL in who.lower() or (who.startswith("affectnet: ") and ".csv" in who) for who in labels)
+    written = [by for tool, by in LABEL_TOOLS.items() if tool in judge.lower()]
+    return any(labels is None or any(by.search(who) for who in labels) for by in written)
 
 
 def render(template: str, **values: Any) -> str:

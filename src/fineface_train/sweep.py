@@ -17,11 +17,13 @@ from accelerate.state import AcceleratorState, PartialState
 from omegaconf import DictConfig
 
 from fineface_train.comparison import write_comparison
-from fineface_train.config import Config, combinations, key_of, load_config, multirun, sweep_parameters, typed
+from fineface_train.config import Config, combinations, load_config, multirun, sweep_parameters, typed
 from fineface_train.evaluation.evaluate import METRICS, PICTURES
 from fineface_train.files import read_json, write_json
 from fineface_train.launch import is_main_process
 from fineface_train.measure import evaluation_folder
+from fineface_train.overrides import key_of, read_overrides
+from fineface_train.reads import SWEEP, check_given, check_verb
 from fineface_train.report import command
 from fineface_train.sweep_records import UNFINISHED, named_folder
 from fineface_train.training import train
@@ -37,12 +39,15 @@ def sweep(overrides: list[str]) -> int:
 
     Raises ValueError for a wrong key, choice or value of any arm, before the first starts.
     """
-    parameters = sweep_parameters(overrides)
-    said = {key_of(override) for override in overrides}
+    said = {override.key: str(override) for override in read_overrides(overrides, Config)}
+    parameters = sweep_parameters(list(said.values()))
     # Hydra's sweeper would take both what the sweep and what the command line says, and leave it to the order which one counts.
-    overrides = [*overrides, *(f"{key}={value}" for key, value in parameters.items() if key not in said)]
+    overrides = [*said.values(), *(f"{key}={value}" for key, value in parameters.items() if key not in said)]
+    given = [override for override in read_overrides(overrides, Config) if override.key in said]
+    check_verb(given, SWEEP)
     arms = combinations(overrides)
     configs = [load_config(arm) for arm in arms]
+    check_given(given, SWEEP, configs)
     varied = [key for key in (key_of(one) for one in overrides) if key in parameters or len({_value(arm, key) for arm in arms}) > 1]
     folder = sweep_folder(configs[0], [one for one in overrides if key_of(one) not in parameters])
     keys = [key for key in varied if key != "seed"]

@@ -46,6 +46,7 @@ from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.au_diffusion.prior import prior
 from fineface_train.methods.protocol import Request
 from fineface_train.pictures import face_sheet, to_picture
+from fineface_train.reads import trains, unused_by_method
 from fineface_train.runs import FINISHED, VALIDATION_FILE, choose_folder, is_finished, provenance
 from fineface_train.tracking import GLANCE, VALIDATION, Tracker
 from fineface_train.trainer import Precision, as_first, fit, make_accelerator, weight_dtype
@@ -165,11 +166,6 @@ def _look_beside(config: Config, accelerator: Accelerator, folder: Path, identit
         raise ValueError(refused)
 
 
-def trains(config: Config) -> bool:
-    """Whether there is anything to train: the base as it is, with AUs as text, is exported only."""
-    return config.finetune.train is not Trained.nothing or config.conditioning.enters is not Entry.text
-
-
 def _method_name(config: Config) -> str:
     """A short name of how AUs enter and what is trained."""
     if config.conditioning.enters is Entry.adapter:
@@ -180,21 +176,14 @@ def _method_name(config: Config) -> str:
 def _method_identity(config: Config) -> dict[str, Any]:
     """Of how AUs enter and what is trained, all that is used: two arms that differ in an unused value are one run."""
     conditioning, finetune, encoder = (plain(part) for part in (config.conditioning, config.finetune, config.encoder))
-    enters, trained = config.conditioning.enters, config.finetune.train
-    unused = {
-        "au_text": enters is not Entry.text,
-        "caption_dropout": not trains(config),
-        "au_dropout": not trains(config),
-        "base_rate": trained is not Trained.everything,
-        **dict.fromkeys(("adapter_scale", "adapter_keys"), enters is not Entry.adapter),
-        "adapter_rate": enters is not Entry.adapter or config.finetune.adapter_rate == 1,
-        **dict.fromkeys(("lora_rank", "lora_alpha"), trained is not Trained.lora),
-        **dict.fromkeys(("prior_weight", "prior_prompt", "prior_images"), not config.finetune.prior_weight),
-    }
-    identity = {"conditioning": conditioning, "finetune": finetune} | ({} if enters is Entry.text else {"encoder": encoder})
+    unused = set(unused_by_method(config))
+    unused |= {"finetune.adapter_rate"} if config.finetune.adapter_rate == 1 else set()
+    identity = {"conditioning": conditioning, "finetune": finetune} | ({} if config.conditioning.enters is Entry.text else {"encoder": encoder})
     if config.finetune.prior_weight:
         identity["prior"] = {"steps": config.sampling.steps, "guidance": config.sampling.guidance}
-    return {part: {key: value for key, value in values.items() if not unused.get(key)} for part, values in identity.items()}
+    else:
+        unused.add("finetune.prior_weight")
+    return {part: {key: value for key, value in values.items() if f"{part}.{key}" not in unused} for part, values in identity.items()}
 
 
 @contextlib.contextmanager

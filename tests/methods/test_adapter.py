@@ -1,5 +1,7 @@
 """The adapter against the paper's equation 2, and what is trainable, frozen and dead."""
 
+import dataclasses
+
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -19,6 +21,8 @@ from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderN
 from tests.conftest import WIDTH, tiny_unet
 
 ALL_ENCODERS = list(EncoderName)
+TOKENS = dict.fromkeys(("none", "mlp", "res_mlp", "res_mlp64", "res_3mlp"), 1) | dict.fromkeys(("individual", "per_au_tokens"), 13)
+"""Of the paper's encoders and ours; another may write as many as it likes."""
 
 
 def adapted(name: EncoderName, rank: int = 4) -> UNet2DConditionModel:
@@ -45,7 +49,8 @@ def test_encoders_write_their_tokens_at_any_width(name: EncoderName, width: int)
     encoder = build_encoder(EncoderConfig(name=name), width)
     out = encoder(torch.rand(3, 12) * 5)
     assert out.shape == (3, encoder.tokens, width)
-    assert encoder.tokens == {EncoderName.individual: 13, EncoderName.per_au_tokens: 13}.get(name, 1)
+    assert encoder.tokens == TOKENS.get(name.value, encoder.tokens)
+    assert set(encoder.options) <= {field.name for field in dataclasses.fields(EncoderConfig)} - {"name"}
 
 
 @pytest.mark.parametrize("name", [EncoderName.individual, EncoderName.per_au_tokens])

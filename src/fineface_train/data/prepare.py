@@ -180,6 +180,11 @@ def wants_blip2(config: DataConfig) -> bool:
     return by_disfa or (other is not None and (other.captions is CaptionsFrom.blip2 or other.photo_filter is PhotoFilter.blip2))
 
 
+def wants_annotator(config: DataConfig) -> bool:
+    """Whether AUs are read by who `annotate` says."""
+    return config.affectnet is not None and config.affectnet.aus is AusFrom.annotator
+
+
 def check_sources(config: DataConfig) -> None:
     """That what the config names is there, and lists and captions have their columns. Raises ValueError that names the first fault."""
     if config.disfa is not None:
@@ -340,8 +345,7 @@ def _inputs(config: DataConfig) -> str:
     files += [] if config.manipulation is None else manipulation.input_files(config.manipulation)
     if wants_blip2(config) and config.blip2.model and (folder := Path(config.blip2.model).expanduser()).is_dir():
         files += sorted(path for path in folder.iterdir() if path.is_file())
-    annotated = config.affectnet is not None and config.affectnet.aus is AusFrom.annotator
-    made_by = annotated_by(config.annotate, ANNOTATE_KEY) if annotated else None
+    made_by = annotated_by(config.annotate, ANNOTATE_KEY) if wants_annotator(config) else None
     return hash_of([_stamps(map(str, files)), made_by])
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -177,13 +178,15 @@ class Judges:
 
 def find_judges(config: JudgeConfig) -> dict[str, Path]:
     """The folders of the configured judges' models, without loading them. Raises ValueError, naming the key, where one holds no model."""
-    if config.kind is JudgeKind.none:
-        return {}
-    if config.kind is JudgeKind.libreface:
-        libreface(config.libreface, LIBREFACE_KEY)
-        if Path(config.clip).is_dir() and not (Path(config.clip) / "config.json").is_file():
-            raise ValueError(f"judge.clip: no model in {config.clip}; give a folder with a config.json, or a hub name")
-        return {"clip": Path(config.clip)}
+    return JUDGES[config.kind].find(config)
+
+
+def load_judges(config: JudgeConfig, device: torch.device | str = "cpu") -> Judges:
+    """The configured judges, ready to read. Raises ValueError, naming the key, where a folder holds no such model."""
+    return JUDGES[config.kind].load(config, device)
+
+
+def _find_toyfacs(config: JudgeConfig) -> dict[str, Path]:
     paths = {name: Path(getattr(config, name)) for name in ("one", "two", "attributes", "clip")}
     for name, path in paths.items():
         if not (path / "config.json").is_file():
@@ -194,35 +197,60 @@ def find_judges(config: JudgeConfig) -> dict[str, Path]:
     return paths
 
 
-def _class_name(folder: Path) -> str:
-    """The class of a model that `save_pretrained` wrote."""
-    return str(json.loads((folder / "config.json").read_text()).get("_class_name"))
-
-
-def load_judges(config: JudgeConfig, device: torch.device | str = "cpu") -> Judges:
-    """The configured judges, ready to read. Raises ValueError, naming the key, where a folder holds no such model."""
-    paths = find_judges(config)
-    if config.kind is JudgeKind.none:
-        return Judges({}, None, None, "none")
-    if config.kind is JudgeKind.libreface:
-        judge = LibreFaceJudge(libreface(config.libreface, LIBREFACE_KEY))
-        return Judges({"libreface": judge}, ClipImageScorer.load(config.clip, device), None, _fingerprint(config, [paths["clip"]]))
+def _load_toyfacs(config: JudgeConfig, device: torch.device | str) -> Judges:
+    paths = _find_toyfacs(config)
     attributes = AttributeJudge(AttributeClassifier.from_pretrained(paths["attributes"]), device)
     au_judges: dict[str, AuJudge] = {}
     for name in ("one", "two"):
         model = AU_JUDGE_CLASSES[_class_name(paths[name])].from_pretrained(paths[name])
         au_judges[f"judge_{name}"] = ToyFacsJudge(model, attributes, config.face_threshold, device)
-    return Judges(au_judges, ClipImageScorer.load(config.clip, device), attributes, _fingerprint(config, list(paths.values())))
-
-
-def _fingerprint(config: JudgeConfig, folders: list[Path]) -> str:
-    """SHA-256 over the weights and what else changes a reading."""
     reader = f"{config.kind.value} {config.face_threshold}"
-    if config.kind is JudgeKind.libreface:
-        clip = "" if Path(config.clip).is_dir() else config.clip  # a hub name stands for its weights
-        reader = f"{LIBREFACE} {find_weights(config.libreface, LIBREFACE_KEY)[1]} {clip}"
+    return Judges(au_judges, ClipImageScorer.load(config.clip, device), attributes, judges_fingerprint(reader, list(paths.values())))
+
+
+def _class_name(folder: Path) -> str:
+    """The class of a model that `save_pretrained` wrote."""
+    return str(json.loads((folder / "config.json").read_text()).get("_class_name"))
+
+
+def _find_libreface(config: JudgeConfig) -> dict[str, Path]:
+    libreface(config.libreface, LIBREFACE_KEY)
+    if Path(config.clip).is_dir() and not (Path(config.clip) / "config.json").is_file():
+        raise ValueError(f"judge.clip: no model in {config.clip}; give a folder with a config.json, or a hub name")
+    return {"clip": Path(config.clip)}
+
+
+def _load_libreface(config: JudgeConfig, device: torch.device | str) -> Judges:
+    paths = _find_libreface(config)
+    clip = "" if paths["clip"].is_dir() else config.clip  # a hub name stands for its weights
+    reader = f"{LIBREFACE} {find_weights(config.libreface, LIBREFACE_KEY)[1]} {clip}"
+    judge = LibreFaceJudge(libreface(config.libreface, LIBREFACE_KEY))
+    return Judges({"libreface": judge}, ClipImageScorer.load(config.clip, device), None, judges_fingerprint(reader, [paths["clip"]]))
+
+
+def judges_fingerprint(reader: str, folders: list[Path]) -> str:
+    """SHA-256 over the weights in `folders` and, in words, what else changes a reading."""
     digest = hashlib.sha256(reader.encode())
     for folder in folders:
         for path in sorted(folder.glob("*.safetensors")):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """A kind of judge: what it reads of the config, where its models are, how they are loaded, and what it can look at."""
+
+    keys: tuple[str, ...]
+    """Of `JudgeConfig`; others that are given beside it are refused."""
+    find: Callable[[JudgeConfig], dict[str, Path]]
+    load: Callable[[JudgeConfig, torch.device | str], Judges]
+    drawn_only: bool = False
+    """It reads drawn faces and no photographs."""
+
+
+JUDGES = {
+    JudgeKind.toyfacs: Looks(("one", "two", "attributes", "clip", "face_threshold"), _find_toyfacs, _load_toyfacs, drawn_only=True),
+    JudgeKind.libreface: Looks(("libreface", "clip"), _find_libreface, _load_libreface),
+    JudgeKind.none: Looks((), lambda _: {}, lambda *_: Judges({}, None, None, "none")),
+}

@@ -7,7 +7,6 @@ token for it, so that AUs at 0 ask for a neutral face and AUs left open for the 
 import abc
 import dataclasses
 import enum
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ class EncoderName(enum.Enum):
 
 @dataclasses.dataclass
 class EncoderConfig:
-    """Which AU encoder, and its options (each is read by the encoders that name it)."""
+    """Which AU encoder, and its options (each is read by the encoders that name it in `AUEncoder.options`)."""
 
     name: EncoderName = EncoderName.per_au_tokens
     hidden: int = 64
@@ -59,6 +58,8 @@ class AUEncoder(nn.Module, abc.ABC):
     """From intensities to tokens; what nothing is said about counts as 0."""
 
     tokens = 1
+    options: tuple[str, ...] = ()
+    """Of `EncoderConfig`, what it reads beside the name."""
 
     def forward(self, aus: Tensor) -> Tensor:
         """(B, 12), on the 0-5 scale, to (B, tokens, d)."""
@@ -83,6 +84,8 @@ class NoEncoding(AUEncoder):
 class MLP(AUEncoder):
     """MLP 12 -> d."""
 
+    options = ("hidden",)
+
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
         self.mlp = _mlp(AU_COUNT, config.hidden, width)
@@ -93,6 +96,8 @@ class MLP(AUEncoder):
 
 class ResMLP(AUEncoder):
     """The 12 raw values beside an MLP 12 -> d - 12."""
+
+    options = ("hidden",)
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
@@ -131,6 +136,8 @@ class Res3MLP(AUEncoder):
 class IndividualCoding(AUEncoder):
     """An MLP 1 -> d per AU and one MLP 12 -> d for their interactions: 13 tokens, or their sum as one."""
 
+    options = ("hidden", "sum_tokens")
+
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
         self.tokens = 1 if config.sum_tokens else AU_COUNT + 1
@@ -150,6 +157,8 @@ class PerAUTokens(AUEncoder):
     token the softmax over a single key is 1 and nothing in the branch is spatial. The embeddings start small, so that a
     face without AUs starts as the base's own (at size 1 the first steps raised the base's loss by half).
     """
+
+    options = ("hidden", "interaction_token", "learned_null", "sum_tokens")
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
@@ -176,7 +185,7 @@ class PerAUTokens(AUEncoder):
         return tokens
 
 
-ENCODERS: dict[EncoderName, Callable[[int, EncoderConfig], AUEncoder]] = {
+ENCODERS: dict[EncoderName, type[AUEncoder]] = {
     EncoderName.none: NoEncoding,
     EncoderName.mlp: MLP,
     EncoderName.res_mlp: ResMLP,

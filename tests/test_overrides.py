@@ -1,0 +1,294 @@
+"""Overrides as they are typed: texts arrive to the letter, and what is taken away, given twice or read by nothing is refused."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import DictConfig
+
+from fineface_train.cli import VERBS, main
+from fineface_train.config import CONFIGS, Config, combinations, load_config, multirun, typed
+from fineface_train.overrides import Kind, choices, kind_of, known_keys, read_overrides
+from fineface_train.reads import READS, SWEEP, is_read
+from fineface_train.sweep import sweep
+
+LETTERS = [
+    'a ${seed} \\ "x" {y} [z] a=b, c',
+    "C:\\faces\\",
+    "\\\\ and \\${seed}",
+    "???",
+    "'single' and \"double\"",
+    '"quoted"',
+    "two\nlines",
+    "Übung, 人, 🙂",
+    "1e5",
+    "0x10",
+    "~/not a folder",
+    "as_given_61_",
+    " blanks around ",
+    "null and void",
+    "",
+]
+NAMES = ["2024_01", "1e5", "0x10", "1_000", "01", "007", "true", "False", "2024-01-31", "1.50", "nan", "on", "1e400", "None"]
+
+
+@pytest.mark.parametrize("text", LETTERS)
+def test_a_prompt_arrives_as_it_was_given(text: str) -> None:
+    assert load_config([f"prompt={text}"], "generate").prompt == text
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(alphabet=st.characters(exclude_categories=()), max_size=30).filter(lambda text: text != "null"))
+def test_any_prompt_arrives_as_it_was_given(text: str) -> None:
+    assert load_config([f"prompt={text}"]).prompt == text
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("key", ["run.name", "data.name", "tracking.group", "tracking.arm", "comparison.reference", "base.name", "out"])
+def test_a_name_is_no_number(key: str, name: str) -> None:
+    value: object = load_config([f"{key}={name}"])
+    for part in key.split("."):
+        value = getattr(value, part)
+    assert value == name
+
+
+def test_every_text_of_the_config_arrives_as_it_was_given() -> None:
+    """By its type: of a field that is added later too. Those that are not a free choice are refused by name, and not rewritten."""
+    texts = [key for key in known_keys(Config) if kind_of(key, "", Config) is Kind.text]
+    assert len(texts) > 40
+    for key in texts:
+        try:
+            value: object = load_config(["data=disfa_affectnet", f"{key}=01_e5"] if key.startswith("data.") else [f"{key}=01_e5"])
+        except ValueError as error:
+            assert "01_e5" in str(error) or "null here" in str(error), key
+            continue
+        for part in key.split("."):
+            value = getattr(value, part)
+        assert value == "01_e5", key
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("[01,2024_01,1e5,true]", ["01", "2024_01", "1e5", "true"]),
+        ('["a, b", c d , it\'s]', ["a, b", "c d", "it's"]),
+        ("[${seed}]", ["${seed}"]),
+        ("[]", []),
+    ],
+)
+def test_texts_in_a_list_are_no_numbers(value: str, expected: list[str]) -> None:
+    assert load_config([f"tracking.tags={value}"]).tracking.tags == expected
+
+
+def test_none_quotes_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    config = load_config(["run.name=null", "prompt=null", 'tracking.group="a, b"', "data.disfa.root=~/DISFA", "conditioning.au_text={strength} {name}"])
+    assert (config.run.name, config.prompt, config.tracking.group, config.data.disfa.root) == (None, None, "a, b", "/home/me/DISFA")
+    assert config.conditioning.au_text == "{strength} {name}"
+
+
+def test_interpolations_of_the_presets_stay() -> None:
+    config = load_config(["data.root=/a, [b]", "base.sampling_steps=7"])
+    assert config.data.disfa is not None
+    assert config.data.disfa.root == "/a, [b]/corpus/disfa"
+    assert config.sampling.steps == 7
+
+
+def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
+    line = ['tracking.group="2024_01","${seed}, b"', "tracking.tags=[01],[1e5,x]", "finetune.prior_prompt=a, b", "seed=0,1"]
+    arms, seen = combinations(line), []
+
+    def note(number: int, node: DictConfig) -> None:
+        config = typed(node)
+        seen.append((config.tracking.group, config.tracking.tags, config.finetune.prior_prompt, config.seed))
+
+    multirun(line, tmp_path / "a b", note)
+    alone = [load_config(arm) for arm in arms]
+    assert seen == [(one.tracking.group, one.tracking.tags, one.finetune.prior_prompt, one.seed) for one in alone]
+    assert len(seen) == 8
+    assert seen[0] == ("2024_01", ["01"], "a, b", 0)
+    assert seen[-1] == ("${seed}, b", ["1e5", "x"], "a, b", 1)
+
+
+@pytest.mark.parametrize("verb", ["train", "doctor"])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        # Nothing is taken away or added, nothing given twice.
+        (["~judge"], r"~judge: nothing is taken away here; .*such as judge=none"),
+        (["~encoder"], r"~encoder: nothing is taken away here; choose one of individual, mlp"),
+        (["~labels=fineface"], r"such as labels=none"),
+        (["~finetune"], r"such as finetune=nothing"),
+        (["~trainer.steps"], r"~trainer\.steps: nothing is taken away here; leave trainer\.steps out"),
+        (["~data.toyfacs"], r"~data\.toyfacs: .*null where it may be none"),
+        (["~trainer.step"], r"trainer\.step: no such config key; did you mean trainer\.steps"),
+        (["judge=null"], "judge=null: no such choice; there are libreface, none, toyfacs"),
+        (["experiment=null"], "experiment=null: no such choice; .*leave experiment out for none"),
+        (["encoder="], "encoder=: no such choice; there are individual"),
+        (["judge=[]"], r"judge=\[\]: no such choice; there are libreface"),
+        (["judge=[toyfacs,none]"], r"judge=\[toyfacs,none\]: no such choice"),
+        (["trainer={steps: 5}"], "no such choice; there are fineface, toyfacs"),
+        (["run={name: 1e5}"], r"set its keys one by one, such as run\.root="),
+        (["encoder@finetune=mlp"], "cannot be read"),
+        (["hydra.job.chdir=true"], r"hydra\.job\.chdir=true: changes nothing here"),
+        (["hydra.run.dir=x"], r"run\.root"),
+        (["hydra.sweeper.params.seed=1"], "changes nothing here"),
+        (["hydra/launcher=submitit_local"], r"does not read hydra/launcher \(what reads it: fineface train -m\)"),
+        # Keys of other verbs.
+        (["prompt=x"], r"prompt=x: fineface \w+ does not read prompt \(what reads it: fineface generate\)"),
+        (["aus="], r"aus=: fineface \w+ does not read aus"),
+        (["n=3"], "n=3: fineface"),
+        (["bundle="], "bundle=: fineface"),
+        (["any_base=true"], "what reads it: fineface generate, evaluate, calibrate"),
+        (["sweep=table1"], r"sweep=table1: .*what reads it: fineface train -m, report"),
+        (["comparison.name=x"], "what reads it: fineface train -m, report"),
+        # Keys that the choices leave without a reader.
+        (["encoder=res_mlp64", "encoder.learned_null=true"], r"nothing reads encoder\.learned_null with encoder\.name=res_mlp64"),
+        (["encoder=none", "encoder.hidden=8"], r"encoder\.hidden=8: nothing reads encoder\.hidden with encoder\.name=none"),
+        (["encoder=mlp", "encoder.sum_tokens=true"], r"nothing reads encoder\.sum_tokens"),
+        (["encoder.interaction_token=false", "encoder.hidden=8"], r"encoder\.interaction_token=false"),
+        (["finetune=nothing", "finetune.lora_rank=8"], r"finetune\.lora_rank=8: nothing reads .* with finetune\.train=nothing"),
+        (["finetune.base_rate=0.5"], r"with finetune\.train=lora"),
+        (["finetune.prior_images=3"], r"with finetune\.prior_weight=0"),
+        (["conditioning.au_text={au}"], r"nothing reads conditioning\.au_text with conditioning\.enters=adapter"),
+        (["method=lora_t", "finetune.adapter_scale=0.5"], r"with conditioning\.enters=text"),
+        (["method=lora_t", "encoder=mlp"], r"encoder=mlp: nothing reads encoder with conditioning\.enters=text"),
+        (["method=lora_t", "labels=none"], r"labels=none: nothing reads labels with conditioning\.enters=text"),
+        (["method=sd", "image_transform=squash"], "image_transform=squash: nothing reads .*nothing is trained"),
+        (["method=sd", "objective=none"], "objective=none: nothing reads"),
+        (["objective=none", "objective.gamma=3"], r"objective\.gamma=3: nothing reads objective\.gamma with objective\.weighting=none"),
+        (["labels=none", "labels.scope=batch"], r"nothing reads labels\.scope with labels\.rounding_probability=0"),
+        (["sampling.guidance=1", "sampling.negative=zero"], r"nothing reads sampling\.negative with sampling\.guidance=1"),
+        (["judge.libreface.device=cuda"], r"nothing reads judge\.libreface\.device with judge\.kind=toyfacs"),
+        (["judge=none", "judge.clip=x"], r"nothing reads judge\.clip with judge\.kind=none"),
+        (["evaluation.after_training=false", "judge=libreface"], r"nothing reads judge with evaluation\.after_training=false"),
+        (["evaluation.after_training=false", "protocol=paper"], r"nothing reads protocol"),
+        (["tracking.wandb=false", "tracking.project=x"], r"nothing reads tracking\.project with tracking\.wandb=false"),
+        (["base=sd21_random", "judge=none", "base.path=x"], r"nothing reads base\.path with base\.architecture=sd21_random"),
+        (["base.tokenizer=x"], r"nothing reads base\.tokenizer"),
+        (["data.blip2.batch_size=4"], r"nothing reads data\.blip2\.batch_size"),
+        (["data.annotate.openface.min_confidence=0.5"], r"with data\.annotate\.kind=none"),
+        (["data=affectnet", "data.disfa.root=x"], r"data\.disfa\.root=x: data\.disfa is null here.*choose another data=NAME"),
+        # Values that take no effect together.
+        (["trainer.steps=10", "trainer.warmup_steps=11"], r"trainer\.warmup_steps=11: longer than the run \(trainer\.steps=10\)"),
+        (["trainer.warmup_steps=100000"], r"longer than the run \(trainer\.steps=800\)"),
+    ],
+    ids=lambda value: " ".join(value)[:70] if isinstance(value, list) else "",
+)
+def test_what_nothing_reads_is_refused(verb: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        load_config(overrides, verb)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "override", "message"),
+    [
+        ("generate", "encoder=mlp", "what reads it: fineface train, train -m, doctor"),
+        ("generate", "trainer.steps=5", "fineface generate does not read trainer.steps"),
+        ("generate", "judge=none", "evaluate, calibrate"),
+        ("generate", "method=sd", "does not read method"),
+        ("evaluate", "data=toyfacs", "data=toyfacs: fineface evaluate does not read data"),
+        ("evaluate", "prompt=x", "what reads it: fineface generate"),
+        ("evaluate", "seed=1", "did you mean evaluation.seed"),
+        ("prepare", "judge=none", "does not read judge"),
+        ("prepare", "seed=1", "did you mean data.seed"),
+        ("prepare", "base=sd21", "does not read base"),
+        ("calibrate", "protocol=paper", "does not read protocol"),
+        ("calibrate", "calibrated=true", "does not read calibrated"),
+        ("report", "trainer.steps=5", "does not read trainer.steps"),
+        ("report", "encoder=mlp", "does not read encoder"),
+    ],
+)
+def test_keys_of_another_verb_are_refused(verb: str, override: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, override]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "overrides"),
+    [
+        ("generate", ["base=sd21", "experiment=fineface", "sampling.guidance=5"]),
+        ("evaluate", ["experiment=toyfacs", "judge.clip=x"]),
+        ("prepare", ["experiment=fineface"]),
+        ("train", ["experiment=fineface_published", "judge=none"]),
+        ("train", ["method=plus_null", "encoder=res_mlp64"]),
+        ("train", ["+seed=3", "seed=3", "++judge=none"]),
+        ("train", ["trainer.steps=5", "trainer=fineface"]),
+        ("generate", ["base.prompts=real", "base.path=x"]),
+        *((verb, ["data.root=a", "run.root=b"]) for verb in VERBS),
+    ],
+)
+def test_what_presets_set_beside_it_is_no_fault(verb: str, overrides: list[str]) -> None:
+    load_config(overrides, verb)
+
+
+def test_a_preset_that_warms_up_longer_than_the_run_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    load_config(["trainer.steps=5"], "train")
+    assert "trainer.warmup_steps=50: longer than the run (trainer.steps=5): the learning rate rises to 10%" in caplog.text
+
+
+def test_steps_of_a_method_that_trains_nothing_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    """They are let pass, so that one command serves all methods."""
+    load_config(["method=sd", "trainer.steps=5", "seed=1"], "train")
+    assert "nothing is trained" in caplog.text
+    assert "trainer.steps=5 seed=1" in caplog.text
+
+
+def test_a_key_given_twice_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert load_config(["seed=1", "judge=toyfacs", "++seed=2", "+judge=none", "n=1", "n=1"]).seed == 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "seed is given twice, seed=1 and seed=2: the last counts",
+        "judge is given twice, judge=toyfacs and judge=none: the last counts",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (["encoder=none,res_mlp64", "encoder.hidden=8,16"], r"nothing reads encoder\.hidden with encoder\.name=none or encoder\.name=res_mlp64"),
+        (["seed=0,1", "prompt=x"], "fineface train -m does not read prompt"),
+        (["seed=0,1", "out=x"], r"does not read out \(what reads it: fineface train, generate"),
+        (["trainer.steps=10,100", "trainer.warmup_steps=50"], "longer than the run"),
+        (["seed=0,1", "~judge"], "nothing is taken away"),
+    ],
+)
+def test_what_no_arm_of_a_sweep_reads_is_refused(line: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        sweep([*line, f"run.root={tmp_path}"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_one_arm_reads_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The arms are not trained: only whether they begin."""
+    begun: list[int] = []
+    monkeypatch.setattr("fineface_train.sweep.multirun", lambda overrides, folder, arm: begun.append(len(combinations(overrides))))
+    for line in (["encoder=none,mlp", "encoder.hidden=8"], ["finetune=nothing,lora", "finetune.lora_rank=8"], ["sweep=table1", "trainer.steps=60", "seed=0,1"]):
+        sweep([*line, f"run.root={tmp_path}"])
+    assert begun == [2, 2, 10]
+
+
+def test_every_verb_and_every_key_has_its_place() -> None:
+    assert set(READS) == {*VERBS, SWEEP}
+    roots = [field.name for field in dataclasses.fields(Config)]
+    groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
+    assert not [key for key in (*roots, *groups) if not any(is_read(key, verb) for verb in READS) and key not in ("evaluation",)]
+    for keys in READS.values():
+        assert all(key in (*groups, "hydra") or key in known_keys(Config) for key in keys)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_lists_what_the_verb_reads_and_nothing_else(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    keys = [line.strip().partition("=")[0] for line in out.splitlines() if line.startswith("  ") and "=" in line]
+    for key in ("prompt", "trainer.batch_size", "judge.kind", "data.root", "bundle", "sampling.steps"):
+        assert (key in keys) == is_read(key, verb), key
+    assert ("res_mlp64" in out) == is_read("encoder", verb)
+    assert all(choices(group)[0] in out for group in ("base", "data", "judge") if is_read(group, verb))
+
+
+def test_overrides_are_read_once() -> None:
+    assert [str(one) for one in read_overrides(["seed=1", "+seed=1", "++trainer.steps=5"], Config)] == ["seed=1", "trainer.steps=5"]
