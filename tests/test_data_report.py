@@ -17,9 +17,10 @@ from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
 from fineface_train.data.crew import Crew
 from fineface_train.data.mixture import Mixture
+from fineface_train.data.peaks import COLUMNS
 from fineface_train.data.prepare import read_manifest
 from fineface_train.data.table import SampleTable
-from fineface_train.data_report import MIXTURE, SIDE, gather, write_data_report
+from fineface_train.data_report import MIXTURE, SIDE, SUBJECTS, gather, write_data_report
 from tests.test_report import Page
 
 SECTIONS = {"counts", "balance", "intensities", "together", "subjects", "captions", "samples", "suspicious", "provenance"}
@@ -174,6 +175,48 @@ def test_the_page_is_made_again_only_where_something_changed(table: SampleTable,
     assert len(set(made)) == 4
 
 
+def _peaks(table: SampleTable, subjects: int) -> pd.DataFrame:
+    """Each with one peak of AU12, at frame 7, in images of the table; of the first, one image is missing and one is none."""
+    images = table.frame["image"].tolist()
+    rows = [(f"SN{number:03d}", 7, "AU12", frame, images[number + frame], float(frame == 7) * 4) for number in range(subjects) for frame in (5, 6, 7, 8, 9)]
+    found = pd.DataFrame(rows, columns=list(COLUMNS))
+    found.loc[0, "image"] = None
+    return found
+
+
+def test_labels_and_pictures_are_shown_beside_each_other(table: SampleTable, tmp_path: Path) -> None:
+    peaks = _peaks(table, 2)
+    path = write_data_report(tmp_path, table, WEIGHTS, peaks=peaks)
+    page, text = Page(path.read_text()), _text(path.read_text())
+    assert page.sections == SECTIONS | {"agree"}
+    assert page.open == []
+    assert text.count("AU12 lip corner puller, frame 7") == 2
+    assert "– 5: 0 6: 0 7: 4 8: 0 9: 0" in text
+    assert path.read_text().count('class="peak"') == 2
+    faces = [reference for reference in page.references if reference.startswith("data:")]
+    sizes = [Image.open(io.BytesIO(base64.b64decode(face.partition(",")[2]))).size for face in faces]
+    assert sizes.count((SIDE, SIDE)) == 2 * 5 - 1  # the middle of 300 x 200
+    before = path.read_text()
+    assert write_data_report(tmp_path, table, WEIGHTS, peaks=peaks).read_text() == before
+    Path(peaks["image"].iloc[1]).unlink()
+    Path(peaks["image"].iloc[2]).write_bytes(b"no image")
+    gone = table.frame["image"].isin(peaks["image"].iloc[1:3])
+    left = SampleTable(table.frame[~gone], table.counts)
+    assert "– 5: 0 – 6: 0 – 7: 4 8: 0 9: 0" in _text(write_data_report(tmp_path, left, WEIGHTS, peaks=peaks).read_text())
+
+
+def test_a_page_of_many_subjects_stays_small(table: SampleTable, tmp_path: Path) -> None:
+    path = write_data_report(tmp_path, table, WEIGHTS, peaks=_peaks(table, SUBJECTS + 4))
+    assert f"{SUBJECTS} of {SUBJECTS + 4} subjects are shown." in _text(path.read_text())
+    assert path.read_text().count('class="peak"') == SUBJECTS
+    assert path.stat().st_size < 2e6
+
+
+def test_a_table_without_videos_has_no_such_section(table: SampleTable, tmp_path: Path) -> None:
+    path = write_data_report(tmp_path, table, WEIGHTS, peaks=_peaks(table, 0))
+    assert Page(path.read_text()).sections == SECTIONS
+
+
 def test_processes_share_the_looking(table: SampleTable, tmp_path: Path) -> None:
     alone = write_data_report(tmp_path / "alone", table, WEIGHTS).read_text()
     barrier = threading.Barrier(2, timeout=60)
@@ -198,3 +241,4 @@ def test_prepare_writes_it(corpus: Path, tmp_path: Path, capsys: pytest.CaptureF
     for step, number in read_manifest(tmp_path)["sources"]["affectnet"].items():
         assert f"{step} {number}" in text
     assert "config.affectnet.low_cut 1.0" in text
+    assert "Do labels and pictures agree?" in text

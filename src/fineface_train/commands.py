@@ -9,7 +9,7 @@ from fineface_train import generating, training
 from fineface_train.aus import AU_KEYS
 from fineface_train.comparison import comparison_tables, write_comparison
 from fineface_train.config import Config
-from fineface_train.data.prepare import RAW
+from fineface_train.data.prepare import PEAKS, RAW
 from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
 from fineface_train.data_report import write_data_report
@@ -32,7 +32,8 @@ def prepare(config: Config) -> SampleTable:
     crew, root = training.make_crew(launched()), Path(config.data.root)
     table = prepare_data(config.data, crew=crew)
     weights = config.data.weights(table)
-    page = write_data_report(root, table, weights, config.data.rarity_weighting, raw=read_parquet(root / RAW), crew=crew)
+    peaks = read_parquet(root / PEAKS) if (root / PEAKS).is_file() else None  # an older folder has none
+    page = write_data_report(root, table, weights, config.data.rarity_weighting, raw=read_parquet(root / RAW), peaks=peaks, crew=crew)
     if crew.index == 0:
         print(f"report: {page}")
     PartialState().destroy_process_group()

@@ -1,4 +1,5 @@
-"""A prepared data set as one self-contained page, data.root/report.html: what was dropped, how AUs are spread, samples, and what looks suspicious."""
+"""A prepared data set as one self-contained page, data.root/report.html: what was dropped, how AUs are spread, whether labels and
+pictures agree, samples, and what looks suspicious."""
 
 import hashlib
 import json
@@ -15,9 +16,10 @@ from fineface_train.aus import AU_KEYS, AU_NAMES, MAX_INTENSITY, format_aus
 from fineface_train.charts import Line, line_chart
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.data.images import image_or_fault
+from fineface_train.data.images import image_or_fault, read_image
 from fineface_train.data.looks import image_looks
 from fineface_train.data.mixture import Mixture
+from fineface_train.data.peaks import COLUMNS
 from fineface_train.data.prepare import MANIFEST, read_manifest
 from fineface_train.data.statistics import AuStatistics, au_statistics, caption_statistics, subject_statistics
 from fineface_train.data.suspicions import suspicions
@@ -33,8 +35,10 @@ VERSION = 3
 SAMPLES = 30
 """Faces of each source."""
 SHOWN_FAULTS = 3
+SUBJECTS = 30
+"""Whose peaks are shown; DISFA has 27."""
 SIDE = 112
-"""Pixels: what faces are shrunk to; a page of some 250 then takes about 1 MB, however many rows the table has."""
+"""Pixels: what faces are shrunk to; a page of some 250 then takes about 1 MB, and the peaks of 27 subjects 1.5 MB, however many rows the table has."""
 MIXTURE = "the mixture"
 
 
@@ -45,6 +49,7 @@ def write_data_report(
     rarity_weighting: float = 0.0,
     *,
     raw: pd.DataFrame | None = None,
+    peaks: pd.DataFrame | None = None,
     seed: int = 0,
     crew: Crew = ALONE,
 ) -> Path:
@@ -55,6 +60,7 @@ def write_data_report(
     Args:
         weights, rarity_weighting: of the mixture that training draws from (`Mixture`).
         raw: `id` and AUs on the 0-5 scale before they were corrected, of all rows of the sources where they were (`Reading.raw`).
+        peaks: frames at which an AU peaks, with those around (`find_peaks`), of sources that are videos.
         seed: chooses the samples that are shown.
     Raises:
         ValueError: an image file is gone, `raw` holds only a part of a source, or the weights are not the table's.
@@ -64,7 +70,7 @@ def write_data_report(
     before = {} if raw is None else _raw_aus(table, raw)
     manifest = read_manifest(root) if (root / MANIFEST).is_file() else {}
     provenance = flat({name: manifest[name] for name in ("name", "config_hash", "seed", "config") if name in manifest})
-    told = [VERSION, table.fingerprint(), table.counts, _origins(table.frame), weights, rarity_weighting, seed, provenance]
+    told = [VERSION, table.fingerprint(), table.counts, _origins(table.frame), weights, rarity_weighting, seed, provenance, _stamped(peaks)]
     key = _key(told, contents, before)
     page = root / PAGE
     if page.is_file() and f'content="{key}"' in page.read_text(encoding="utf-8")[:1000]:
@@ -73,10 +79,11 @@ def write_data_report(
     if crew.index == 0:
         _warn_of_broken_images(looks)
         found = gather(table, weights, rarity_weighting, before) | {"copies": len(contents) - len(set(contents))}
-        faces = _faces(table, contents, looks, seed)
+        faces = _faces(table, contents, looks, seed) | {"strips": _strips(peaks)}
         aus = list(zip(AU_KEYS, AU_NAMES, strict=True))
         with locked(root, part="_report", wait=True):
             shown = {"found": found, "faces": faces, "provenance": provenance, "aus": aus, "mixture": MIXTURE, "rarity_weighting": rarity_weighting}
+            shown["subjects"] = 0 if peaks is None else peaks["subject"].nunique()
             write_text(page, render(TEMPLATE, key=key, name=root.resolve().name, **shown))
     return page
 
@@ -167,6 +174,39 @@ def _faces(table: SampleTable, contents: list[str], looks: pd.DataFrame, seed: i
     suspicious = [(one, [([_shown(frame.iloc[row], contents[row]) for row in rows], why) for rows, why in one.examples]) for one in found]
     readable = looks[looks["fault"] == ""]
     return {"samples": samples, "suspicious": suspicious, "sizes": readable.groupby(["width", "height"]).size().nlargest(5).to_dict()}
+
+
+def _stamped(peaks: pd.DataFrame | None) -> list[Any]:
+    """What decides how the peaks are shown: their rows, with size and time of the images."""
+    rows = [] if peaks is None else peaks.astype(object).where(peaks.notna(), None).values.tolist()
+    stamps = [path.stat() if path.is_file() else None for path in (Path(row[COLUMNS.index("image")] or "") for row in rows)]
+    return [[row, stamp and [stamp.st_size, stamp.st_mtime_ns]] for row, stamp in zip(rows, stamps, strict=True)]
+
+
+def _strips(peaks: pd.DataFrame | None) -> dict[str, list[tuple[str, int, list[tuple[Shown | None, int, float]]]]]:
+    """Of each subject, strips (AU, frame of the peak, frames around it); a frame is its picture's middle, its number and the AU's intensity."""
+    strips: dict[str, list[tuple[str, int, list[tuple[Shown | None, int, float]]]]] = {}
+    if peaks is None:
+        return strips
+    for (subject, peak, au), rows in peaks.groupby(["subject", "peak", "au"], sort=False):
+        cells = [
+            (_middle(row.image, f"{subject}, frame {row.frame}: {au} {row.intensity:g}"), int(row.frame), float(row.intensity)) for row in rows.itertuples()
+        ]
+        strips.setdefault(str(subject), []).append((str(au), int(peak), cells))
+    return dict(list(strips.items())[:SUBJECTS])
+
+
+def _middle(path: object, title: str) -> Shown | None:
+    """The square in the middle of an image, where a camera has the face; None where it cannot be read."""
+    if not isinstance(path, str) or not Path(path).is_file():  # None, or NaN once a file kept it
+        return None
+    try:
+        image = read_image(path)
+    except ValueError:  # `_warn_of_broken_images` and the rule for such images tell it
+        return None
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return Shown(jpeg_uri(image.crop((left, top, left + side, top + side)), SIDE), title, [])
 
 
 def _shown(sample: pd.Series, contents: str) -> Shown | None:

@@ -46,7 +46,7 @@ def test_both_sources_in_one_table_with_a_manifest(tmp_path: Path) -> None:
     assert manifest["sources"]["affectnet"]["dropped: HasFace is false"] == 1
     assert manifest["sources"] == table.counts
     assert sorted(path.name for path in (tmp_path / "toy").glob("[!.]*")) == [
-        *("corpus", "correction.json", "dropped.parquet", "manifest.json", "raw.parquet", "table.parquet")
+        *("corpus", "correction.json", "dropped.parquet", "manifest.json", "peaks.parquet", "raw.parquet", "table.parquet")
     ]
     active = table.aus() > 0
     alone = active & (active.sum(axis=1, keepdims=True) == 1)
@@ -128,7 +128,7 @@ def test_a_correction_that_changed_is_noticed(config: DataConfig, tmp_path: Path
         prepare(config, crew=QUIET)
 
 
-@pytest.mark.parametrize("name", ["raw.parquet", "correction.json", "dropped.parquet"])
+@pytest.mark.parametrize("name", ["raw.parquet", "correction.json", "dropped.parquet", "peaks.parquet"])
 def test_what_lies_beside_the_table_is_made_again_when_it_is_damaged(config: DataConfig, name: str, caplog: pytest.LogCaptureFixture) -> None:
     first = prepare(config, crew=QUIET)
     path = Path(config.root) / name

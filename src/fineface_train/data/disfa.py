@@ -30,6 +30,7 @@ from fineface_train.data.disfa_layout import (
     video_files,
 )
 from fineface_train.data.images import image_size
+from fineface_train.data.peaks import find_peaks
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import Reading, SampleTable, Sieve, hash_fraction
 from fineface_train.data.video import extract_videos
@@ -66,12 +67,12 @@ def read_disfa(config: DisfaConfig, seed: int, stages: Stages, extracted: Path |
     frames = read_frames(config, seed, extracted)
     path = captions_file(config)
     if path is not None:
-        return Reading(_table(frames, read_captions(path, frames), config.labels, path.name))
+        return Reading(_table(frames, read_captions(path, frames), config.labels, path.name), peaks=frames.peaks)
     sieve = Sieve(frames.frame.assign(path=frames.frame["image"]))
     sieve.caption(stages.captions(frames.frame["image"].tolist()), skip_broken=stages.skip_broken)
     kept = dataclasses.replace(frames, frame=sieve.rows, counts=frames.counts | sieve.done() | {"read": frames.counts["read"]})
     table = _table(kept, sieve.rows["caption"].tolist(), config.labels, str(sieve.rows["caption_from"].iloc[0]))
-    return Reading(table, dropped=tuple(sieve.dropped))
+    return Reading(table, dropped=tuple(sieve.dropped), peaks=frames.peaks)
 
 
 def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -> DisfaFrames:
@@ -93,13 +94,14 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
         missing = int(joined["image"].isna().sum())
         counts |= {f"dropped: no image, {subject}": missing} if missing else {}
         parts.append(joined)
-    frames = pd.concat(parts, ignore_index=True)
-    frames = frames[frames["image"].notna()]
+    everything = pd.concat(parts, ignore_index=True)
+    frames = everything[everything["image"].notna()]
     if frames.empty:
         raise ValueError(f"{KEY}: no labelled frame has an image")
 
     large = {subject for subject, images in frames.groupby("subject")["image"] if _is_large(images.tolist(), config.min_side)}
     frames, counts["dropped: subject's frames under min_side"] = _keep(frames, frames["subject"].isin(large).to_numpy())
+    peaks = find_peaks(everything[everything["subject"].isin(large)])
     neutral = (frames[list(AUS)] == 0).all(axis=1).to_numpy()
     lucky = [hash_fraction(seed, SOURCE, subject, frame) < config.neutral_share for subject, frame in zip(frames["subject"], frames["frame"], strict=True)]
     frames, counts["dropped: no AU"] = _keep(frames, ~neutral | np.array(lucky, dtype=bool))
@@ -112,7 +114,7 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
     chosen, captions, everyone = config.subjects is not None, captions_file(config), None
     if chosen and captions is not None and in_row_order(captions):
         everyone = _labelled(_read_labels(dataclasses.replace(config, subjects=None), silent=True))
-    return DisfaFrames(frames.assign(split=frames["subject"].map(split)), _labelled(labels), chosen, everyone, counts)
+    return DisfaFrames(frames.assign(split=frames["subject"].map(split)), _labelled(labels), chosen, everyone, counts, peaks)
 
 
 def _labelled(labels: dict[str, SubjectLabels]) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.disfa import DisfaConfig, read_disfa
 from fineface_train.data.disfa_layout import video_files
 from fineface_train.data.manipulation import ManipulationConfig, read_manipulation
+from fineface_train.data.peaks import COLUMNS
 from fineface_train.data.stages import ANNOTATE_KEY, Stages
 from fineface_train.data.table import FAULTS_SHOWN, UNREADABLE, Reading, SampleTable
 from fineface_train.files import check_name, flat, hash_of, plain, read_json, replacing, sha256, write_json
@@ -35,6 +36,8 @@ DROPPED = "dropped.parquet"
 UNUSED = ("cache",)
 """Settings of the data that `prepare` does not use."""
 IMAGES_CHANGED = "images changed or are gone"
+PEAKS = "peaks.parquet"
+"""Frames at which an AU peaks, with those around, of sources that are videos."""
 LAYOUT_VERSION = 5
 """Raised when readers change what they make of the same files and config."""
 
@@ -101,8 +104,8 @@ class DataConfig:
 
 
 def prepare(config: DataConfig, *, crew: Crew = ALONE) -> SampleTable:
-    """Draw the corpus if one is asked for, read all sources, and write `table.parquet`, `raw.parquet`, `dropped.parquet`, `correction.json` and
-    `manifest.json` into `config.root`. All processes of the crew call it, and get the table.
+    """Draw the corpus if one is asked for, read all sources, and write `table.parquet`, `raw.parquet`, `dropped.parquet`, `peaks.parquet`,
+    `correction.json` and `manifest.json` into `config.root`. All processes of the crew call it, and get the table.
 
     Does nothing but read the table, and says so, when config, corpus, input files, models and images are those of the manifest that lies there.
     """
@@ -276,8 +279,11 @@ def _write(root: Path, config: DataConfig, readings: list[Reading], identity: di
     dropped = [path for reading in readings for path in reading.dropped]
     with replacing(root / DROPPED) as partial:
         pd.DataFrame({"path": dropped}, dtype=str).to_parquet(partial, index=False)
+    with replacing(root / PEAKS) as partial:
+        peaks = [reading.peaks for reading in readings if reading.peaks is not None]
+        (pd.concat(peaks) if peaks else pd.DataFrame(columns=list(COLUMNS))).to_parquet(partial, index=False)
     made_of = {"name": config.name, "config_hash": hash_of(identity), **identity}
-    files = {name: sha256(root / name) for name in (RAW, DROPPED, CORRECTION) if (root / name).is_file()}
+    files = {name: sha256(root / name) for name in (RAW, DROPPED, PEAKS, CORRECTION) if (root / name).is_file()}
     stamps = {"images": _stamps(table.frame["image"]), "dropped": _stamps(dropped)}
     write_json(root / MANIFEST, made_of | {"sources": table.counts} | stamps | {"files": files, "table": _summary(table)})
 

@@ -106,6 +106,8 @@ class Reading:
     correction: Correction | None = None
     dropped: tuple[str, ...] = ()
     """Images that were left out for what they are, or as they are missing or cannot be read."""
+    peaks: pd.DataFrame | None = None
+    """Frames at which an AU peaks, with those around (`peaks.find_peaks`), where the source is videos."""
 
 
 UNREADABLE = "image cannot be read"
