@@ -151,8 +151,11 @@ def test_images_that_openface_has_not_seen_are_counted(tmp_path: Path) -> None:
 
 
 def test_the_stamp_follows_the_files(tmp_path: Path) -> None:
-    write(tmp_path, "a", [face()])
     config = OpenFaceConfig(str(tmp_path))
+    (tmp_path / "out.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"openface\.folder=.*: holds nothing that OpenFace wrote .* .*out\.zip is still packed: unpack it"):
+        stamp(config, "openface")
+    write(tmp_path, "a", [face()])
     first = stamp(config, "openface")
     assert stamp(config, "openface") == first
     write(tmp_path, "a", [face(AU12_r=1.5)])

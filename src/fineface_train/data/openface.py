@@ -17,6 +17,7 @@ import numpy as np
 
 from fineface_train.aus import AU_KEYS, AUS, MAX_INTENSITY
 from fineface_train.data.csv_rows import opened_csv
+from fineface_train.data.folders import still_packed
 from fineface_train.data.intensities import rounded_off
 from fineface_train.data.per_image import Row
 
@@ -88,9 +89,14 @@ def read_openface(paths: Sequence[str], config: OpenFaceConfig, key: str, scale:
 
 
 def stamp(config: OpenFaceConfig, key: str) -> str:
-    """A hash over name, size and time of all that OpenFace wrote."""
+    """A hash over name, size and time of all that OpenFace wrote. Raises ValueError where there is nothing."""
     root = _folder(config, key)
-    stats = ((path, path.stat()) for path in _outputs(root))
+    outputs = _outputs(root)
+    if not outputs:
+        raise ValueError(
+            f"{key}.folder={config.folder}: holds nothing that OpenFace wrote (NAME.csv, NAME{DETAILS}.txt).{still_packed(root)} {HOW_TO_MAKE} writes it"
+        )
+    stats = ((path, path.stat()) for path in outputs)
     return hashlib.sha256("\n".join(f"{path.relative_to(root)}|{stat.st_size}|{stat.st_mtime_ns}" for path, stat in stats).encode()).hexdigest()[:16]
 
 
