@@ -77,6 +77,8 @@ def _run(verb: str, overrides: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         print(f"fineface: no verb {verb!r}; there are {', '.join(VERBS)}" + (f"; did you mean {near[0]}?" if near else ""), file=sys.stderr)
         return 2
+    if sys.flags.optimize > 1:
+        raise ValueError("PYTHONOPTIMIZE=2 (python -OO) takes away the docstrings that transformers reads; unset it")
     with _stopping_at_once(verb):
         if {"-h", "--help"} & set(overrides):
             print(_verb_help(verb))
