@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -309,6 +311,22 @@ def test_what_is_trained_is_decided_by_the_config_alone(
     assert f"{variable}={value.lower()} is left out of account: the config decides ({key})" in caplog.text
     assert (accelerator.mixed_precision, accelerator.gradient_accumulation_steps) == ("no", 2)
     assert accelerator.state.dynamo_plugin.backend.value == "NO"
+
+
+@pytest.mark.parametrize("setting", ["ACCELERATE_USE_CPU=maybe", "WORLD_SIZE=two"])
+def test_an_environment_that_accelerate_cannot_read_is_named(
+    setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(*setting.split("="))
+    line = complaint(["train", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path}"], capsys)
+    assert re.search(rf"accelerate cannot start .*; mend or unset what the environment says: .*{setting}", line)
+
+
+def test_a_python_without_docstrings_is_refused() -> None:
+    command = [sys.executable, "-OO", "-m", "fineface_train", "doctor"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("fineface doctor: PYTHONOPTIMIZE=2 (python -OO) takes away the docstrings")
 
 
 def test_what_accelerate_launch_sets_by_default_is_not_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

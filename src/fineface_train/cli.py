@@ -23,6 +23,12 @@ VERBS = {
     "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor experiment=quickstart",
     "report": "write the page and tables of a run, or compare a sweep's arms: fineface report out=outputs/RUN, fineface report sweep=table1",
 }
+ELSEWHERE = "; choose a place that you may read and write (data.root, data.cache, run.root, out), or ask its owner"
+REMEDIES: dict[int | None, str] = {
+    errno.ENOSPC: "; make room (see run.root and data.root): the same command goes on where it was",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ELSEWHERE),
+}
+"""What to do about an error of the system, by its number."""
 RESUMED = ("prepare", "train", "evaluate")
 """Verbs that go on where they were stopped."""
 BUNDLE_VERBS = ("generate", "evaluate", "calibrate")
@@ -55,9 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 128 + signal.SIGPIPE
         if debug:
             _traceback()
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        remedy = "; make room (see run.root and data.root): the same command goes on where it was" if full else ""
-        print(f"{name}: {error}{remedy}", file=sys.stderr)
+        print(f"{name}: {error}{REMEDIES.get(getattr(error, 'errno', None), '')}", file=sys.stderr)
         status = 2
     except (RuntimeError, MemoryError) as error:
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
@@ -78,6 +82,8 @@ def _run(verb: str, overrides: list[str]) -> int:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         print(f"fineface: no verb {verb!r}; there are {', '.join(VERBS)}" + (f"; did you mean {near[0]}?" if near else ""), file=sys.stderr)
         return 2
+    if sys.flags.optimize > 1:
+        raise ValueError("PYTHONOPTIMIZE=2 (python -OO) takes away the docstrings that transformers reads; unset it")
     with _stopping_at_once(verb):
         if {"-h", "--help"} & set(overrides):
             print(_verb_help(verb))

@@ -16,8 +16,8 @@ from fineface_train.data_report import write_data_report
 from fineface_train.doctor import doctor
 from fineface_train.evaluation.judges import JudgeKind
 from fineface_train.files import read_parquet
-from fineface_train.locks import locked
-from fineface_train.measure import calibrate_bundle, check_judge, evaluation_folder, fitting_judge, measure_bundle, print_report
+from fineface_train.locks import locked, writable
+from fineface_train.measure import calibrate_bundle, check_judge, evaluation_folder, fitting_judge, is_measured, measure_bundle, print_report, read_evaluation
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
 from fineface_train.sweep_records import has_report, is_sweep, named_folder, report_lines, what_lies_there
@@ -34,7 +34,7 @@ def prepare(config: Config) -> SampleTable:
     weights = config.data.weights(table)
     peaks = read_parquet(root / PEAKS) if (root / PEAKS).is_file() else None  # an older folder has none
     page = write_data_report(root, table, weights, config.data.rarity_weighting, raw=read_parquet(root / RAW), peaks=peaks, crew=crew)
-    if crew.index == 0:
+    if crew.index == 0 and page.is_file():
         print(f"report: {page}")
     PartialState().destroy_process_group()
     return table
@@ -58,8 +58,11 @@ def evaluate(config: Config) -> dict[str, Any]:
     bundle = _need_bundle(config)
     check_judge(config)
     out = evaluation_folder(config, bundle)
-    with locked(out):
-        metrics = measure_bundle(config, bundle, out)
+    if is_measured(config, out) and not writable(out):  # by somebody else
+        metrics = read_evaluation(out)
+    else:
+        with locked(out):
+            metrics = measure_bundle(config, bundle, out)
         print_report(out)
     return metrics
 
@@ -70,6 +73,8 @@ def calibrate(config: Config) -> Path:
     if config.judge.kind is JudgeKind.none:
         raise ValueError(f"judge=none measures nothing, and a calibration is made of measurements; choose judge={fitting_judge(config)}")
     check_judge(config)
+    if not writable(bundle):
+        raise ValueError(f"bundle={bundle}: cannot be written, and its calibration is kept in it; copy the folder, and calibrate the copy")
     if (bundle / CALIBRATION_FILE).exists():
         raise ValueError(f"{bundle / CALIBRATION_FILE} exists already; nothing is overwritten: remove it to calibrate anew")
     path = calibrate_bundle(config, bundle)

@@ -25,12 +25,12 @@ from fineface_train.data.statistics import AuStatistics, au_statistics, caption_
 from fineface_train.data.suspicions import suspicions
 from fineface_train.data.table import SampleTable
 from fineface_train.files import flat, write_text
-from fineface_train.locks import locked
+from fineface_train.locks import locked, writable
 from fineface_train.report import Shown, jpeg_uri, render
 
 logger = logging.getLogger(__name__)
 PAGE, TEMPLATE, LOOKS = "report.html", "data.html", "looks"
-VERSION = 3
+VERSION = 4
 """Raised when the same table gets another page."""
 SAMPLES = 30
 """Faces of each source."""
@@ -74,6 +74,10 @@ def write_data_report(
     key = _key(told, contents, before)
     page = root / PAGE
     if page.is_file() and f'content="{key}"' in page.read_text(encoding="utf-8")[:1000]:
+        return page
+    if not writable(root):
+        if crew.index == 0:
+            logger.warning("%s cannot be written: the page there is not of this version and mixture, and is left as it is", root)
         return page
     looks = image_looks(paths, contents, root / LOOKS, crew)
     if crew.index == 0:

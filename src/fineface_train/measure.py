@@ -32,7 +32,7 @@ from fineface_train.evaluation.protocol import (
     toyfacs_prompts,
 )
 from fineface_train.files import flat, hash_of, plain, read_json, write_json
-from fineface_train.locks import locked
+from fineface_train.locks import locked, writable
 from fineface_train.methods.au_diffusion.base import PromptSet, load_base, recorded, weights_hash
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, CONFIG_FILE, BundleConfig, load_adapter, load_calibration, save_calibration
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
@@ -225,13 +225,19 @@ def _made_by(config: Config, generator: PipelineGenerator, bundle: Path) -> str:
 def evaluation_folder(config: Config, bundle: Path) -> Path:
     """Where an evaluation goes by default: the bundle's run if that holds none of another protocol or way of sampling, else a folder in it.
 
-    A bundle outside a run gets a folder under `run.root` that is named by its weights.
+    A bundle outside a run, or in one that cannot be written and does not hold this evaluation, gets a folder under `run.root` that is named by its weights.
     """
     if config.out:
         return Path(config.out)
-    if not (bundle.parent / FINISHED).is_file():
-        weights = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(bundle.glob("*.safetensors")))).hexdigest()
-        return Path(config.run.root) / f"evaluation-{weights[:8]}-{config.protocol.value}"
+    if (bundle.parent / FINISHED).is_file():
+        folder = _folder_in_run(config, bundle)
+        if writable(folder) or is_measured(config, folder):
+            return folder
+    weights = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(bundle.glob("*.safetensors")))).hexdigest()
+    return Path(config.run.root) / f"evaluation-{weights[:8]}-{config.protocol.value}"
+
+
+def _folder_in_run(config: Config, bundle: Path) -> Path:
     found, ours = read_evaluation(bundle.parent), evaluation_settings(config)
     if not found:
         return bundle.parent
@@ -244,8 +250,8 @@ def evaluation_folder(config: Config, bundle: Path) -> Path:
 
 
 def print_report(folder: Path) -> Path:
-    """Write the page of `folder`; print the headline table, or how to get one, and where to look."""
-    page = write_report(folder, _judge_command_of_run(folder))
+    """Write the page of `folder`, unless it cannot be written; print the headline table, or how to get one, and where to look."""
+    page = write_report(folder, _judge_command_of_run(folder)) if writable(folder) else folder / "report.html"
     if (folder / METRICS).is_file():
         print(headline_table(read_json(folder / METRICS, "individual", "combination")))
     elif (folder / PICTURES).is_file():

@@ -189,8 +189,12 @@ def launched(**options: Any) -> Accelerator:
             logger.warning("%s=%s is left out of account: the config decides (%s)", variable, asked, key)
     # Preparing a large dataset keeps the others waiting for the first process longer than the default 10 or 30 minutes.
     patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=24))
-    accelerator = Accelerator(kwargs_handlers=[patient], **options)
-    wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    try:
+        accelerator = Accelerator(kwargs_handlers=[patient], **options)
+        wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    except ValueError as error:
+        settings = " ".join(f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("ACCELERATE_") or name == "WORLD_SIZE")
+        raise ValueError(f"accelerate cannot start ({error})" + (f"; mend or unset what the environment says: {settings}" if settings else "")) from error
     if accelerator.num_processes != wanted:
         raise ValueError(f"{wanted} processes were launched, but accelerate sees {accelerator.num_processes}; on a CPU set ACCELERATE_USE_CPU=true")
     return accelerator

@@ -35,7 +35,7 @@ from fineface_train.evaluation.evaluate import glance
 from fineface_train.evaluation.judges import JudgeKind, Judges, find_judges, load_judges
 from fineface_train.evaluation.protocol import ProtocolName, build_plan, toyfacs_combinations
 from fineface_train.files import SEAL, damage, hash_of, plain, read_json, sha256, write_json, write_text
-from fineface_train.locks import locked
+from fineface_train.locks import locked, writable
 from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import Trained, audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, load_base, recorded, weights_hash
@@ -83,6 +83,9 @@ def train(config: Config, *, wait: bool = False) -> Path:
     identity = _identity(config, accelerator, given)
     name = config.experiment or f"{config.data.name}-{_method_name(config)}"
     folder = as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
+    if as_first(accelerator, is_finished(folder) and not writable(folder)):
+        accelerator.print(f"{folder} is finished already, and cannot be written; its page, if it has one: {folder / 'report.html'}")
+        return folder
     with _alone(accelerator, folder, wait):
         _look_beside(config, accelerator, folder, identity, quiet=wait)
         if accelerator.is_main_process and not (folder / "config.yaml").exists():
