@@ -29,7 +29,10 @@ READS: dict[str, tuple[str, ...]] = {
     "prepare": ("experiment", "data"),
     "train": (*TRAINING, "out"),
     SWEEP: (*TRAINING, "sweep", "comparison", "hydra"),
-    "generate": (*BUNDLE, "prompt", "aus", "n", "seed", "calibrated", "evaluation.batch_size", "out", "run.root"),
+    "generate": (
+        *(*BUNDLE, "prompt", "aus", "n", "seed", "calibrated", "columns", "frames", "beside_base"),
+        *("evaluation.batch_size", "out", "run.root"),
+    ),
     "evaluate": (*BUNDLE, "protocol", "judge", "evaluation.batch_size", "evaluation.seed", "calibrated", "out", "run.root"),
     "calibrate": (*BUNDLE, "judge", "evaluation.batch_size", "evaluation.seed"),
     "doctor": (*TRAINING, "out"),
