@@ -233,6 +233,12 @@ def test_broken_images_are_skipped_and_counted_where_that_is_asked_for(corpus: P
     assert counts["kept"] == sum("affectnet" in name for name in names) - 1
 
 
+def test_a_source_that_keeps_nothing_to_train_on_is_told(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(corpus, tmp_path / "corpus")
+    assert main(["prepare", "data.toyfacs=null", f"data.root={tmp_path}", "data.affectnet.validation_share=0.999999"]) == 0
+    assert "data.affectnet: none of its rows is left to train on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("sharding", ["fsdp", "deepspeed", "megatron_lm"])
 def test_sharding_is_refused_before_anything_is_read(
     sharding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -42,6 +42,7 @@ MEANT = {
     "sweep=table1 --out docs/results/extrapolation/table1": "python scripts/extrapolate.py sweep=table1 --out docs/results/extrapolation/table1",
     "sweep=table2 --out docs/results/extrapolation/table2": "python scripts/extrapolate.py sweep=table2 --out docs/results/extrapolation/table2",
     "+sweep=table2 seed=1 encoder=none,mlp": "fineface train -m +sweep=table2 seed=1 encoder=none,mlp",
+    '\'finetune.prior_prompt="a person","a face"\'': 'fineface train -m finetune.prior_weight=1 \'finetune.prior_prompt="a person","a face"\'',
     "camera=right": "data.disfa.camera=right",
     "fold=2": "data.disfa.fold=2",
     "photo_filter=blip2": "data.affectnet.photo_filter=blip2",
@@ -60,6 +61,8 @@ NO_COMMANDS = {
     r'\{"(ready|done)": .*': "lines between two programs",
     r"(conditioning|finetune)=": "a heading",
     r"\./|accelerate launch": "a name",
+    r"(name|kind): <name>": "a line of YAML",
+    r"generate encoder=mlp": "what is refused",
 }
 """What is no command, in whole, and what it is instead."""
 OTHERS = {

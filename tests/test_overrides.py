@@ -290,5 +290,12 @@ def test_help_lists_what_the_verb_reads_and_nothing_else(verb: str, capsys: pyte
     assert all(choices(group)[0] in out for group in ("base", "data", "judge") if is_read(group, verb))
 
 
+def test_experiments_may_lie_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nexperiment: mine\ntrainer:\n  steps: 77\n")
+    config = load_config([f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"], "train")
+    assert (config.experiment, config.trainer.steps) == ("mine", 77)
+
+
 def test_overrides_are_read_once() -> None:
     assert [str(one) for one in read_overrides(["seed=1", "+seed=1", "++trainer.steps=5"], Config)] == ["seed=1", "trainer.steps=5"]

@@ -267,6 +267,9 @@ def _write(root: Path, config: DataConfig, readings: list[Reading], identity: di
     if not (table.frame["split"] == "train").any():
         splits = ", ".join(f"{source} {split} {count}" for (source, split), count in table.frame.groupby(["source", "split"]).size().items())
         raise ValueError(f"data: no row is left to train on ({splits}); lower data.disfa.test_share, take another data.disfa.fold, or more subjects")
+    splits_of = table.frame.groupby("source")["split"].agg(set)
+    for source in splits_of.index[[("train" not in splits) for splits in splits_of]]:
+        logger.warning("data.%s: none of its rows is left to train on; lower its shares for validation and test if that is not meant", source)
     for name in (MANIFEST, CORRECTION):
         (root / name).unlink(missing_ok=True)
     table.write(root / TABLE)
