@@ -68,18 +68,18 @@ def sweep(overrides: list[str]) -> int:
     if is_main_process():  # the others may be here before the last is written
         done = [read_json(path) for path in paths]
         print(arms_table(done))
-        _compare(folder)
+        if any((Path(arm.get("evaluation", "")) / name).is_file() for arm in done for name in (METRICS, PICTURES)):
+            _compare(folder)
     PartialState().destroy_process_group()
     return sum("error" in arm for arm in done)
 
 
 def _compare(folder: Path) -> None:
-    """Write the comparison of what was evaluated, if anything was, and say how to write it again (comparison.reference=ARM chooses another)."""
+    """Write the comparison of what was evaluated, and say how to write it again (comparison.reference=ARM chooses another)."""
     try:
         print(f"comparison: {write_comparison(folder)}")
     except ValueError as error:
-        print(f"no comparison: {error}")
-        return
+        print(f"no comparison: {error}", file=sys.stderr)
     print(f"compare them: {command('report', f'out={folder}')}")
 
 
