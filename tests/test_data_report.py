@@ -209,7 +209,7 @@ def test_a_page_of_many_subjects_stays_small(table: SampleTable, tmp_path: Path)
     path = write_data_report(tmp_path, table, WEIGHTS, peaks=_peaks(table, SUBJECTS + 4))
     assert f"{SUBJECTS} of {SUBJECTS + 4} subjects are shown." in _text(path.read_text())
     assert path.read_text().count('class="peak"') == SUBJECTS
-    assert path.stat().st_size < 2e6
+    assert path.stat().st_size < 3e6  # noise, of which a jpg takes thrice what a face does
 
 
 def test_a_table_without_videos_has_no_such_section(table: SampleTable, tmp_path: Path) -> None:

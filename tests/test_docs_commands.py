@@ -62,6 +62,7 @@ NO_COMMANDS = {
     r"(conditioning|finetune)=": "a heading",
     r"\./|accelerate launch": "a name",
     r"(name|kind): <name>": "a line of YAML",
+    r"core\.autocrlf=true": "a setting of git",
     r"generate encoder=mlp": "what is refused",
 }
 """What is no command, in whole, and what it is instead."""

@@ -11,7 +11,8 @@ from PIL import Image
 
 from fineface_train.data.crew import Crew
 from fineface_train.data.disfa import ensure_frames, input_files
-from fineface_train.data.disfa_layout import FOLDS, SUBJECTS, Camera, DisfaConfig, Mismatch, subject_of
+from fineface_train.data.disfa_clues import subject_of
+from fineface_train.data.disfa_layout import FOLDS, SUBJECTS, Camera, DisfaConfig, Mismatch
 from fineface_train.data.prepare import DataConfig, prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.data.video import FrameFormat

@@ -86,6 +86,12 @@ def packed(folder: str, suffix: str) -> Callable[[Path], None]:
     return spoil
 
 
+def all_packed(root: Path) -> None:
+    shutil.rmtree(root / "disfa")
+    (root / "disfa").mkdir()
+    (root / "disfa" / "DISFA.zip").write_bytes(b"not looked into")
+
+
 def moved(before: str, after: str) -> Callable[[Path], None]:
     def spoil(root: Path) -> None:
         (root / after).parent.mkdir(parents=True, exist_ok=True)
@@ -343,6 +349,7 @@ CASES = [
     Case("every_label_file_quoted_with_bom", every(lambda lines: ['"' + text.replace(",", '","') + '"\r' for text in lines], encoding="utf-8-sig")),
     Case("first_label_of_files_from_1", lambda root: None, ONCE + r".*data\.disfa\.first_label=1 would fit", overrides=["data.disfa.first_label=0"]),
     Case("labels_zipped", packed("ActionUnit_Labels", ".zip"), r"ActionUnit_Labels\.zip is still packed: unpack it there"),
+    Case("all_in_a_zip", all_packed, r"DISFA\.zip is still packed: unpack what holds it"),
     Case("frames_in_a_rar", packed("frames", ".rar"), r"frames\.rar is still packed: unpack it there"),
     Case("labels_called_otherwise", moved("disfa/ActionUnit_Labels", "disfa/AU/Labels"), r"AU/Labels holds such files: set data\.disfa\.labels=AU/Labels"),
     Case("a_folder_too_high", lambda root: None, r"disfa/ActionUnit_Labels is it: set data\.disfa\.root=.*/disfa\.", overrides=["data.disfa.root={root}"]),

@@ -1,5 +1,6 @@
 """Videos become folders of frames: the right frame under each number, once, and what is odd about a recording is told."""
 
+import json
 import os
 import signal
 import subprocess
@@ -99,6 +100,21 @@ def test_a_damaged_note_is_named_and_its_video_extracted_anew(damage: Callable[[
     (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert f"{marker} is damaged" in told
     assert told.endswith("; extracting SN001.avi anew")
+
+
+def test_a_note_that_tells_less_is_read_and_made_anew_without_its_frames(tmp_path: Path) -> None:
+    """One from before the clock was looked at closely."""
+    path, root = numbered_video(tmp_path / "a.avi", 12), tmp_path / "frames"
+    whole = extract(path, root)
+    marker = root / "SN001" / "video.json"
+    told = json.loads(marker.read_text())
+    told["found"] = {key: value for key, value in told["found"].items() if key in ("decoded", "promised", "damaged", "skipped", "uneven")}
+    marker.write_text(json.dumps(told))
+    assert (read_extracted(root / "SN001").decoded, read_extracted(root / "SN001").rate) == (12, 0)
+    before = whole.file(3).stat().st_mtime_ns
+    assert extract(path, root) == whole
+    assert whole.rate == 20
+    assert whole.file(3).stat().st_mtime_ns == before
 
 
 def test_an_empty_frame_is_made_again(tmp_path: Path) -> None:

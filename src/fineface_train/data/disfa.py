@@ -16,19 +16,11 @@ import pandas as pd
 from fineface_train.aus import AUS
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.disfa_captions import DisfaFrames, caption_columns, in_row_order, read_captions
+from fineface_train.data.disfa_clues import KEY
 from fineface_train.data.disfa_faults import refuse
 from fineface_train.data.disfa_images import images_of_frames
 from fineface_train.data.disfa_labels import SubjectLabels, read_subject
-from fineface_train.data.disfa_layout import (
-    FOLDS,
-    KEY,
-    SUBJECTS,
-    DisfaConfig,
-    captions_file,
-    image_folders,
-    label_folders,
-    video_files,
-)
+from fineface_train.data.disfa_layout import FOLDS, SUBJECTS, DisfaConfig, captions_file, image_folders, label_folders, video_files
 from fineface_train.data.images import image_size
 from fineface_train.data.peaks import find_peaks
 from fineface_train.data.stages import Stages

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.data.csv_rows import header, read_rows, refuse, said
-from fineface_train.data.disfa_layout import subject_of
+from fineface_train.data.disfa_clues import subject_of
 
 logger = logging.getLogger(__name__)
 NUMBERED = r"^(?:(?:.*\D)?(\d+)\.[A-Za-z]\w*|(?:[^\s.:]*\D)?(\d+))$"

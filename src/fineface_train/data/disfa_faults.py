@@ -4,7 +4,8 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 
-from fineface_train.data.disfa_layout import KEY, Mismatch
+from fineface_train.data.disfa_clues import KEY
+from fineface_train.data.disfa_layout import Mismatch
 
 logger = logging.getLogger(__name__)
 SHOWN = 5

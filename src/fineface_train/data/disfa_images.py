@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fineface_train.data.disfa_clues import KEY
 from fineface_train.data.disfa_faults import Fault, Findings, refuse, told
 from fineface_train.data.disfa_labels import SubjectLabels
-from fineface_train.data.disfa_layout import FRAME_RATE, KEY, MOST_AT_AN_END, DisfaConfig, image_files, images_root, span_of, unfit_image, video_files
-from fineface_train.data.video import Extracted, read_extracted, telling
+from fineface_train.data.disfa_layout import FRAME_RATE, MOST_AT_AN_END, DisfaConfig, image_files, images_root, span_of, unfit_image, video_files
+from fineface_train.data.recording import telling
+from fineface_train.data.video import Extracted, read_extracted
 
 logger = logging.getLogger(__name__)
 USUAL_RATES = (5, 10, 12, 12.5, 15, 24, 25, 30, 40, 50, 60)

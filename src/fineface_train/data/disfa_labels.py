@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from fineface_train.aus import AUS, MAX_INTENSITY
+from fineface_train.data.disfa_clues import KEY, subject_of
 from fineface_train.data.disfa_faults import Fault, Findings
-from fineface_train.data.disfa_layout import KEY, subject_of
 from fineface_train.data.folders import listing
 
 ENDS = " \t\r\n\x1a"

@@ -6,15 +6,15 @@ import fnmatch
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from fineface_train.data.disfa_clues import DEEPEST, DISFA_PLUS, KEY, clue, plain, subject_of, trials_in
 from fineface_train.data.folders import children, is_litter, listing
 from fineface_train.data.table import VALIDATION_SHARE
 from fineface_train.data.video import FrameFormat
 
 logger = logging.getLogger(__name__)
-KEY = "data.disfa"
 HOW_TO_GET_CAPTIONS = (
     "disfa_captions.csv comes with FineFace's published code (https://github.com/tvaranka/fineface), not with DISFA; "
     "data.disfa.captions=null has BLIP-2 write captions"
@@ -34,18 +34,9 @@ FRAME_RATE = 20
 """Of DISFA's videos, frames a second."""
 MOST_AT_AN_END = 2
 """Frames that pictures or labels may have more at the start or the end, where it is known which; what differs more is another recording."""
-PACKED: tuple[str, ...] = (".zip", ".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz")
-TRIAL = re.compile(r"^[A-Z]\d+_.*Tr(ai|ia)l[ _-]?No", flags=re.IGNORECASE)
-DISFA_PLUS = (
-    "DISFA+, another data set: posed expressions in trials, with labels such as Labels/SN001/A1_AU1_TrailNo_1/AU1.txt of lines `000.jpg 0`. "
-    "It is not read; DISFA has ActionUnit_Labels/SN001/SN001_au1.txt and a video of each subject"
-)
-LABELS = re.compile(r"au[ _-]?\d+\.txt$", flags=re.IGNORECASE)
 SPAN = re.compile(r"(SN\d+):(-?\d+)\.\.(\d+)")
 FLAT = "; a subject's files belong into a folder of its name, such as SN001/SN001_au1.txt"
 AUTO = "auto"
-DEEPEST = 3
-"""Folders below `images` that are looked into for images that the pattern does not fit."""
 
 
 class Camera(enum.Enum):
@@ -135,12 +126,6 @@ def span_of(config: DisfaConfig, subject: str) -> tuple[int, int] | None:
     """The labels of a subject's first and last picture, if `spans` tell them."""
     matches = [SPAN.fullmatch(told) for told in config.spans]
     return next(((int(match[2]), int(match[3])) for match in matches if match is not None and match[1] == subject), None)
-
-
-def subject_of(name: str) -> str | None:
-    """ "SN001" of any name that holds it, such as sn1, SN001_comp or LeftVideoSN001; None if it holds none, or two."""
-    numbers = {int(number) for number in re.findall(r"SN[ _-]?(\d+)", name, flags=re.IGNORECASE)}
-    return f"SN{numbers.pop():03d}" if len(numbers) == 1 else None
 
 
 def label_folders(config: DisfaConfig) -> dict[str, Path]:
@@ -271,71 +256,12 @@ def _missing(config: DisfaConfig, name: str, root: Path) -> ValueError:
     return ValueError(f"{what}{seen or f'; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}'}. {root} holds {listing(root)}.{'' if seen else f' {how}'}")
 
 
-def clue(folder: Path, wanted: dict[str, str]) -> str:
-    """What can be seen of why nothing in `folder` has a name of `wanted`: still packed, a folder higher or lower, DISFA+; "" where nothing is.
-
-    Args:
-        wanted: name to the key that gives it.
-    """
-    keys = {_plain(name): key for name, key in wanted.items()}
-    packed = [path.name for path in children(folder) if path.suffix.lower() in PACKED and not path.is_dir()]
-    packed = [name for name in packed if _plain(name.split(".")[0]) in keys] or packed
-    if packed:
-        return f"; {listed(packed)} {'is' if len(packed) == 1 else 'are'} still packed: unpack {'it' if len(packed) == 1 else 'them'} there"
-    below = list(_below(folder, DEEPEST))
-    if (trial := next(filter(None, map(trials_in, (folder, *below))), None)) is not None:
-        return f"; {trial} is a trial of {DISFA_PLUS}"
-    for path in below:
-        if (key := keys.get(_plain(path.name))) == "labels":
-            return f"; {path} is it: set {KEY}.root={path.parent}"
-        if key:
-            return f"; {path} is it: set {KEY}.{key}={path.relative_to(folder)}"
-    for path in folder.parents if "labels" in keys.values() else ():
-        if any(keys.get(_plain(child.name)) for child in _folders(path)):
-            return f"; {path} holds it: set {KEY}.root={path}"
-    for path in (folder, *below) if "labels" in keys.values() else ():
-        if any(LABELS.search(child.name) for subject in _folders(path)[:1] if subject_of(subject.name) for child in children(subject)):
-            return f"; {path} holds such files: set {KEY}.labels={path.relative_to(folder)}"
-    return ""
-
-
-def listed(names: Sequence[str], shown: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
-
-
-def trials_in(folder: Path) -> Path | None:
-    """A folder such as SN001/A1_AU1_TrailNo_1 in `folder`, by which DISFA+ is known; None if there is none."""
-    subjects = [path for path in _folders(folder) if subject_of(path.name)]
-    return next((path for subject in subjects[:1] for path in _folders(subject) if TRIAL.search(path.name)), None)
-
-
-def _folders(folder: Path) -> list[Path]:
-    """The folders in `folder`, as far as it may be looked into."""
-    if not os.access(folder, os.R_OK | os.X_OK):
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(Path(entry.path) for entry in entries if not is_litter(entry.name) and entry.is_dir())
-
-
-def _below(folder: Path, depth: int) -> Iterator[Path]:
-    """The folders in `folder`, then those in these, and so on; not those in a subject's."""
-    level = [folder]
-    for _ in range(depth):
-        level = [path for parent in level for path in _folders(parent) if not subject_of(path.name)]
-        yield from level
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[ _-]", "", name).lower()
-
-
 def _find(root: Path, name: str) -> Path | None:
     """`root`/`name`, or the one whose name differs only in case, blanks, - and _. Raises ValueError if there are two of these."""
     if (root / name).exists():
         return root / name
     parent = (root / name).parent
-    alike = [path for path in children(parent) if _plain(path.name) == _plain(Path(name).name)] if parent.is_dir() else []
+    alike = [path for path in children(parent) if plain(path.name) == plain(Path(name).name)] if parent.is_dir() else []
     if len(alike) > 1:
         raise ValueError(f"{root}: {' and '.join(path.name for path in alike)} could both be {name}; say which in {KEY}, or remove one")
     return alike[0] if alike else None
