@@ -19,7 +19,7 @@ from fineface_train.data.annotate import AnnotateConfig, annotated_by
 from fineface_train.data.blip2 import Blip2Config
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.disfa import DisfaConfig, read_disfa
-from fineface_train.data.disfa_layout import video_files
+from fineface_train.data.disfa_layout import Mismatch, video_files
 from fineface_train.data.manipulation import ManipulationConfig, read_manipulation
 from fineface_train.data.peaks import COLUMNS
 from fineface_train.data.stages import ANNOTATE_KEY, Stages
@@ -40,6 +40,8 @@ PEAKS = "peaks.parquet"
 """Frames at which an AU peaks, with those around, of sources that are videos."""
 LAYOUT_VERSION = 5
 """Raised when readers change what they make of the same files and config."""
+JOINS_VERSION = 6
+"""The same where DISFA's labels and pictures may differ in number: before, a guess could join them wrongly."""
 
 
 @dataclasses.dataclass
@@ -146,7 +148,8 @@ def _make(config: DataConfig, root: Path, crew: Crew) -> None:
 def _identity(config: DataConfig, root: Path) -> dict[str, Any]:
     """What a prepared folder is made from: the same makes nothing new."""
     corpus = None if config.toyfacs is None else read_stamp(root / CORPUS)
-    return {"layout": LAYOUT_VERSION, "config": _settings(config), "corpus": corpus, "inputs": _inputs(config)}
+    bridged = config.disfa is not None and config.disfa.mismatch is Mismatch.common
+    return {"layout": JOINS_VERSION if bridged else LAYOUT_VERSION, "config": _settings(config), "corpus": corpus, "inputs": _inputs(config)}
 
 
 def _settings(config: DataConfig) -> dict[str, Any]:
