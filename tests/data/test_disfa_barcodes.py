@@ -73,7 +73,6 @@ ORDINARY = {
     "mov": Tree(video=".mov"),
     "told_to_run_at_25": Tree(video=".avi", rate=25),
     "told_to_run_at_30": Tree(video=".mp4", codec="mpeg4", rate=30),
-    "clock_leaves_out_what_labels_do_not_count": Tree(video=".avi", times=[index + (index > 17) for index in WHOLE]),
     "varying_rate": Tree(video=".avi", times=JITTER, rate=60),
     "clock_from_1": Tree(video=".mkv", codec="mpeg4", times=[index + 1 for index in WHOLE]),
     "images": Tree(),
@@ -96,7 +95,10 @@ BRIDGED = {
     "one_label_file_ends_early": (Tree(video=".avi", ends={4: 1}), without(LAST)),
     "a_label_left_out": (Tree(video=".avi", labels=without(20)), without(20)),
 }
+LEAVES_OUT = [index + (index > 17) for index in WHOLE]
 REFUSED = {
+    "clock_leaves_out_what_labels_do_not_count": (Tree(video=".avi", times=LEAVES_OUT), r"leaves out 1 before frame 18; .*fewer than the clock counts"),
+    "one_left_out_and_one_too_many": (Tree([*without(18), 40], ".mp4", "mpeg4", times=LEAVES_OUT), "fewer than the clock counts"),
     "first_lost": (Tree(without(0), ".avi"), UNKNOWN),
     "last_lost": (Tree(without(LAST), ".avi"), UNKNOWN),
     "two_lost": (Tree(without(0, 1), ".mp4", "mpeg4"), UNKNOWN),
@@ -199,6 +201,8 @@ def test_what_nothing_tells_is_refused_with_what_to_do(name: str, tmp_path: Path
         (Tree([99, *WHOLE]), [0, 40]),
         (Tree(labels=range(1, COUNT), renumbered=True), [0, 39]),
         (Tree([*range(12), 11, *range(13, COUNT)], ".avi"), [1, 40]),
+        (Tree([*without(18), 40], ".mp4", "mpeg4", times=LEAVES_OUT), [1, 41]),
+        (Tree(without(17), ".avi", times=without(17), labels=range(LAST)), [1, 40]),
         (Tree([*range(12), 11, *range(13, COUNT)]), [1, 40]),
     ],
 )
@@ -212,11 +216,22 @@ def test_what_somebody_has_looked_at_is_joined_by_where_it_begins_and_ends(tree:
     assert found.to_dict() == {frame - first: frame for frame in tree.labels if frame in tree.pictures and not (twice and frame == 0)}
 
 
+def test_labels_that_end_early_are_not_of_the_frames_in_order(tmp_path: Path) -> None:
+    root = REFUSED["labels_end_early_and_one_left_out"][0].write(tmp_path / "disfa")
+    with pytest.raises(ValueError, match=DIFFER):
+        joined(root, Mismatch.common, spans=["SN001:1..39"])
+
+
+def test_frames_that_a_clock_leaves_out_need_no_label_where_somebody_has_looked(tmp_path: Path) -> None:
+    root = REFUSED["clock_leaves_out_what_labels_do_not_count"][0].write(tmp_path / "disfa")
+    assert joined(root, Mismatch.error, spans=["SN001:1..40"]).to_dict() == {frame: frame for frame in WHOLE}
+
+
 @pytest.mark.parametrize(
     "name",
     [
         *("at_25", "at_25_mp4", "images_at_25", "half_lost", "chunks_overwritten", "varying_rate_and_one_lost", "at_10", "one_between_lost"),
-        *("images_renumbered_after_a_loss", "labels_end_early_and_one_left_out", "labels_end_early_and_varying_rate"),
+        *("images_renumbered_after_a_loss", "labels_end_early_and_varying_rate"),
     ],
 )
 def test_what_is_not_whole_between_is_refused_wherever_it_is_said_to_begin(name: str, tmp_path: Path) -> None:

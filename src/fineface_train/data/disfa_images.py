@@ -152,11 +152,7 @@ def _repeats(said: str, labels: SubjectLabels) -> Fault:
 
 
 def _from_video(config: DisfaConfig, subject: str, labels: SubjectLabels, most: int, video: Path, extracted: Extracted, findings: Findings) -> dict[int, str]:
-    """Frame to image: in order where there are as many frames as labels, by the clock where it tells exactly what is left out, else only by `spans`.
-
-    Where the clock leaves out frames and there are as many as labels all the same, the labels are of the frames, unless other subjects have `most` labels
-    and this one fewer: then they may as well be of the clock, and end early.
-    """
+    """Frame to image, where it is known which frame of the video belongs to which label (`_by_clock`)."""
     count, span = labels.count, span_of(config, subject)
     said = f"{video}: {'; '.join(extracted.remarks())}"
     if extracted.fault:
@@ -164,32 +160,47 @@ def _from_video(config: DisfaConfig, subject: str, labels: SubjectLabels, most: 
         return {}
     if labels.frames.empty:
         return {}
-    in_order, odd = extracted.in_order(count), bool(extracted.rate) and abs(extracted.rate - FRAME_RATE) > 0.01 * FRAME_RATE
-    late = any(index == 0 for index, _ in extracted.skipped)
-    known = in_order or (extracted.has_clock and not odd and not extracted.unexplained)
-    if in_order and count < most and (extracted.skipped or extracted.uneven):
-        known = False
-    elif span is None:
-        known = known and not extracted.hidden and (in_order or extracted.length == count)
-    else:
-        known = known and not late and _holds(span, extracted.decoded if in_order else extracted.extent, count)
-    if not known or (odd and extracted.repeated):
-        findings.wrong.append(_unplaced(video, labels, extracted, odd=odd))
-    elif extracted.repeated and span is None:
+    odd, by_clock = _is_odd(extracted), _by_clock(extracted, count, most, span)
+    if by_clock is None or (odd and extracted.repeated):
+        findings.wrong.append(_unplaced(video, labels, extracted))
+        return {}
+    if extracted.repeated and span is None:
         findings.wrong.append(_repeats(said, labels))
-    elif (not in_order or extracted.damaged or extracted.repeated) and extracted.remarks():
+    elif (by_clock or extracted.damaged or extracted.repeated) and extracted.remarks():
         findings.unequal.append(Fault(said))
     elif extracted.remarks() or odd:
-        rate = f"it runs at {extracted.rate:g} frames a second, not at DISFA's {FRAME_RATE}" if odd else ""
-        words = "; ".join([*extracted.remarks(), *([rate] if rate else [])])
+        rate = [f"it runs at {extracted.rate:g} frames a second, not at DISFA's {FRAME_RATE}"] if odd else []
+        words = "; ".join([*extracted.remarks(), *rate])
         logger.warning("disfa: %s: %s; its %d frames are as many as the labels, and are counted in their order", video, words, extracted.decoded)
     begin = 1 if span is None else span[0]
-    return {place + begin: str(path) for place, path in extracted.places(count).items()}
+    return {place + begin: str(path) for place, path in extracted.places(count, by_clock=by_clock).items()}
 
 
-def _unplaced(video: Path, labels: SubjectLabels, extracted: Extracted, *, odd: bool) -> Fault:
+def _is_odd(extracted: Extracted) -> bool:
+    return bool(extracted.rate) and abs(extracted.rate - FRAME_RATE) > 0.01 * FRAME_RATE
+
+
+def _by_clock(extracted: Extracted, count: int, most: int, span: tuple[int, int] | None) -> bool | None:
+    """Whether frames have their labels by the clock (True) or in their order (False); None where neither is known.
+
+    In order, if they are as many as the labels. Where the clock leaves out frames all the same, the labels may be of the clock and end early, which
+    only a `span` tells; where other subjects have more labels, `most`, these do seem to end early, also where the clock varies.
+    """
+    in_order = extracted.in_order(count) and not (count < most and (extracted.skipped or extracted.uneven))
+    clock = extracted.has_clock and not _is_odd(extracted) and not extracted.unexplained
+    if span is None:
+        if in_order:
+            return None if extracted.skipped else False
+        return True if clock and extracted.length == count and not extracted.hidden else None
+    if in_order and _holds(span, extracted.decoded, count):
+        return False
+    late = any(index == 0 for index, _ in extracted.skipped)
+    return True if clock and not late and _holds(span, extracted.extent, count) else None
+
+
+def _unplaced(video: Path, labels: SubjectLabels, extracted: Extracted) -> Fault:
     """A video of which nothing tells which of its frames belongs to which label."""
-    count, decoded = labels.count, extracted.decoded
+    count, decoded, odd = labels.count, extracted.decoded, _is_odd(extracted)
     words, same_time = extracted.remarks(), False
     if extracted.rate and not extracted.uneven:
         lasts, labelled = decoded / extracted.rate, count / FRAME_RATE
@@ -201,9 +212,10 @@ def _unplaced(video: Path, labels: SubjectLabels, extracted: Extracted, *, odd: 
         words.append("the clock of an AVI with frames stored out of order does not tell where")
     if extracted.unexplained:
         words.append(f"where {extracted.unexplained} of the promised frames were is not told")
+    if extracted.in_order(count) and not same_time:
+        words.append(f"the labels are as many as the frames, and fewer than {'the clock counts' if extracted.skipped else 'those of other subjects'}")
     text = f"{video}: {'; '.join(words)}; which of its {decoded} frames belongs to which of {count} labels is not sure"
     looking = not odd and extracted.has_clock and not extracted.unexplained and 0 < abs(extracted.length - count) <= MOST_AT_AN_END
-    looking = looking and not extracted.in_order(count)
     if looking:
         text += f": {NOBODY_KNOWS}; they lie in {extracted.folder}{_onsets(labels)}"
     return Fault(text, f"unplaced {extracted.length - count} {odd} {extracted.rate} {extracted.hidden}", LOOK if looking else ANEW)

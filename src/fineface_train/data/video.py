@@ -99,19 +99,19 @@ class Extracted:
         """Whether its frames are as many as `expected`, and none of the file's own is known to be missing."""
         return self.decoded == expected and not (self.broken or self.hidden or self.unexplained)
 
-    def places(self, expected: int) -> dict[int, Path]:
-        """Place in the recording, from 0, to file: in their order if there are as many as `expected`; else by the clock.
+    def places(self, expected: int, *, by_clock: bool = False) -> dict[int, Path]:
+        """Place in the recording, from 0, to file: in their order if there are as many as `expected`; else by the clock, or where that is asked for.
 
         Without the frames that are damaged, those that repeat the one before, and a first one whose own time is not sure: where the first
         packets of an AVI are empty, its first frame seems to lie before the gap.
         """
-        by_clock = np.arange(self.decoded)
+        places = np.arange(self.decoded)
         left_out = {*self.damaged, *self.repeated}
-        if not self.in_order(expected):
+        if by_clock or not self.in_order(expected):
             for index, missing in self.skipped:
-                by_clock[index:] += missing
+                places[index:] += missing
                 left_out |= {0} if index == 1 else set()
-        return {int(place): self.file(index) for index, place in enumerate(by_clock) if index not in left_out}
+        return {int(place): self.file(index) for index, place in enumerate(places) if index not in left_out}
 
     def remarks(self) -> list[str]:
         """What is unlike a plain recording, in words."""
