@@ -85,6 +85,7 @@ def _run(verb: str, overrides: list[str]) -> int:
     if sys.flags.optimize > 1:
         raise ValueError("PYTHONOPTIMIZE=2 (python -OO) takes away the docstrings that transformers reads; unset it")
     with _stopping_at_once(verb):
+        quieten_libraries()  # some say something when they are imported
         if {"-h", "--help"} & set(overrides):
             print(_verb_help(verb))
             return 0
@@ -93,7 +94,6 @@ def _run(verb: str, overrides: list[str]) -> int:
         from fineface_train.files import check_utf8
 
         _show_our_log()
-        quieten_libraries()
     for override in overrides:
         key, _, value = override.partition("=")
         check_utf8(ascii(key)[1:-1], value)
