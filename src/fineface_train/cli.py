@@ -26,6 +26,7 @@ VERBS = {
 ELSEWHERE = "; choose a place that you may read and write (data.root, data.cache, run.root, out), or ask its owner"
 REMEDIES: dict[int | None, str] = {
     errno.ENOSPC: "; make room (see run.root and data.root): the same command goes on where it was",
+    errno.ENAMETOOLONG: "; choose shorter names: file systems take 255 bytes of one, and most letters beyond a-z have 2 to 4",
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ELSEWHERE),
 }
 """What to do about an error of the system, by its number."""
