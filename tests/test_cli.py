@@ -128,3 +128,10 @@ def test_generate_writes_pngs_that_say_how_they_were_made(run: Path, tmp_path: P
     assert before == [path.read_bytes() for path in paths]
     assert main([*arguments[:3], "aus=AU12=-10", f"out={tmp_path}", "sampling.steps=1"]) == 0
     assert "extrapolates" in capsys.readouterr().out
+
+
+def test_a_name_that_is_too_long_for_the_disk_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", f"data.root={tmp_path / ('面' * 100)}"]) == 2
+    error = capsys.readouterr().err
+    assert "File name too long" in error
+    assert "; choose shorter names: file systems take 255 bytes" in error

@@ -17,7 +17,7 @@ from fineface_train.files import sha256
 from fineface_train.measure import load_generator
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.protocol import Request
-from fineface_train.picture_files import NAME_BYTES, free_place, made_already, read_facts, save_png, slug
+from fineface_train.picture_files import NAME_BYTES, made_already, new_picture, read_facts, save_png, slug
 from fineface_train.pictures import GAP, HEAD, to_picture
 
 BUNDLE = "data/toyfacs/bundle"
@@ -226,8 +226,8 @@ def test_a_name_is_cut_between_letters() -> None:
 
 def test_places_of_pictures(tmp_path: Path) -> None:
     def save(facts: dict[str, str]) -> str:
-        path = free_place(tmp_path, "face", facts)
-        save_png(Image.new("RGB", (2, 2)), path, facts)
+        with new_picture(None, tmp_path, "face", facts) as path:
+            save_png(Image.new("RGB", (2, 2)), path, facts)
         return path.name
 
     first = {"steps": "5", "prompt": "a", "command": "x"}
@@ -239,6 +239,16 @@ def test_places_of_pictures(tmp_path: Path) -> None:
     assert made_already(tmp_path, "face", first | {"prompt": "b"}) == tmp_path / "face_2.png"
     assert made_already(tmp_path, "face", first | {"prompt": "c"}) is None
     assert made_already(tmp_path, "other", first) is None
+
+
+def test_two_that_draw_the_same_at_once_have_a_name_each(tmp_path: Path) -> None:
+    own = tmp_path / "own.png"
+    with new_picture(None, tmp_path, "face", {}) as one, new_picture(None, tmp_path, "face", {}) as other, new_picture(own, tmp_path, "", {}):
+        assert (one.name, other.name) == ("face.png", "face_2.png")
+        with pytest.raises(ValueError, match=r"own\.png exists already; nothing is overwritten"), new_picture(own, tmp_path, "", {}):
+            pass
+        save_png(Image.new("RGB", (2, 2)), other, {})
+    assert list(tmp_path.iterdir()) == [other]  # the others were not saved
 
 
 @given(st.dictionaries(st.sampled_from(["AU1", "AU12", "AU26"]), st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))))

@@ -14,6 +14,7 @@ import filelock
 import pytest
 
 from fineface_train import locks
+from fineface_train.files import sha256
 from fineface_train.locks import LOCKS, locked, writable
 from tests.permissions import unprivileged
 
@@ -121,3 +122,14 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     finally:
         tmp_path.chmod(0o755)
     assert writable(tmp_path / "new" / "deeper")
+
+
+def test_a_lock_of_somebody_else_keeps_a_shared_folder_from_being_written(tmp_path: Path) -> None:
+    """Who only reads there, and would keep what it found out, is not stopped by it."""
+    (tmp_path / "image.png").write_bytes(b"x")
+    (tmp_path / ".lock_contents").touch()
+    (tmp_path / ".lock_contents").chmod(0o444)
+    code = "import pathlib, sys\nfrom fineface_train.data.contents import image_contents\n"
+    code += "print(*image_contents([sys.argv[1] + '/image.png'], pathlib.Path(sys.argv[1]) / 'contents.parquet', progress=False))"
+    result = subprocess.run([*unprivileged(), sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    assert result.stdout == f"{sha256(tmp_path / 'image.png')}\n", result.stderr

@@ -26,6 +26,7 @@ VERBS = {
 ELSEWHERE = "; choose a place that you may read and write (data.root, data.cache, run.root, out), or ask its owner"
 REMEDIES: dict[int | None, str] = {
     errno.ENOSPC: "; make room (see run.root and data.root): the same command goes on where it was",
+    errno.ENAMETOOLONG: "; choose shorter names: file systems take 255 bytes of one, and most letters beyond a-z have 2 to 4",
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ELSEWHERE),
 }
 """What to do about an error of the system, by its number."""
@@ -85,6 +86,7 @@ def _run(verb: str, overrides: list[str]) -> int:
     if sys.flags.optimize > 1:
         raise ValueError("PYTHONOPTIMIZE=2 (python -OO) takes away the docstrings that transformers reads; unset it")
     with _stopping_at_once(verb):
+        quieten_libraries()  # some say something when they are imported
         if {"-h", "--help"} & set(overrides):
             print(_verb_help(verb))
             return 0
@@ -93,7 +95,6 @@ def _run(verb: str, overrides: list[str]) -> int:
         from fineface_train.files import check_utf8
 
         _show_our_log()
-        quieten_libraries()
     for override in overrides:
         key, _, value = override.partition("=")
         check_utf8(ascii(key)[1:-1], value)

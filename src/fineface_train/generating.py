@@ -26,7 +26,7 @@ from fineface_train.methods.au_diffusion.base import Architecture, load_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, load_calibration, read_bundle_config
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
-from fineface_train.picture_files import Facts, free_place, made_already, save_animation, save_png, slug
+from fineface_train.picture_files import Facts, made_already, new_picture, save_animation, save_png, slug
 from fineface_train.pictures import TEXT, face_sheet, to_picture
 from fineface_train.runs import provenance
 
@@ -103,8 +103,8 @@ def _draw_singles(config: Config, wish: Wish, bundle: Path, facts: Facts) -> lis
         made_with = {"seed": str(batch[0]), "n": str(len(batch)), "evaluation.batch_size": str(len(batch))}
         for seed, image in zip(batch, generator.generate([Request(wish.prompt, wish.first, seed) for seed in batch]), strict=True):
             told = facts | {"seed": str(seed)}
-            path = wish.file or free_place(wish.folder, _stem(wish, f"seed{seed}"), told)
-            save_png(to_picture(image), path, told | {"command": _command(config, wish, made_with)})
+            with new_picture(wish.file, wish.folder, _stem(wish, f"seed{seed}"), told) as path:
+                save_png(to_picture(image), path, told | {"command": _command(config, wish, made_with)})
             print(path)
             paths.append(path)
     return paths
@@ -156,11 +156,11 @@ def _draw_sheet(config: Config, wish: Wish, bundle: Path, facts: Facts) -> list[
         rows = [(name, [*bases[row : row + 1], *(faces[row][aus] for aus in shown)]) for row, name in enumerate(names)]
         return face_sheet(rows, [*(["base alone"] if bases else []), *("\n".join(_moving(wish, aus)) for aus in shown)], side=side)
 
-    path = wish.file or free_place(wish.folder, stem, facts, also=".gif" if animated else None)
     told = facts | {"command": _command(config, wish, {"seed": str(config.seed), "n": str(config.n)})}
-    if animated:
-        save_animation([sheet([aus]) for aus in frames], path.with_suffix(".gif"), told)
-    save_png(sheet(columns), path, told)
+    with new_picture(wish.file, wish.folder, stem, facts, also=".gif" if animated else None) as path:
+        if animated:
+            save_animation([sheet([aus]) for aus in frames], path.with_suffix(".gif"), told)
+        save_png(sheet(columns), path, told)
     paths = [path, *([path.with_suffix(".gif")] if animated else [])]
     print("\n".join(map(str, paths)))
     return paths

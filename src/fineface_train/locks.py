@@ -54,9 +54,9 @@ def locked(folder: Path, *, part: str = "", wait: bool = False) -> Iterator[None
 
 
 def writable(folder: Path) -> bool:
-    """Whether this process may make files in `folder`, or make `folder` itself."""
+    """Whether this process may make files in `folder`, or make `folder` itself, and take the locks that others have left in it."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return os.access(nearest, os.W_OK | os.X_OK)
+    return os.access(nearest, os.W_OK | os.X_OK) and all(os.access(path, os.W_OK) for path in folder.glob(".lock*"))
 
 
 def _wanted() -> bool:

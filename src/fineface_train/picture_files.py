@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -38,9 +38,31 @@ def slug(text: str, limit: int = NAME_BYTES) -> str:
     return kept[:end].strip("_.")
 
 
-def free_place(folder: Path, stem: str, facts: Facts, *, also: str | None = None) -> Path:
-    """A name that no file has (nor the same with the ending `also`): the plain one, else one with the settings that differ, else numbered."""
-    return next(path for path in _places(folder, stem, facts) if not path.exists() and not (also and path.with_suffix(also).exists()))
+@contextlib.contextmanager
+def new_picture(file: Path | None, folder: Path, stem: str, facts: Facts, *, also: str | None = None) -> Iterator[Path]:
+    """A name that no file has (nor the same with the ending `also`): `file`, else the plain one, one with the settings that differ, or a numbered one.
+
+    An empty file takes it at once, so that no other process takes it too; it goes if no picture comes. Raises ValueError where `file` is there.
+    """
+    path = next((path for path in ([file] if file else _places(folder, stem, facts)) if _take(path, also)), None)
+    if path is None:
+        raise ValueError(f"{file} exists already; nothing is overwritten: choose another out=NAME.png, or a folder, or remove it")
+    try:
+        yield path
+    finally:
+        if path.stat().st_size == 0:
+            path.unlink()
+
+
+def _take(path: Path, also: str | None) -> bool:
+    if also and path.with_suffix(also).exists():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def made_already(folder: Path, stem: str, facts: Facts) -> Path | None:
