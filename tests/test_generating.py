@@ -68,8 +68,11 @@ def test_another_file_of_the_name_stays(tmp_path: Path, capsys: pytest.CaptureFi
         ["aus=AU12=4.25,AU1=0.123456789", "n=3", "seed=5", "evaluation.batch_size=2", "sampling.guidance=2.5", "scale=0.7"],
         ["aus=AU12=0..5,AU4=1", "n=2", "columns=3", "frames=3", "beside_base=true", "sampling.au_guidance=1.5"],
         ["prompt=a \"quoted\" person and 'others', $HOME, 100 % {braces} = é 日本", "sampling.negative=no_control"],
+        ['prompt="quoted as a whole"'],
+        ["prompt=~a 'tilde"],
+        ["prompt='"],
     ],
-    ids=["singles", "sheet", "odd prompt"],
+    ids=["singles", "sheet", "odd prompt", "quoted prompt", "tilde", "one quote"],
 )
 def test_a_picture_can_be_made_again_from_what_it_says(changes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """To the byte."""

@@ -218,9 +218,8 @@ def _command(config: Config, wish: Wish, made_with: dict[str, str]) -> str:
     if config.base.architecture is Architecture.pretrained:
         read["base"].pop("tokenizer")
     values = [f"{key}={_as_text(value)}" for key, value in flat(read)] + [f"{key}={value}" for key, value in made_with.items()]
-    prompt = wish.prompt if wish.prompt[0] not in "\"'~" and wish.prompt != "null" else '"' + wish.prompt.replace('"', '\\"') + '"'
     aus = "" if wish.aus == "neutral" else wish.aus
-    return shlex.join(["fineface", "generate", f"bundle={config.bundle}", f"prompt={prompt}", f"aus={aus}", *values])
+    return shlex.join(["fineface", "generate", f"bundle={config.bundle}", f"prompt={wish.prompt}", f"aus={aus}", *values])
 
 
 def _as_text(value: object) -> str:
