@@ -33,7 +33,7 @@ def bundle_of(base: BaseConfig, run: Path, *, old: bool = False) -> str:
 
 
 def composed(*overrides: str) -> Config:
-    return load_config(with_base(list(overrides)))
+    return load_config(with_base(list(overrides)), "evaluate")
 
 
 @pytest.fixture

@@ -31,10 +31,11 @@ def with_base(overrides: list[str], *, tell: bool = True) -> list[str]:
     choice = _choice(folder, bundle, recorded)
     known = {field.name for field in dataclasses.fields(BaseConfig)} - {"path", "tokenizer"}
     values = {key: value for key, value in recorded.items() if key in known}
-    path = None if "base.path" in given or recorded.get("architecture", "pretrained") != Architecture.pretrained.value else _path(folder, choice, recorded)
+    pretrained = recorded.get("architecture", Architecture.pretrained.value) == Architecture.pretrained.value
+    path = _path(folder, choice, recorded) if pretrained and "base.path" not in given else None
     if path is not None:
         values["path"] = path
-    if recorded.get("tokenizer") and Path(recorded["tokenizer"]).is_dir():
+    if not pretrained and recorded.get("tokenizer") and Path(recorded["tokenizer"]).is_dir():
         values["tokenizer"] = recorded["tokenizer"]
     if tell:
         where = f" in {path}" if path is not None else ""
