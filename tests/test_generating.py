@@ -68,8 +68,12 @@ def test_another_file_of_the_name_stays(tmp_path: Path, capsys: pytest.CaptureFi
         ["aus=AU12=4.25,AU1=0.123456789", "n=3", "seed=5", "evaluation.batch_size=2", "sampling.guidance=2.5", "scale=0.7"],
         ["aus=AU12=0..5,AU4=1", "n=2", "columns=3", "frames=3", "beside_base=true", "sampling.au_guidance=1.5"],
         ["prompt=a \"quoted\" person and 'others', $HOME, 100 % {braces} = é 日本", "sampling.negative=no_control"],
+        ['prompt="quoted as a whole"'],
+        ["prompt=~a 'tilde"],
+        ["prompt='"],
+        ["sampling.guidance=1"],
     ],
-    ids=["singles", "sheet", "odd prompt"],
+    ids=["singles", "sheet", "odd prompt", "quoted prompt", "tilde", "one quote", "no guidance"],
 )
 def test_a_picture_can_be_made_again_from_what_it_says(changes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """To the byte."""
@@ -168,6 +172,8 @@ def test_out_may_be_the_name_of_a_picture(tmp_path: Path, capsys: pytest.Capture
         (["prompt=   "], "prompt is empty"),
         (["prompt=a\0b"], "holds a control character"),
         (["aus=AU12=0..5..3"], r"'0\.\.5\.\.3' is not a number in 'AU12=0\.\.5\.\.3'; a range is written like AU12=0\.\.5"),
+        (["aus=AU12=0...5"], r"'AU12=0\.\.\.5' can be read in two ways.*AU12=0\.\.5, AU12=0\.\.0\.5"),
+        (["out=face.txt"], r"out=face\.txt: reads like a file's name; give a folder, such as out=face"),
         (["aus=AU12=0-5"], r"a range is written like AU12=0\.\.5"),
         (["aus=AU12=..5"], "a range is written like"),
         (["aus=AU12=3..3"], "AU12 goes from 3 to itself"),
@@ -267,6 +273,10 @@ def test_steps_of_a_range_are_equal_and_share_their_values() -> None:
     assert [vector[4] for vector in six] == [3, 2.4, 1.8, 1.2, 0.6, 0]
     assert {vector[0] for vector in six} == {2}
     assert set(six) <= set(many)
+
+
+def test_nothing_below_nothing_is_nothing() -> None:
+    assert format_aus(parse_aus("AU12=-0")) == "neutral"
 
 
 def test_a_range_is_for_pictures_only() -> None:

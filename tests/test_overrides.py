@@ -75,11 +75,38 @@ def test_every_text_of_the_config_arrives_as_it_was_given() -> None:
         ("[01,2024_01,1e5,true]", ["01", "2024_01", "1e5", "true"]),
         ('["a, b", c d , it\'s]', ["a, b", "c d", "it's"]),
         ("[${seed}]", ["${seed}"]),
+        ("['a'b, '[x]' ]", ["'a'b", "[x]"]),
         ("[]", []),
     ],
 )
 def test_texts_in_a_list_are_no_numbers(value: str, expected: list[str]) -> None:
     assert load_config([f"tracking.tags={value}"]).tracking.tags == expected
+
+
+@pytest.mark.parametrize("value", ["a", "01,02", '"[a]"', "{a}", "[[a]]", "[a,,b]", "[a", "[a]b", "[a],[b]", "'a','b'"])
+def test_what_is_no_list_of_texts_is_refused_with_how_to_write_one(value: str) -> None:
+    with pytest.raises(ValueError, match=r"is a list of texts, such as tracking\.tags=\[a,b\]"):
+        load_config([f"tracking.tags={value}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=0,1", r"seed=0,1: are several values, which only a sweep takes \(fineface train -m seed=0,1 \.\.\.\); give one"),
+        ("encoder=none,mlp", "no such choice"),
+        ("aus=null", "aus=null: must have a value; leave aus out for its default"),
+        ("tracking.tags=null", r"tracking\.tags=null: must have a value"),
+        ("sampling=null", "sampling=null: must have a value"),
+    ],
+)
+def test_what_hydra_says_in_its_own_words_is_told_in_ours(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_config([override])
+
+
+def test_lists_are_several_in_a_sweep_also_with_brackets_in_quotes() -> None:
+    arms = combinations(["tracking.tags=['[x]', \"a],[b\"] , [c]"])
+    assert [load_config(arm).tracking.tags for arm in arms] == [["[x]", "a],[b"], ["c"]]
 
 
 def test_none_quotes_and_home(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,8 +73,10 @@ def _parse(text: str) -> dict[int, list[float]]:
             raise ValueError(f"aus: {key} is not one of {', '.join(AU_KEYS)}{hint}")
         if AU_KEYS.index(key) in found:
             raise ValueError(f"aus: {key} is given twice in {text!r}")
+        if "..." in match[2]:  # to .5, or three dots for two
+            raise ValueError(f"aus: {part!r} can be read in two ways; a range has two dots, and a fraction a 0 before its own: {key}=0..5, {key}=0..0.5")
         try:
-            numbers = [float(number) for number in match[2].split("..", maxsplit=1)]
+            numbers = [float(number) + 0.0 for number in match[2].split("..", maxsplit=1)]  # -0 is 0
         except ValueError:
             raise ValueError(f"aus: {match[2]!r} is not a number in {part!r}; a range is written like {key}=0..5") from None
         if not all(map(math.isfinite, numbers)):

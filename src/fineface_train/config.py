@@ -48,7 +48,9 @@ from fineface_train.runs import RunConfig
 from fineface_train.tracking import TrackingConfig
 from fineface_train.trainer import TrainerConfig
 
-FILES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".html", ".md", ".json", ".jsonl", ".csv", ".parquet", ".yaml", ".txt", ".pdf", ".safetensors")
+PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+"""What names of pictures end in: of `generate`, an `out` that ends so is meant as one."""
+FILES = (*PICTURES, ".svg", ".html", ".md", ".json", ".jsonl", ".csv", ".parquet", ".yaml", ".txt", ".pdf", ".safetensors")
 """What names of files end in, which folders are not called."""
 TRAINING_VERBS = (None, "train", SWEEP, "doctor")
 """Of these (None: a config by itself), the judge looks only where an evaluation is wanted."""
@@ -285,7 +287,8 @@ def validate(config: Config, verb: str | None = None) -> None:
     for key, folder in (("run.root", config.run.root), ("data.root", config.data.root), ("out", config.out)):
         if folder is not None:
             _check_folder(key, folder)
-            if Path(folder).suffix.lower() in FILES and not Path(folder).is_dir() and (key, verb) != ("out", "generate"):
+            files = [ending for ending in FILES if (key, verb) != ("out", "generate") or ending not in PICTURES]
+            if Path(folder).suffix.lower() in files and not Path(folder).is_dir():
                 raise ValueError(f"{key}={folder}: reads like a file's name; give a folder, such as {key}={Path(folder).with_suffix('')}")
 
 
@@ -329,6 +332,9 @@ def _explain(error: Exception) -> str:
     text = unshielded(str(error))
     if isinstance(error, OverrideParseException):
         return unreadable(unshielded(error.override))
+    several = re.search(r"Ambiguous value for argument '(.*)'\s+1\. To use it as a list", text, re.DOTALL)
+    if several:
+        return f"{several[1]}: are several values, which only a sweep takes (fineface train -m {several[1]} ...); give one"
     missing = re.search(r"Could not find '([^/']+)/([^']+)'", text)
     if missing:
         return no_such_choice(*missing.groups())
@@ -338,4 +344,6 @@ def _explain(error: Exception) -> str:
         return unknown_key(getattr(cause, "full_key", None) or unknown[1], Config)
     reason = unshielded(str(cause)).split("\n")[0]
     key = getattr(cause, "full_key", None)
+    if re.fullmatch(r"field '[\w.]+' is not Optional", reason):
+        return f"{key}=null: must have a value; leave {key} out for its default"
     return f"{key}: {reason}" if key else " ".join(line.strip() for line in text.split("\n") if line.strip())

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY, au_steps, format_au_range, format_aus, parse_au_range
-from fineface_train.config import Config
+from fineface_train.config import PICTURES, Config
 from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.files import SEAL, flat, plain, sha256
 from fineface_train.measure import load_generator
@@ -34,8 +34,6 @@ SEEN_TO = 10.0
 """The highest intensity, up and down, that docs/results.md has looked at."""
 SHEET_SIDE = 128
 """Of a face on a sheet at least, in pixels, so that its name has room above it."""
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
-"""An `out` that ends so is meant as a picture."""
 NEUTRAL = tuple([0.0] * len(AU_KEYS))
 
 
@@ -65,7 +63,7 @@ def read_wish(config: Config) -> Wish:
     first, last = parse_au_range(config.aus)
     one_sheet = first != last or config.beside_base
     folder, file = Path(config.out or Path(config.run.root) / "generated"), None
-    if config.out and folder.suffix.lower() in PICTURE_ENDINGS and not folder.is_dir():
+    if config.out and folder.suffix.lower() in PICTURES and not folder.is_dir():
         folder, file = folder.parent, folder
         if file.suffix.lower() != ".png":
             raise ValueError(f"out={file}: pictures are PNG files, which hold what made them; give out={file.with_suffix('.png')} or a folder")
@@ -217,10 +215,11 @@ def _command(config: Config, wish: Wish, made_with: dict[str, str]) -> str:
     read["base"].pop("sampling_steps")
     if config.base.architecture is Architecture.pretrained:
         read["base"].pop("tokenizer")
+    if config.sampling.guidance == 1:  # where nothing reads it, and it would be refused
+        read["sampling"].pop("negative")
     values = [f"{key}={_as_text(value)}" for key, value in flat(read)] + [f"{key}={value}" for key, value in made_with.items()]
-    prompt = wish.prompt if wish.prompt[0] not in "\"'~" and wish.prompt != "null" else '"' + wish.prompt.replace('"', '\\"') + '"'
     aus = "" if wish.aus == "neutral" else wish.aus
-    return shlex.join(["fineface", "generate", f"bundle={config.bundle}", f"prompt={prompt}", f"aus={aus}", *values])
+    return shlex.join(["fineface", "generate", f"bundle={config.bundle}", f"prompt={wish.prompt}", f"aus={aus}", *values])
 
 
 def _as_text(value: object) -> str:

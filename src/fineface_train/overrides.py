@@ -27,6 +27,9 @@ HYDRAS = re.compile(r"hydra/launcher|hydra\.launcher\..+|hydra\.job\.env_(set|co
 TO_THE_LETTER = ("prompt",)
 """Of these, quotes around the whole belong to the text; of other texts they are left out, as Hydra does, and ~ at the start is the home folder."""
 QUOTED = r'"(?:[^"\\]|\\[\s\S])*"|\'(?:[^\'\\]|\\[\s\S])*\''
+ITEM = rf"\s*(?:{QUOTED})\s*(?=[,\]])|[^\[\],]*[^\[\],\s][^\[\],]*"
+LIST = rf"\[(?:\s*|(?:{ITEM})(?:,(?:{ITEM}))*)\]"
+"""Of texts; one that holds a comma or a bracket is in quotes."""
 SHIELDED = re.compile(r"as_given_((?:[0-9a-f]{2})*)_")
 
 
@@ -58,7 +61,10 @@ class Override:
             texts = self._several(rf"{QUOTED}|null") if swept else [value]
             value = ",".join(one if one == "null" else shielded(self._text(one)) for one in texts)
         elif self.kind is Kind.texts and value != "null":
-            value = re.sub(rf"{QUOTED}|[^\[\],]+", lambda found: shielded(_unquoted(found[0].strip())) if found[0].strip() else "", value)
+            lists = self._several(LIST) if swept else [value]
+            if not all(re.fullmatch(LIST, one) for one in lists):
+                raise ValueError(f"{self}: is a list of texts, such as {key}=[a,b]; put those with commas or brackets in quotes: {key}=['a, b','c']")
+            value = ",".join(re.sub(ITEM, lambda found: shielded(_unquoted(found[0].strip())), one) for one in lists)
         return f"{key}={value}"
 
     def values(self) -> list[str]:
@@ -66,7 +72,7 @@ class Override:
         if self.kind is Kind.text:
             return self._several(rf"{QUOTED}|null")
         if self.kind is Kind.texts:
-            return self._several(r"\[[^\[\]]*\]")
+            return self._several(LIST)
         try:
             parsed = OverridesParser.create().parse_override(f"{self.key}={self.value}")
             if not parsed.is_sweep_override():
