@@ -18,7 +18,7 @@ USUAL_RATES = (5, 10, 12, 12.5, 15, 24, 25, 30, 40, 50, 60)
 ANEW = f"; get the pictures as DISFA has them, or leave such subjects out with {KEY}.subjects"
 LOOK = (
     f"{ANEW}; or look where labels change at once, early and late, and if the pictures are whole between, say which labels a subject's first and last "
-    f"picture have, counted from 1: {KEY}.spans=[SUBJECT:FIRST..LAST]"
+    f"picture have, counted from 1: {KEY}.spans=[SUBJECT:FIRST..LAST], where SUBJECT is such as SN001, or all if you looked and they are all alike"
 )
 NOBODY_KNOWS = "whether the first, the last or one between is missing or too many, nothing tells"
 
@@ -93,12 +93,13 @@ def _numbered(config: DisfaConfig, subject: str, labels: SubjectLabels, files: d
     if not files:
         return {}
     low, high, count = min(files), max(files), labels.count
-    span = span_of(config, subject)
+    numbered = (low - config.first_index, high - config.first_index) == (0, count - 1)
+    repeated = _repeated({number: paths[0] for number, paths in files.items()})
+    span = span_of(config, subject, plain=numbered and not repeated)
     begin = low - config.first_index + 1 if span is None else span[0]
-    known = (begin, begin + high - low) == (1, count) if span is None else _holds(span, high - low + 1, count)
+    known = numbered if span is None else _holds(span, high - low + 1, count)
     if not (known or labels.frames.empty):
         findings.wrong.append(_misnumbered(config, labels, files))
-    repeated = _repeated({number: paths[0] for number, paths in files.items()})
     if repeated and not findings.wrong:
         said = f"{files[low][0].parent}: images that repeat the one before: {len(repeated)}, the first is {files[repeated[0]][0].name}"
         if span is None:
@@ -117,6 +118,7 @@ def _misnumbered(config: DisfaConfig, labels: SubjectLabels, files: dict[int, li
     """Images whose first or last number is not that of the labels."""
     first, low, high, count = config.first_index, min(files), max(files), labels.count
     last = first + count - 1
+    look = ""
     text = f"{files[low][0].parent}: images are numbered {low} to {high}, but {count} labelled frames with {KEY}.first_index={first} are {first} to {last}"
     extent = high - low + 1
     near = abs(extent - count) <= MOST_AT_AN_END
@@ -125,11 +127,12 @@ def _misnumbered(config: DisfaConfig, labels: SubjectLabels, files: dict[int, li
     elif low == first + 1 and high <= last:
         text += f"; numbered from {low}, or image {first} is missing: put it there, or renumber"
     elif near:
-        text += f"; {NOBODY_KNOWS}{_onsets(labels)}"
+        text += f"; {NOBODY_KNOWS}"
+        look = _onsets(labels)
     elif rate := _rate_of(extent, count):
         text += f"; at {rate:g} frames a second the labels' {count / FRAME_RATE:.2f} s have so many, at DISFA's {FRAME_RATE} not: extracted at another rate"
     remedy = LOOK if near else f"; give the videos ({KEY}.videos), of which every frame is extracted{ANEW.replace(';', ', or', 1)}"
-    return Fault(text, f"numbered {low - first} {high - last}", remedy)
+    return Fault(text, f"numbered {low - first} {high - last}", remedy, look=look)
 
 
 def _rate_of(images: int, labels: int) -> float | None:
@@ -148,31 +151,34 @@ def _repeated(images: dict[int, Path]) -> list[int]:
 def _repeats(said: str, labels: SubjectLabels) -> Fault:
     """Pictures that stand there twice, among as many as there are labels."""
     text = f"{said}; if a picture was put in and another lost, the labels between are shifted; if the scene stood still, nothing is wrong"
-    return Fault(text + _onsets(labels), "repeats", LOOK)
+    return Fault(text, "repeats", LOOK, look=_onsets(labels))
 
 
 def _from_video(config: DisfaConfig, subject: str, labels: SubjectLabels, most: int, video: Path, extracted: Extracted, findings: Findings) -> dict[int, str]:
     """Frame to image: in order where there are as many frames as labels, by the clock where it tells exactly what is left out, else only by `spans`.
 
-    Where the clock leaves out frames and there are as many as labels all the same, the labels are of the frames, unless other subjects have `most` labels
-    and this one fewer: then they may as well be of the clock, and end early.
+    Where the clock leaves out frames and there are as many as labels all the same, the labels may be of the frames or, with one too few or too many at
+    an end, of the clock; where it varies they may be so if other subjects have `most` labels and this one fewer. A span as long as the frames are many
+    counts them in order, one as long as the clock has places by it.
     """
-    count, span = labels.count, span_of(config, subject)
+    count = labels.count
     said = f"{video}: {'; '.join(extracted.remarks())}"
     if extracted.fault:
         findings.wrong.append(Fault(said, f"video: {extracted.fault}", ANEW))
         return {}
     if labels.frames.empty:
         return {}
-    in_order, odd = extracted.in_order(count), bool(extracted.rate) and abs(extracted.rate - FRAME_RATE) > 0.01 * FRAME_RATE
-    late = any(index == 0 for index, _ in extracted.skipped)
-    known = in_order or (extracted.has_clock and not odd and not extracted.unexplained)
-    if in_order and count < most and (extracted.skipped or extracted.uneven):
-        known = False
-    elif span is None:
-        known = known and not extracted.hidden and (in_order or extracted.length == count)
-    else:
-        known = known and not late and _holds(span, extracted.decoded if in_order else extracted.extent, count)
+    odd = bool(extracted.rate) and abs(extracted.rate - FRAME_RATE) > 0.01 * FRAME_RATE
+    timed = extracted.has_clock and not odd and not extracted.unexplained
+    varies = bool(extracted.uneven) and count < most
+    by_clock = timed and not extracted.hidden and extracted.length == count
+    known = not (extracted.skipped or varies) if extracted.in_order(count) else by_clock
+    span = span_of(config, subject, plain=known and not extracted.repeated)
+    expected = count if span is None else span[1] - span[0] + 1
+    in_order = extracted.in_order(expected)
+    if span is not None:
+        late = any(index == 0 for index, _ in extracted.skipped)
+        known = (in_order or timed) and not (late or varies) and _holds(span, extracted.decoded if in_order else extracted.extent, count)
     if not known or (odd and extracted.repeated):
         findings.wrong.append(_unplaced(video, labels, extracted, odd=odd))
     elif extracted.repeated and span is None:
@@ -184,13 +190,13 @@ def _from_video(config: DisfaConfig, subject: str, labels: SubjectLabels, most: 
         words = "; ".join([*extracted.remarks(), *([rate] if rate else [])])
         logger.warning("disfa: %s: %s; its %d frames are as many as the labels, and are counted in their order", video, words, extracted.decoded)
     begin = 1 if span is None else span[0]
-    return {place + begin: str(path) for place, path in extracted.places(count).items()}
+    return {place + begin: str(path) for place, path in extracted.places(expected).items()}
 
 
 def _unplaced(video: Path, labels: SubjectLabels, extracted: Extracted, *, odd: bool) -> Fault:
     """A video of which nothing tells which of its frames belongs to which label."""
     count, decoded = labels.count, extracted.decoded
-    words, same_time = extracted.remarks(), False
+    words, same_time, look = extracted.remarks(), False, ""
     if extracted.rate and not extracted.uneven:
         lasts, labelled = decoded / extracted.rate, count / FRAME_RATE
         same_time = odd and abs(lasts - labelled) <= MOST_AT_AN_END / FRAME_RATE
@@ -202,11 +208,13 @@ def _unplaced(video: Path, labels: SubjectLabels, extracted: Extracted, *, odd: 
     if extracted.unexplained:
         words.append(f"where {extracted.unexplained} of the promised frames were is not told")
     text = f"{video}: {'; '.join(words)}; which of its {decoded} frames belongs to which of {count} labels is not sure"
+    in_order = extracted.in_order(count)
     looking = not odd and extracted.has_clock and not extracted.unexplained and 0 < abs(extracted.length - count) <= MOST_AT_AN_END
-    looking = looking and not extracted.in_order(count)
     if looking:
-        text += f": {NOBODY_KNOWS}; they lie in {extracted.folder}{_onsets(labels)}"
-    return Fault(text, f"unplaced {extracted.length - count} {odd} {extracted.rate} {extracted.hidden}", LOOK if looking else ANEW)
+        lengths = f"they are as many, but the clock has {extracted.length} places: FIRST..LAST counts {decoded} in order, {extracted.length} by the clock"
+        text += f": {lengths if in_order else NOBODY_KNOWS}"
+        look = f"; they lie in {extracted.folder}{_onsets(labels)}"
+    return Fault(text, f"unplaced {extracted.length - count} {odd} {extracted.rate} {extracted.hidden}", LOOK if looking else ANEW, look=look)
 
 
 def _onsets(labels: SubjectLabels) -> str:
