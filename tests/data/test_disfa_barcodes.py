@@ -17,6 +17,7 @@ LAST = COUNT - 1
 UNKNOWN = "whether the first, the last or one between is missing or too many, nothing tells"
 DIFFER = r"which of its \d+ frames belongs to which of \d+ labels is not sure"
 REPEATS = "repeat the one before: .* if a picture was put in and another lost"
+AS_MANY = "as many, but the clock has 41 places: FIRST..LAST counts 40 in order, 41 by the clock"
 ANOTHER_RATE = "encoded again at another rate"
 
 
@@ -110,6 +111,8 @@ REFUSED = {
     "first_twice_and_one_left_out": (Tree([0, *without(17)[:-1]], ".avi", times=without(17)), REPEATS),
     "a_still_instead_of_a_frame": (Tree([*range(12), 11, *range(13, COUNT)], ".avi"), REPEATS),
     "one_put_in_between_and_last_lost": (Tree([*range(12), *range(11, LAST)], ".mkv", "mpeg4"), REPEATS),
+    "one_put_in_between_and_last_lost_avi": (Tree([*range(20), *range(21, COUNT), LAST], ".avi", "mpeg4"), REPEATS),
+    "one_left_out_and_one_too_many_avi": (Tree([*without(17), 99], ".avi", times=[*without(17), COUNT]), AS_MANY),
     "every_frame_twice": (Tree(np.repeat(range(20), 2).tolist(), ".avi"), REPEATS),
     "images_with_a_still": (Tree([*range(12), 11, *range(13, COUNT)]), REPEATS),
     "half_lost": (Tree(range(20), ".avi"), DIFFER),
@@ -202,6 +205,7 @@ def test_what_nothing_tells_is_refused_with_what_to_do(name: str, tmp_path: Path
         (Tree(labels=range(1, COUNT), renumbered=True), [0, 39]),
         (Tree([*range(12), 11, *range(13, COUNT)], ".avi"), [1, 40]),
         (Tree([*without(18), 40], ".mp4", "mpeg4", times=LEAVES_OUT), [1, 41]),
+        (Tree([*without(17), 99], ".avi", times=[*without(17), COUNT]), [1, 41]),
         (Tree(without(17), ".avi", times=without(17), labels=range(LAST)), [1, 40]),
         (Tree([*range(12), 11, *range(13, COUNT)]), [1, 40]),
     ],
@@ -222,9 +226,20 @@ def test_labels_that_end_early_are_not_of_the_frames_in_order(tmp_path: Path) ->
         joined(root, Mismatch.common, spans=["SN001:1..39"])
 
 
-def test_frames_that_a_clock_leaves_out_need_no_label_where_somebody_has_looked(tmp_path: Path) -> None:
-    root = REFUSED["clock_leaves_out_what_labels_do_not_count"][0].write(tmp_path / "disfa")
+def test_frames_that_the_clock_leaves_out_are_counted_as_somebody_saw(tmp_path: Path) -> None:
+    root = Tree(video=".avi", times=[index + (index > 17) for index in WHOLE]).write(tmp_path / "disfa")
     assert joined(root, Mismatch.error, spans=["SN001:1..40"]).to_dict() == {frame: frame for frame in WHOLE}
+
+
+def test_one_span_is_for_all_that_need_one(tmp_path: Path) -> None:
+    """SN002 is whole, and stays as it is; a span of its own goes before."""
+    root = Tree(without(0), ".avi").write(tmp_path / "disfa")
+    expected = {frame: frame for frame in without(0)}
+    assert joined(root, Mismatch.common, spans=["all:2..40"]).to_dict() == expected
+    assert joined(root, Mismatch.common, spans=["all:1..39", "SN001:2..40"]).to_dict() == expected
+    assert joined(root, Mismatch.common, spans=["all:2..40"], subjects=["SN002"]).empty
+    with pytest.raises(ValueError, match="1 of 2 subjects"):
+        joined(root, Mismatch.common, spans=["all:2..41"])
 
 
 @pytest.mark.parametrize(
@@ -273,3 +288,17 @@ def test_the_right_camera_is_checked_by_itself(tmp_path: Path) -> None:
     assert joined(root, Mismatch.error).to_dict() == {frame: frame for frame in WHOLE}
     with pytest.raises(ValueError, match=UNKNOWN):
         joined(root, Mismatch.common, camera=Camera.right, videos="Videos_LeftCamera")
+
+
+def test_videos_of_the_other_camera_alone_are_told(tmp_path: Path) -> None:
+    root = Tree(video=".avi").write(tmp_path / "disfa")
+    (root / "Videos_LeftCamera").rename(root / "Video_RightCamera")
+    with pytest.raises(ValueError, match=r"Video_RightCamera holds the right camera's: set data\.disfa\.camera=right"):
+        joined(root, Mismatch.error)
+
+
+def test_a_header_may_have_a_number_in_a_name(tmp_path: Path) -> None:
+    root = Tree().write(tmp_path / "disfa")
+    for path in (root / "ActionUnit_Labels" / "SN001").iterdir():
+        path.write_text("frame,AU 1\n" + path.read_text())
+    assert joined(root, Mismatch.error).to_dict() == {frame: frame for frame in WHOLE}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from fineface_train.data.disfa_clues import KEY
@@ -23,6 +24,8 @@ class Fault:
     """What to do about the cause."""
     common: str = ""
     """What to do where every subject has it."""
+    look: str = ""
+    """What to look at, of this subject: told behind the text, and of others with the same cause in the log."""
 
 
 @dataclasses.dataclass
@@ -52,7 +55,7 @@ def told(faults: Sequence[tuple[str, Fault]], subjects: int, *, remedies: bool =
         again = f" (the same in {len(those)} files of {len(whose)} subjects)" if len(those) > len(whose) else f" (alike with {len(whose)} subjects)"
         remedy = first.common if len(whose) == subjects and first.common else first.remedy
         said = not remedies or any(text.endswith(remedy) for text in words)  # behind the last fault that it is for
-        words.append(first.text + (again if len(those) > 1 else "") + ("" if said else remedy))
+        words.append(first.text + first.look + (again if len(those) > 1 else "") + ("" if said else remedy))
     return words[::-1]
 
 
@@ -76,6 +79,10 @@ def refuse(findings: dict[str, Findings], mismatch: Mismatch, hint: str = "", *,
     helped = all(fault.remedy or (fault.common and everyone) for _, fault in listed)
     for fault in faults if len(faults) > SHOWN else ():
         logger.warning("disfa: %s", fault)
+    causes = Counter(each.cause for _, each in listed)
+    for subject, each in listed:
+        if each.look and causes[each.cause] > 1:
+            logger.warning("disfa: %s%s", subject, each.look)
     check = "" if filmed else f"check {KEY}.first_index and {KEY}.image_pattern, "
     common = f"; mend the copy, {check}or use what labels and images have in common: {KEY}.mismatch=common"
     otherwise = "" if helped else f"; mend the copy, or leave such subjects out with {KEY}.subjects"

@@ -18,7 +18,7 @@ USUAL_RATES = (5, 10, 12, 12.5, 15, 24, 25, 30, 40, 50, 60)
 ANEW = f"; get the pictures as DISFA has them, or leave such subjects out with {KEY}.subjects"
 LOOK = (
     f"{ANEW}; or look where labels change at once, early and late, and if the pictures are whole between, say which labels a subject's first and last "
-    f"picture have, counted from 1: {KEY}.spans=[SUBJECT:FIRST..LAST]"
+    f"picture have, counted from 1: {KEY}.spans=[SUBJECT:FIRST..LAST], where SUBJECT is such as SN001, or all if you looked and they are all alike"
 )
 NOBODY_KNOWS = "whether the first, the last or one between is missing or too many, nothing tells"
 
@@ -93,12 +93,13 @@ def _numbered(config: DisfaConfig, subject: str, labels: SubjectLabels, files: d
     if not files:
         return {}
     low, high, count = min(files), max(files), labels.count
-    span = span_of(config, subject)
+    numbered = (low - config.first_index, high - config.first_index) == (0, count - 1)
+    repeated = _repeated({number: paths[0] for number, paths in files.items()})
+    span = span_of(config, subject, plain=numbered and not repeated)
     begin = low - config.first_index + 1 if span is None else span[0]
-    known = (begin, begin + high - low) == (1, count) if span is None else _holds(span, high - low + 1, count)
+    known = numbered if span is None else _holds(span, high - low + 1, count)
     if not (known or labels.frames.empty):
         findings.wrong.append(_misnumbered(config, labels, files))
-    repeated = _repeated({number: paths[0] for number, paths in files.items()})
     if repeated and not findings.wrong:
         said = f"{files[low][0].parent}: images that repeat the one before: {len(repeated)}, the first is {files[repeated[0]][0].name}"
         if span is None:
@@ -117,6 +118,7 @@ def _misnumbered(config: DisfaConfig, labels: SubjectLabels, files: dict[int, li
     """Images whose first or last number is not that of the labels."""
     first, low, high, count = config.first_index, min(files), max(files), labels.count
     last = first + count - 1
+    look = ""
     text = f"{files[low][0].parent}: images are numbered {low} to {high}, but {count} labelled frames with {KEY}.first_index={first} are {first} to {last}"
     extent = high - low + 1
     near = abs(extent - count) <= MOST_AT_AN_END
@@ -125,11 +127,12 @@ def _misnumbered(config: DisfaConfig, labels: SubjectLabels, files: dict[int, li
     elif low == first + 1 and high <= last:
         text += f"; numbered from {low}, or image {first} is missing: put it there, or renumber"
     elif near:
-        text += f"; {NOBODY_KNOWS}{_onsets(labels)}"
+        text += f"; {NOBODY_KNOWS}"
+        look = _onsets(labels)
     elif rate := _rate_of(extent, count):
         text += f"; at {rate:g} frames a second the labels' {count / FRAME_RATE:.2f} s have so many, at DISFA's {FRAME_RATE} not: extracted at another rate"
     remedy = LOOK if near else f"; give the videos ({KEY}.videos), of which every frame is extracted{ANEW.replace(';', ', or', 1)}"
-    return Fault(text, f"numbered {low - first} {high - last}", remedy)
+    return Fault(text, f"numbered {low - first} {high - last}", remedy, look=look)
 
 
 def _rate_of(images: int, labels: int) -> float | None:
@@ -148,19 +151,21 @@ def _repeated(images: dict[int, Path]) -> list[int]:
 def _repeats(said: str, labels: SubjectLabels) -> Fault:
     """Pictures that stand there twice, among as many as there are labels."""
     text = f"{said}; if a picture was put in and another lost, the labels between are shifted; if the scene stood still, nothing is wrong"
-    return Fault(text + _onsets(labels), "repeats", LOOK)
+    return Fault(text, "repeats", LOOK, look=_onsets(labels))
 
 
 def _from_video(config: DisfaConfig, subject: str, labels: SubjectLabels, most: int, video: Path, extracted: Extracted, findings: Findings) -> dict[int, str]:
     """Frame to image, where it is known which frame of the video belongs to which label (`_by_clock`)."""
-    count, span = labels.count, span_of(config, subject)
+    count = labels.count
     said = f"{video}: {'; '.join(extracted.remarks())}"
     if extracted.fault:
         findings.wrong.append(Fault(said, f"video: {extracted.fault}", ANEW))
         return {}
     if labels.frames.empty:
         return {}
-    odd, by_clock = _is_odd(extracted), _by_clock(extracted, count, most, span)
+    odd, by_itself = _is_odd(extracted), _by_clock(extracted, count, most, None)
+    span = span_of(config, subject, plain=by_itself is not None and not extracted.repeated)
+    by_clock = by_itself if span is None else _by_clock(extracted, count, most, span)
     if by_clock is None or (odd and extracted.repeated):
         findings.wrong.append(_unplaced(video, labels, extracted))
         return {}
@@ -201,7 +206,7 @@ def _by_clock(extracted: Extracted, count: int, most: int, span: tuple[int, int]
 def _unplaced(video: Path, labels: SubjectLabels, extracted: Extracted) -> Fault:
     """A video of which nothing tells which of its frames belongs to which label."""
     count, decoded, odd = labels.count, extracted.decoded, _is_odd(extracted)
-    words, same_time = extracted.remarks(), False
+    words, same_time, look = extracted.remarks(), False, ""
     if extracted.rate and not extracted.uneven:
         lasts, labelled = decoded / extracted.rate, count / FRAME_RATE
         same_time = odd and abs(lasts - labelled) <= MOST_AT_AN_END / FRAME_RATE
@@ -215,10 +220,13 @@ def _unplaced(video: Path, labels: SubjectLabels, extracted: Extracted) -> Fault
     if extracted.in_order(count) and not same_time:
         words.append(f"the labels are as many as the frames, and fewer than {'the clock counts' if extracted.skipped else 'those of other subjects'}")
     text = f"{video}: {'; '.join(words)}; which of its {decoded} frames belongs to which of {count} labels is not sure"
+    in_order = extracted.in_order(count)
     looking = not odd and extracted.has_clock and not extracted.unexplained and 0 < abs(extracted.length - count) <= MOST_AT_AN_END
     if looking:
-        text += f": {NOBODY_KNOWS}; they lie in {extracted.folder}{_onsets(labels)}"
-    return Fault(text, f"unplaced {extracted.length - count} {odd} {extracted.rate} {extracted.hidden}", LOOK if looking else ANEW)
+        lengths = f"they are as many, but the clock has {extracted.length} places: FIRST..LAST counts {decoded} in order, {extracted.length} by the clock"
+        text += f": {lengths if in_order else NOBODY_KNOWS}"
+        look = f"; they lie in {extracted.folder}{_onsets(labels)}"
+    return Fault(text, f"unplaced {extracted.length - count} {odd} {extracted.rate} {extracted.hidden}", LOOK if looking else ANEW, look=look)
 
 
 def _onsets(labels: SubjectLabels) -> str:

@@ -76,7 +76,7 @@ def read_labels(path: Path, first_label: int) -> tuple[pd.Series, Findings]:
     try:
         lines = _text(path.read_bytes()).rstrip(ENDS).splitlines()
     except UnicodeDecodeError as error:
-        text = f"{path}: is no {error.encoding.upper()} text ({error.reason} at byte {error.start})"
+        text = f"{path}: is no {error.encoding.upper().removesuffix('-LE').removesuffix('-BE')} text ({error.reason} at byte {error.start})"
         return pd.Series(dtype=float), Findings(wrong=[Fault(text, "text", "; save it as plain text, in UTF-8")])
     wrong: dict[str, list[str]] = {}
     gaps: list[str] = []
@@ -133,7 +133,8 @@ def _text(data: bytes) -> str:
 
 def _is_header(line: str) -> bool:
     """Whether a line names columns: several words, and nothing that is a number."""
-    words = _words(line)
+    words = re.split(r"[,;\t]", line) if re.search(r"[,;\t]", line) else _words(line)
+    words = [word.strip(" \"'") for word in words]
     return len(words) > 1 and any(word[:1].isalpha() for word in words) and all(_number(word) is None for word in words)
 
 

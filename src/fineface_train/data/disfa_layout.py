@@ -34,7 +34,8 @@ FRAME_RATE = 20
 """Of DISFA's videos, frames a second."""
 MOST_AT_AN_END = 2
 """Frames that pictures or labels may have more at the start or the end, where it is known which; what differs more is another recording."""
-SPAN = re.compile(r"(SN\d+):(-?\d+)\.\.(\d+)")
+EVERYONE = "all"
+SPAN = re.compile(rf"(SN\d+|{EVERYONE}):(-?\d+)\.\.(\d+)")
 FLAT = "; a subject's files belong into a folder of its name, such as SN001/SN001_au1.txt"
 AUTO = "auto"
 
@@ -80,7 +81,8 @@ class DisfaConfig:
     """Number of a subject's first frame in its label files."""
     mismatch: Mismatch = Mismatch.error
     spans: list[str] = dataclasses.field(default_factory=list)
-    """[SN001:2..4845]: the labels, from 1, of a subject's first and last picture, where numbers and clock do not tell; found by looking at both."""
+    """[SN001:2..4845]: the labels, from 1, of a subject's first and last picture, where numbers and clock do not tell; found by looking at both.
+    `all:2..4845` is for each subject that has no span of its own and needs one."""
     subjects: list[str] | None = None
     """Only these, such as [SN001, SN002]; they must be there. null: all that are."""
     neutral_share: float = 0.1
@@ -110,9 +112,10 @@ class DisfaConfig:
                 raise ValueError(f"{key}.subjects: {subject!r} is no subject; they are called SN001 and so on")
         for told in self.spans:
             match = SPAN.fullmatch(told)
-            if match is None or subject_of(match[1]) != match[1] or abs(int(match[2]) - 1) > MOST_AT_AN_END or int(match[3]) <= int(match[2]):
+            named = match is not None and match[1] in (EVERYONE, subject_of(match[1]))
+            if match is None or not named or abs(int(match[2]) - 1) > MOST_AT_AN_END or int(match[3]) <= int(match[2]):
                 allowed = f"the labels of a subject's first and last picture, the first from {1 - MOST_AT_AN_END} to {1 + MOST_AT_AN_END}"
-                raise ValueError(f"{key}.spans: {told!r}: must read like SN001:2..4845, {allowed}")
+                raise ValueError(f"{key}.spans: {told!r}: must read like SN001:2..4845 or {EVERYONE}:2..4845, {allowed}")
         if len({told.partition(":")[0] for told in self.spans}) < len(self.spans):
             raise ValueError(f"{key}.spans: {', '.join(self.spans)}: a subject has one span")
         for name in ("neutral_share", "test_share"):
@@ -122,10 +125,10 @@ class DisfaConfig:
             raise ValueError(f"{key}.fold={self.fold}: must be 0, 1 or 2, with {key}.test_share=0; or null")
 
 
-def span_of(config: DisfaConfig, subject: str) -> tuple[int, int] | None:
-    """The labels of a subject's first and last picture, if `spans` tell them."""
-    matches = [SPAN.fullmatch(told) for told in config.spans]
-    return next(((int(match[2]), int(match[3])) for match in matches if match is not None and match[1] == subject), None)
+def span_of(config: DisfaConfig, subject: str, *, plain: bool) -> tuple[int, int] | None:
+    """The labels of a subject's first and last picture, if `spans` tell them; what they tell of all matters only where nothing else does (not `plain`)."""
+    told = {match[1]: (int(match[2]), int(match[3])) for match in map(SPAN.fullmatch, config.spans) if match is not None}
+    return told.get(subject, None if plain else told.get(EVERYONE))
 
 
 def label_folders(config: DisfaConfig) -> dict[str, Path]:
@@ -253,6 +256,10 @@ def _missing(config: DisfaConfig, name: str, root: Path) -> ValueError:
         wanted |= dict.fromkeys(_video_folders(config.camera), "videos")
     how = HOW_TO_GET_CAPTIONS if name == "captions" else HOW_TO_GET
     seen = clue(root, wanted)
+    other = Camera.right if config.camera is Camera.left else Camera.left
+    names = [name for name in _video_folders(other) if other.value in name] if name == "images" and config.videos == AUTO and not seen else []
+    if (folder := next(filter(None, (_find(root, one) for one in names)), None)) is not None:
+        seen = f"; {folder} holds the {other.value} camera's: set {KEY}.camera={other.value} to take it"
     return ValueError(f"{what}{seen or f'; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}'}. {root} holds {listing(root)}.{'' if seen else f' {how}'}")
 
 

@@ -8,12 +8,19 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 
+NEIGHBOURS = 8
+"""Pictures before and after one by which it is judged whether it repeats the one before."""
+UNCHANGED, MOVING = 0.05, 2.0
+"""A picture repeats the one before if it differs by less than this share of what those around do, where these differ by so many grey levels."""
+
 
 def decode(video: Path, save: Callable[[int, VideoFrame], int], tick: Callable[[], None]) -> dict[str, Any]:
     """Every whole frame to `save`, in order of presentation; what `Extracted` tells of the video. `save` returns what only equal pictures share."""
     clock: list[int | None] = []
     damaged: list[int] = []
     pictures: list[int] = []
+    changes: list[float] = []
+    grey = np.zeros(0, dtype=np.int16)
     begin, broken, hidden, tail = None, 0, 0, 0
     with av.open(str(video)) as container:
         if not container.streams.video:
@@ -34,6 +41,8 @@ def decode(video: Path, save: Callable[[int, VideoFrame], int], tick: Callable[[
                 continue
             for frame in frames:
                 intact = (intact or frame.key_frame) and not frame.is_corrupt
+                before, grey = grey, _grey(frame) if intact else np.zeros(0, dtype=np.int16)
+                changes.append(float(np.abs(grey - before).mean()) if grey.size and grey.size == before.size else np.inf)
                 if intact:
                     pictures.append(save(len(clock), frame))
                 else:
@@ -61,9 +70,27 @@ def decode(video: Path, save: Callable[[int, VideoFrame], int], tick: Callable[[
             "hidden": hidden,
             "tail": tail,
             "cut": _is_cut(video),
-            "repeated": telling([index for index in range(1, len(pictures)) if pictures[index] == pictures[index - 1]], len(pictures)),
+            "repeated": telling(_repeated(pictures, changes), len(pictures)),
             "reordered": reordered and container.format.name == "avi",
         }
+
+
+def _grey(frame: VideoFrame) -> np.ndarray:
+    """Every third pixel's brightness, as it is stored."""
+    plane = frame.planes[0]
+    return np.frombuffer(bytes(plane), dtype=np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width].ravel()[::3].astype(np.int16)
+
+
+def _repeated(pictures: list[int], changes: list[float]) -> list[int]:
+    """Pictures that are the same as the one before, or that only the codec has changed, while those around move."""
+    found = []
+    for index in range(1, len(pictures)):
+        around = [*changes[max(1, index - NEIGHBOURS) : index], *changes[index + 1 : index + 1 + NEIGHBOURS]]
+        known = [change for change in around if np.isfinite(change)]
+        usual = float(np.median(known)) if known else 0.0
+        if pictures[index] == pictures[index - 1] or (usual >= MOVING and changes[index] < UNCHANGED * usual):
+            found.append(index)
+    return found
 
 
 def telling(repeated: list[int], pictures: int) -> list[int]:

@@ -65,7 +65,7 @@ class Extracted:
     cut: bool = False
     """The file ends before it says it does, as after a broken download."""
     repeated: tuple[int, ...] = ()
-    """Frames whose picture is that of the frame before, bit by bit; see `telling`."""
+    """Frames whose picture is that of the frame before, but for what the codec changed; see `telling`."""
     reordered: bool = False
     """Frames are stored in another order than they are shown, in an AVI, whose clock then misplaces what was left out."""
     fault: str | None = None
