@@ -360,7 +360,7 @@ def test_any_label_file_reads_or_is_named(lines: list[str]) -> None:
         path = Path(folder) / "SN001_au12.txt"
         path.write_text("\n".join(lines), encoding="utf-8")
         intensities, findings = read_labels(path, first_label=1)
-        assert all(str(path) in fault for fault in [*findings.wrong, *findings.unequal])
+        assert all(str(path) in fault.text for fault in [*findings.wrong, *findings.unequal])
         assert findings.wrong or ((intensities >= 0) & (intensities <= 5)).all()
 
 

@@ -118,8 +118,8 @@ def test_what_a_terminal_cannot_show_stops_nothing(tmp_path: Path) -> None:
 
 def test_names_that_are_too_long_for_a_folder_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """A file system counts bytes, of which a letter may have four; and a run's hash and number come after its name."""
-    for key in ("run.name", "data.name", "comparison.name"):
-        assert main(["train", f"{key}={'a' * 201}"]) == 2
+    for verb, key in (("train", "run.name"), ("train", "data.name"), ("report", "comparison.name")):
+        assert main([verb, f"{key}={'a' * 201}"]) == 2
         assert f"{key}='{'a' * 201}': has 201 bytes, and a folder's name takes at most 200" in capsys.readouterr().err
     with pytest.raises(ValueError, match="has 201 bytes"):
         check_name("run.name", "中" * 67)

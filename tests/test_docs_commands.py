@@ -30,6 +30,7 @@ PLACEHOLDERS = {
     "method=NAME": "method=lora_t",
     "fold=0|1|2": "fold=2",
     "[overrides]": "seed=1",
+    "validation_every=STEPS": "validation_every=500",
     "--machine_rank R": "--machine_rank 0",
     " ...": "",
 }
@@ -43,6 +44,8 @@ MEANT = {
     "sweep=table2 --out docs/results/extrapolation/table2": "python scripts/extrapolate.py sweep=table2 --out docs/results/extrapolation/table2",
     "+sweep=table2 seed=1 encoder=none,mlp": "fineface train -m +sweep=table2 seed=1 encoder=none,mlp",
     '\'finetune.prior_prompt="a person","a face"\'': 'fineface train -m finetune.prior_weight=1 \'finetune.prior_prompt="a person","a face"\'',
+    "base=...": "base=sd21",
+    "out=smile.png": 'fineface generate bundle=data/toyfacs/bundle prompt="a person" out=smile.png',
     "camera=right": "data.disfa.camera=right",
     "fold=2": "data.disfa.fold=2",
     "photo_filter=blip2": "data.affectnet.photo_filter=blip2",
@@ -64,6 +67,8 @@ NO_COMMANDS = {
     r"(name|kind): <name>": "a line of YAML",
     r"core\.autocrlf=true": "a setting of git",
     r"generate encoder=mlp": "what is refused",
+    r"\{path: vector\}": "a shape that a list has",
+    r"sep=.": "a line of Excel's",
 }
 """What is no command, in whole, and what it is instead."""
 OTHERS = {
@@ -81,6 +86,7 @@ OTHERS = {
 VARIABLES = {
     "ACCELERATE_USE_CPU": "accelerate's",
     "OMP_NUM_THREADS": "torch's",
+    "FINEFACE_LOCKS": "of the locks, tests/test_locks.py",
 }
 
 
@@ -213,6 +219,9 @@ def accelerate(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPat
 def python(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if arguments[:2] == ["-m", "pytest"]:
         assert all((ROOT / one).exists() for one in arguments[2:] if not one.startswith("-"))
+        return
+    if arguments[0] == "-c":
+        compile(arguments[1], "-c", "exec")
         return
     path = ROOT / arguments[0]
     specification = importlib.util.spec_from_file_location(path.stem, path)

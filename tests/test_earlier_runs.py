@@ -18,7 +18,7 @@ def runs(root: Path) -> list[Path]:
 def test_more_steps_are_another_run_and_may_go_on_from_the_shorter_one(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """To the byte what the longer run is from its start."""
     every_step = [f"{key}=1" for key in ("tracking.log_every", "trainer.checkpoint_every", "trainer.sample_every")]
-    options = ["trainer.schedule=constant", "trainer.ema_decay=0.9", "trainer.warmup_steps=3", *every_step]
+    options = ["trainer.schedule=constant", "trainer.ema_decay=0.9", "trainer.warmup_steps=2", *every_step]
     command = small(tmp_path, saved_base, *options)
     assert main([*command, "trainer.steps=2"]) == 0
     assert "note:" not in capsys.readouterr().out

@@ -95,7 +95,11 @@ INSERTED = [
     (ENCODERS, "    EncoderName.per_au_tokens: PerAUTokens,\n", "    EncoderName.waves: Waves,\n"),
     (JUDGES, '    libreface = "libreface"\n', '    constant = "constant"\n'),
     (JUDGES, "    face_threshold: float = 0.6\n", "    value: float = 1.0\n"),
-    (JUDGES, "    JudgeKind.none: Looks((), _no_judge, _no_judge),\n", '    JudgeKind.constant: Looks(("value", "clip"), _find_constant, _load_constant),\n'),
+    (
+        JUDGES,
+        '    JudgeKind.none: Looks((), lambda _: {}, lambda *_: Judges({}, None, None, "none")),\n',
+        '    JudgeKind.constant: Looks(("value", "clip"), _find_constant, _load_constant),\n',
+    ),
     (REPORT, "LABEL_TOOLS = {", '"constant": re.compile("constant"), '),
     (PREPARE, "from fineface_train.data.manipulation import ManipulationConfig, read_manipulation\n", "from fineface_train.data import pictures as own\n"),
     (PREPARE, "    manipulation: ManipulationConfig | None = None\n", "    pictures: own.PicturesConfig | None = None\n"),

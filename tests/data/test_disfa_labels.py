@@ -74,7 +74,7 @@ def test_a_bad_line_is_named(line: int, text: str, rule: str, tmp_path: Path) ->
         ("", ["holds no frames"], []),
         (" \r\n", ["holds no frames"], []),
         (b"1,0\n\xe9", ["is no UTF-8 text (unexpected end of data at byte 4)"], []),
-        ("1,0\n".encode("utf-16")[:-1], ["is no UTF-16-LE text (truncated data at byte 8)"], []),
+        ("1,0\n".encode("utf-16")[:-1], ["is no UTF-16 text (truncated data at byte 8)"], []),
         (bytes(8), [f"line 1: {chr(0) * 8!r}: must read frame,intensity"], []),
         ("x\n" * 9, ["line 1: 'x': must read frame,intensity (and 8 more such lines)"], []),
         ("0\n3\n5\n", ["line 1: '0': must read frame,intensity (and 2 more such lines)"], []),

@@ -17,6 +17,7 @@ from fineface_train.data.manipulation import ManipulationConfig
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import DataConfig, prepare, read_manifest
 from fineface_train.data.table import SampleTable
+from fineface_train.files import write_json
 from fineface_train.toyfacs.combinations import holds_held_out
 from tests.conftest import SMALL
 from tests.data.conftest import affectnet_config, disfa_config
@@ -226,10 +227,14 @@ def test_a_folder_that_was_prepared_before_a_key_came_is_known_again(corpus: Pat
     caplog.set_level("INFO")
     config = DataConfig(root=str(tmp_path / "data"), affectnet=affectnet_config(corpus))
     prepare(config, crew=Crew(quiet=True))
-    kept = read_manifest(tmp_path / "data")["config"]
-    assert "scale" not in kept["affectnet"]
-    assert "scale" not in kept["annotate"]
+    manifest = read_manifest(tmp_path / "data")
+    for part in ("affectnet", "annotate"):
+        del manifest["config"][part]["scale"]
+    write_json(tmp_path / "data" / "manifest.json", manifest)
+    caplog.clear()
+    prepare(config, crew=Crew(quiet=True))
+    assert "nothing changed" in caplog.text
     config.affectnet = affectnet_config(corpus, scale=2.0)
     prepare(config, crew=Crew(quiet=True))
-    assert "config, table or input files changed, preparing again" in caplog.text
+    assert "data.affectnet.scale=2.0 (was 1.0) changed, preparing again" in caplog.text
     assert read_manifest(tmp_path / "data")["config"]["affectnet"]["scale"] == 2.0

@@ -203,7 +203,7 @@ def damage(folder: Path, kind: str) -> None:
         ("truncated", "adapter.safetensors is not what was written"),
         ("missing lora", "pytorch_lora_weights.safetensors is missing"),
         ("other AUs", "trained for AUs"),
-        ("newer", r"format 99 \(known: up to 2\), which this version of fineface-train .* does not know; .*by version 9\.1. Update yours"),
+        ("newer", r"format 99 \(known: up to 3\), which this version of fineface-train .* does not know; .*by version 9\.1. Update yours"),
         ("no number", "format 3a .*Update yours"),
         ("newer keys", r"keys palette, encoder\.depth, which this version .* does not know.*Update yours"),
         ("newer choice", r"choice encoder\.name=transformer, which this version .* does not know.*Update yours"),
