@@ -65,7 +65,7 @@ def _parse(text: str) -> dict[int, list[float]]:
     for part in filter(None, (piece.strip() for piece in re.split(r"[,;]", text))):
         match = re.fullmatch(r"(AU\s*\d+)\s*[=:]\s*([-+]?[0-9.eE+-]+)", part, flags=re.IGNORECASE)
         if match is None:
-            raise ValueError(f"aus: cannot read {part!r}; write it like AU12=5,AU6=2.5")
+            raise ValueError(f"aus: cannot read {part!r}; write it like AU12=5,AU6=2.5, and a range like AU12=0..5")
         key = match[1].upper().replace(" ", "")
         if key not in AU_KEYS:
             near = difflib.get_close_matches(key, AU_KEYS, n=1)

@@ -20,6 +20,7 @@ from fineface_train.locks import locked, writable
 from fineface_train.measure import calibrate_bundle, check_judge, evaluation_folder, fitting_judge, is_measured, measure_bundle, print_report, read_evaluation
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
+from fineface_train.overrides import choices
 from fineface_train.sweep_records import has_report, is_sweep, named_folder, report_lines, what_lies_there
 from fineface_train.tracking import log_tables
 from fineface_train.trainer import launched
@@ -93,9 +94,11 @@ def report(config: Config) -> Path:
     if config.comparison.name and not config.out:
         config.out = str(named_folder(config.run.root, config.comparison.name))
         if not is_sweep(Path(config.out)):
+            run = f"fineface train -m +sweep={config.comparison.name} seed=0,1,2"
             others = sorted(path for path in Path(config.out).parent.glob(f"{config.comparison.name}-*") if is_sweep(path))
             raise ValueError(
-                f"sweep={config.comparison.name}: nothing of it in {config.out} yet; run it: fineface train -m +sweep={config.comparison.name} seed=0,1,2"
+                f"sweep={config.comparison.name}: nothing of it in {config.out} yet"
+                + (f"; run it: {run}" if config.comparison.name in choices("sweep") else "")
                 + (f"; with other values there are: {report_lines(others)}" if others else "")
             )
     folder = Path(config.out) if config.out else _run_of_bundle(config)

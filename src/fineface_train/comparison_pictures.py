@@ -48,7 +48,8 @@ def write_pictures_comparison(folder: Path, arms: Arms, reference: str, missing:
         write_text(folder / FIGURES / LOSSES, chart_sheet(losses, columns=2, legend=[short_name(arm) for arm in arms]))
     with replacing(folder / FIGURES / "faces.png") as partial:
         arms_sheet(arms, side=SIDE).save(partial, format="PNG", optimize=True)
-    write_text(folder / "report.md", _markdown(folder.resolve().name, found, missing, with_losses=bool(losses)))
+    again = command("report", f"out={folder.absolute()}")
+    write_text(folder / "report.md", _markdown(folder.resolve().name, found, missing, again, with_losses=bool(losses)))
     page = render(
         TEMPLATE,
         name=folder.resolve().name,
@@ -61,7 +62,7 @@ def write_pictures_comparison(folder: Path, arms: Arms, reference: str, missing:
         significant=is_significant,
         faces=_faces(arms),
         combinations=_combinations(arms),
-        again=command("report", f"out={folder.absolute()}"),
+        again=again,
         missing=missing,
     )
     return write_text(folder / "report.html", page)
@@ -163,8 +164,8 @@ def _combinations(arms: Arms) -> dict[str, Any]:
     return {"prompt": prompt["prompt"], "sets": named, "rows": rows}
 
 
-def _markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]], *, with_losses: bool) -> str:
-    """report.md."""
+def _markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]], again: str, *, with_losses: bool) -> str:
+    """report.md; `again` is the command that writes it anew."""
     parts = [
         f"# {name}\n",
         f"Protocol {found['protocol']}, not judged (judge=none): no AU was measured. Below: losses, the error on held-out images, and pictures.\n",
@@ -175,8 +176,8 @@ def _markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]], 
     parts += ["One prompt, one starting noise, the first seed of every arm: neutral, and each AU at its strongest.\n\n![faces](figures/faces.png)\n"]
     parts += ["## Compute\n", markdown_table(compute_rows(found))]
     parts += [f"Trained on {found['made_with']}.\n"] if found["made_with"] else []
-    parts += ["## Numbers\n", "These read the pictures that are there, and make none again; then write this comparison again with `fineface report`.\n"]
-    parts += [f"    {line}" for line in found["judge_it"]]
+    parts += ["## Numbers\n", "These read the pictures that are there, and make none again; the last writes this comparison anew.\n"]
+    parts += [f"    {line}" for line in (*found["judge_it"], again)]
     return "\n".join([*parts, *(f"- {arm}: {why}\n" for arm, why in missing)]) + "\n"
 
 
