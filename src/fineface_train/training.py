@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import logging
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
-from PIL import Image
 
-from fineface_train.aus import AU_COUNT, AU_KEYS, MAX_INTENSITY
 from fineface_train.checkpoint import latest_state
 from fineface_train.config import Config, to_yaml
 from fineface_train.data.cache import LatentCache, TextCache, latent_cache, text_cache
@@ -27,39 +23,31 @@ from fineface_train.data.crew import Crew
 from fineface_train.data.examples import ExampleDataset, Prior, check_batch_size, collate
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare
-from fineface_train.data.prompts import PromptWriter, Told, counted
+from fineface_train.data.prompts import counted
 from fineface_train.data.table import SampleTable
 from fineface_train.data.validation import EXAMPLES, validation_examples, validation_rows
 from fineface_train.earlier_runs import about_neighbours, run_to_extend, take_on
 from fineface_train.evaluation.evaluate import glance
 from fineface_train.evaluation.judges import JudgeKind, Judges, find_judges, load_judges
 from fineface_train.evaluation.protocol import ProtocolName, build_plan, toyfacs_combinations
-from fineface_train.files import SEAL, damage, hash_of, plain, read_json, sha256, write_json, write_text
+from fineface_train.files import SEAL, damage, plain, read_json, sha256, write_json, write_text
 from fineface_train.locks import locked, writable
 from fineface_train.measure import evaluation_folder, evaluation_prompts, is_measured, measure_bundle, print_report
 from fineface_train.methods.au_diffusion.adapter import Trained, audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, load_base, recorded, weights_hash
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
-from fineface_train.methods.au_diffusion.encoders import count_tokens
-from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.au_diffusion.prior import prior
-from fineface_train.methods.protocol import Request
-from fineface_train.pictures import face_sheet, to_picture
-from fineface_train.reads import trains, unused_by_method
+from fineface_train.reads import trains
+from fineface_train.run_identity import Given, method_name, prompt_writer, run_identity, told_captions
 from fineface_train.runs import FINISHED, VALIDATION_FILE, choose_folder, is_finished, provenance
+from fineface_train.sample_sheet import looking, sample_sheet
 from fineface_train.tracking import GLANCE, VALIDATION, Tracker
 from fineface_train.trainer import Precision, as_first, fit, make_accelerator, weight_dtype
 
 logger = logging.getLogger(__name__)
 VALIDATION_EVERY = 500
 """Steps, where that is left open and there is no judge."""
-SAMPLE_PROMPTS = slice(4, 7)
-"""Of the evaluation's prompts, those of the pictures during training; on ToyFACS one seen and two held out."""
-SMALLEST_FACE = 64
-"""Pixels of a face in these pictures: smaller ones are enlarged, so that names fit."""
-LINE = 20
-"""Pixels of a line of text beside one."""
 
 
 def train(config: Config, *, wait: bool = False) -> Path:
@@ -80,8 +68,8 @@ def train(config: Config, *, wait: bool = False) -> Path:
         pipe = load_base(config.base)
     hashes = {name: weights_hash(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
     given = Given(table, contents, pipe, hashes, told_captions(config, table, pipe))
-    identity = _identity(config, accelerator, given)
-    name = config.experiment or f"{config.data.name}-{_method_name(config)}"
+    identity = run_identity(config, accelerator, given)
+    name = config.experiment or f"{config.data.name}-{method_name(config)}"
     folder = as_first(accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training))
     if as_first(accelerator, is_finished(folder) and not writable(folder)):
         accelerator.print(f"{folder} is finished already, and cannot be written; its page, if it has one: {folder / 'report.html'}")
@@ -100,52 +88,6 @@ def train(config: Config, *, wait: bool = False) -> Path:
                 _measure(config, folder)
             print(f"run: {folder}", flush=True)
     return folder
-
-
-@dataclasses.dataclass
-class Given:
-    """What a run starts from: the table with its images' contents, and the base with the hashes of its parts."""
-
-    table: SampleTable
-    contents: list[str]
-    pipe: StableDiffusionPipeline
-    hashes: dict[str, str]
-    told: list[Told]
-    """What the text encoder is told for each row."""
-
-
-def prompt_writer(config: Config, pipe: StableDiffusionPipeline) -> PromptWriter:
-    """How captions and AUs become text for this config's method."""
-    tokens = count_tokens(config.encoder, pipe.unet.config.cross_attention_dim) if config.conditioning.enters is Entry.token else 0
-    return PromptWriter(pipe.tokenizer, config.conditioning, tokens)
-
-
-def told_captions(config: Config, table: SampleTable, pipe: StableDiffusionPipeline) -> list[Told]:
-    """For each row its caption, with the AUs' words where they enter as text, and with room for the AUs where they want it.
-
-    The AUs are the labels as they are, rounded: smoothed ones differ from example to example, and could not be cached.
-    """
-    captions = table.frame["caption"].tolist()
-    if config.conditioning.enters is Entry.adapter:
-        return [Told(caption) for caption in captions]
-    return prompt_writer(config, pipe).write(captions, table.aus().tolist())
-
-
-def _identity(config: Config, accelerator: Accelerator, given: Given) -> dict[str, Any]:
-    """All that can change the result; the run folder's name holds a hash of it."""
-    identity = _method_identity(config)
-    scheduler = {key: str(value) for key, value in sorted(given.pipe.scheduler.config.items())}
-    identity["base"] = given.hashes | {"resolution": config.base.resolution, "scheduler": scheduler}
-    if trains(config):
-        everything = plain(config)
-        identity |= {key: everything[key] for key in ("seed", "image_transform", "labels", "objective")}
-        identity["trainer"] = {key: value for key, value in everything["trainer"].items() if key not in ("workers", "checkpoint_every", "sample_every")}
-        identity["data"] = {"table": given.table.fingerprint(), "images": hashlib.sha256("".join(given.contents).encode()).hexdigest()}
-        identity["mixture"] = {"weights": config.data.weights(given.table), "rarity": config.data.rarity_weighting}
-        identity["precision"] = str(weight_dtype(config.trainer, accelerator))
-        if any(one.cut or one.unsaid for one in given.told):
-            identity["told"] = hash_of([one.text for one in given.told])
-    return identity
 
 
 def _look_beside(config: Config, accelerator: Accelerator, folder: Path, identity: dict[str, Any], *, quiet: bool) -> None:
@@ -167,26 +109,6 @@ def _look_beside(config: Config, accelerator: Accelerator, folder: Path, identit
                 print(told)
     if refused := as_first(accelerator, refused):
         raise ValueError(refused)
-
-
-def _method_name(config: Config) -> str:
-    """A short name of how AUs enter and what is trained."""
-    if config.conditioning.enters is Entry.adapter:
-        return config.encoder.name.value
-    return f"{config.conditioning.enters.value}-{config.finetune.train.value}"
-
-
-def _method_identity(config: Config) -> dict[str, Any]:
-    """Of how AUs enter and what is trained, all that is used: two arms that differ in an unused value are one run."""
-    conditioning, finetune, encoder = (plain(part) for part in (config.conditioning, config.finetune, config.encoder))
-    unused = set(unused_by_method(config))
-    unused |= {"finetune.adapter_rate"} if config.finetune.adapter_rate == 1 else set()
-    identity = {"conditioning": conditioning, "finetune": finetune} | ({} if config.conditioning.enters is Entry.text else {"encoder": encoder})
-    if config.finetune.prior_weight:
-        identity["prior"] = {"steps": config.sampling.steps, "guidance": config.sampling.guidance}
-    else:
-        unused.add("finetune.prior_weight")
-    return {part: {key: value for key, value in values.items() if f"{part}.{key}" not in unused} for part, values in identity.items()}
 
 
 @contextlib.contextmanager
@@ -268,7 +190,7 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
     def picture(step: int) -> None:
         assert tracker is not None
         with accelerator.autocast():
-            image = _sample_sheet(config, pipe)
+            image = sample_sheet(config, pipe)
         path = folder / "samples" / f"step_{step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         image.save(path)
@@ -282,7 +204,7 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
         assert tracker is not None
         plan = build_plan(ProtocolName.glance, evaluation_prompts(config), toyfacs_combinations(), config.evaluation.seed)
         with accelerator.autocast():
-            seen = glance(_looking(config, pipe), judges(), plan, config.evaluation.batch_size)
+            seen = glance(looking(config, pipe), judges(), plan, config.evaluation.batch_size)
         tracker.log(step, {GLANCE: seen})
 
     held_out = validation_rows(given.table, config.data.weights(given.table), config.evaluation.seed)
@@ -442,28 +364,3 @@ def _log_evaluation(config: Config, folder: Path, metrics: dict[str, Any]) -> No
     tracker.log(config.trainer.steps, {"evaluation": headline})
     tracker.table("evaluation/per_au", pd.DataFrame.from_dict(metrics["per_au"], orient="index").reset_index(names="au"))
     tracker.finish()
-
-
-def _looking(config: Config, pipe: StableDiffusionPipeline) -> PipelineGenerator:
-    """The model in training as a generator; a picture that shows nothing is told of, and the training goes on."""
-    return PipelineGenerator(pipe, config.conditioning, config.sampling, config.base.resolution, strict=False)
-
-
-def _sample_sheet(config: Config, pipe: StableDiffusionPipeline) -> Image.Image:
-    """Three prompts, each neutral and with every AU at 5: rows of 13 images under the AUs' names."""
-    generator = _looking(config, pipe)
-    neutral = (0.0,) * AU_COUNT
-    sets = [neutral, *(tuple(MAX_INTENSITY * (place == index) for place in range(AU_COUNT)) for index in range(AU_COUNT))]
-    prompts = [prompt.text for prompt in evaluation_prompts(config)[SAMPLE_PROMPTS]]
-    requests = [Request(prompt, aus, config.evaluation.seed + row) for row, prompt in enumerate(prompts) for aus in sets]
-    size = config.evaluation.batch_size
-    images = torch.cat([generator.generate(requests[start : start + size]) for start in range(0, len(requests), size)])
-    faces = [to_picture(image) for image in images]
-    side = max(config.base.resolution, SMALLEST_FACE)
-    rows = [(_beside(prompt, side), faces[row * len(sets) : (row + 1) * len(sets)]) for row, prompt in enumerate(prompts)]
-    return face_sheet(rows, ["neutral", *AU_KEYS], side=side)
-
-
-def _beside(prompt: str, side: int) -> str:
-    """A prompt in lines that fit beside a face."""
-    return textwrap.fill(prompt, max(24, len(prompt) // max(1, side // LINE) + 8))
