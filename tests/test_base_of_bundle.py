@@ -46,7 +46,7 @@ def base(tmp_path: Path) -> BaseConfig:
 
 @pytest.mark.parametrize("old", [False, True])
 def test_the_base_and_what_goes_with_it(old: bool, base: BaseConfig, tmp_path: Path) -> None:
-    """Of a new bundle by itself, of an old one by the run that it lies in."""
+    """A new bundle's base is told by itself, an old one's by the run that it lies in."""
     bundle = bundle_of(base, tmp_path / "run", old=old)
     if old:
         (tmp_path / "run" / "config.yaml").write_text(json.dumps({"base": plain(base), "seed": 0}))

@@ -168,7 +168,7 @@ def overrides(arguments: list[str]) -> None:
 
 
 def other(program: str, arguments: list[str]) -> None:
-    """Of another program: that the files and extras that it is given are there."""
+    """The files and extras that another program is given are there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for extra in re.findall(r"\.\[(\w+)\]", " ".join(arguments)):
         assert extra in project["optional-dependencies"]

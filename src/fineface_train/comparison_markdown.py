@@ -11,7 +11,7 @@ from fineface_train.evaluation.protocol import Kind
 from fineface_train.report import METRIC_NAMES, interval, markdown_table, number
 
 SHOWN = ("au_mse_active", "au_mse_mean", "clip_i", "slope", "rank_correlation", "leakage", "attributes", "identity")
-"""Of `METRIC_NAMES`, those of the tables, in their order."""
+"""Those of `METRIC_NAMES` in the tables, in their order."""
 SUBSET_METRIC = {"individual": "au_mse_active", "combination": "au_mse_mean"}
 KINDS = {Kind.individual: "One AU at a time", Kind.combination: "Combinations of AUs"}
 

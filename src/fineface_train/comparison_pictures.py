@@ -136,7 +136,7 @@ def _shown_prompts(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _faces(arms: Arms) -> list[dict[str, Any]]:
-    """Of some prompts: a row for each arm (its first seed), neutral and each AU at its strongest; the same noise in all."""
+    """Faces of some prompts: a row for each arm (its first seed), neutral and each AU at its strongest; the same noise in all."""
     blocks = []
     firsts = {arm: next(iter(runs.values())) for arm, runs in arms.items()}
     for prompt in _shown_prompts(next(iter(firsts.values())).frame)[:PROMPTS]:
@@ -150,7 +150,7 @@ def _faces(arms: Arms) -> list[dict[str, Any]]:
 
 
 def _combinations(arms: Arms) -> dict[str, Any]:
-    """Of the prompt that is shown first: some sets of AUs, a row for each arm."""
+    """Faces of the first prompt with some sets of AUs, a row for each arm."""
     firsts = {arm: next(iter(runs.values())) for arm, runs in arms.items()}
     frame = next(iter(firsts.values())).frame
     prompt = shown_prompt(frame)

@@ -16,7 +16,7 @@ from fineface_train.sweep_records import UNFINISHED
 from fineface_train.tracking import METRICS_FILE, VALIDATION, read_metrics
 
 CURVES = {"loss": "Training loss", f"{VALIDATION}.loss": "Validation loss"}
-"""Of metrics.jsonl, what a comparison draws over the steps."""
+"""What a comparison draws of metrics.jsonl, over the steps."""
 
 
 @dataclasses.dataclass
@@ -26,18 +26,18 @@ class Run:
     folder: Path
     evaluation: Path
     metrics: dict[str, Any]
-    """Of metrics.json, or of pictures.json where nothing was measured."""
+    """What metrics.json holds, or pictures.json where nothing was measured."""
     frame: pd.DataFrame
     provenance: dict[str, Any]
     took: dict[str, Any]
-    """Of finished.json: steps, training_seconds, training_petaflop."""
+    """What finished.json holds: steps, training_seconds, training_petaflop."""
     trainable: int
     again: str
     """The command that makes it."""
     validation: dict[str, Any]
-    """Of validation.json; empty where no image was held out, or none was looked at."""
+    """What validation.json holds; empty where no image was held out, or none was looked at."""
     curves: dict[str, list[tuple[float, float]]]
-    """Of `CURVES`: (step, value)."""
+    """(step, value) for each of `CURVES`."""
 
     @property
     def judged(self) -> bool:
@@ -108,7 +108,7 @@ def chosen_reference(arms: Arms, reference: str | None, records: list[dict[str, 
 
 
 def mean_curves(arms: Arms, key: str) -> dict[str, list[tuple[float, float]]]:
-    """Of each arm that has one: the curve of `CURVES`, the mean of its seeds at the steps that all of them logged."""
+    """One of `CURVES` for each arm that has it: the mean of its seeds at the steps that all of them logged."""
     curves = {}
     for arm, runs in arms.items():
         each = [dict(run.curves[key]) for run in runs.values()]

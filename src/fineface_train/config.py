@@ -53,7 +53,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 FILES = (*PICTURES, ".svg", ".html", ".md", ".json", ".jsonl", ".csv", ".parquet", ".yaml", ".txt", ".pdf", ".safetensors")
 """What names of files end in, which folders are not called."""
 TRAINING_VERBS = (None, "train", SWEEP, "doctor")
-"""Of these (None: a config by itself), the judge looks only where an evaluation is wanted."""
+"""Verbs (None: a config by itself) whose judge looks only where an evaluation is wanted."""
 
 
 @dataclasses.dataclass

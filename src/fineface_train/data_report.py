@@ -188,7 +188,7 @@ def _stamped(peaks: pd.DataFrame | None) -> list[Any]:
 
 
 def _strips(peaks: pd.DataFrame | None) -> dict[str, list[tuple[str, int, list[tuple[Shown | None, int, float]]]]]:
-    """Of each subject, strips (AU, frame of the peak, frames around it); a frame is its picture's middle, its number and the AU's intensity."""
+    """Strips of each subject (AU, frame of the peak, frames around it); a frame is its picture's middle, its number and the AU's intensity."""
     strips: dict[str, list[tuple[str, int, list[tuple[Shown | None, int, float]]]]] = {}
     if peaks is None:
         return strips

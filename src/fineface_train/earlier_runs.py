@@ -36,7 +36,7 @@ class Neighbour:
 
 
 def nearest_run(folder: Path, config: dict[str, Any]) -> Neighbour | None:
-    """Of the runs that are called as the new one at `folder`, the one that differs in the fewest values, if these are few."""
+    """The run that differs in the fewest values, if these are few, among those that are called as the new one at `folder`."""
     ours = _deciding(config)
     found = []
     for run, theirs in _runs(folder.parent):

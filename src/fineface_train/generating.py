@@ -33,7 +33,7 @@ from fineface_train.runs import provenance
 SEEN_TO = 10.0
 """The highest intensity, up and down, that docs/results.md has looked at."""
 SHEET_SIDE = 128
-"""Of a face on a sheet at least, in pixels, so that its name has room above it."""
+"""Least side of a face on a sheet, in pixels, so that its name has room above it."""
 NEUTRAL = tuple([0.0] * len(AU_KEYS))
 
 

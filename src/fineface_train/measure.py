@@ -61,7 +61,7 @@ def load_generator(config: Config, bundle: Path, pipe: StableDiffusionPipeline |
 
 
 def _warn_of_extremes(config: Config, bundle: BundleConfig) -> None:
-    """Of a scale far from the one that was trained, and a guidance far beyond what is known to work."""
+    """Warn of a scale far from the trained one, and of a guidance far beyond what is known to work."""
     trained = bundle.finetune.adapter_scale
     if config.scale is not None and not 0 <= config.scale <= EXTREME_SCALE * trained:
         logger.warning("note: scale=%g: the adapter was trained at %g; below 0 or beyond %g faces break", config.scale, trained, EXTREME_SCALE * trained)

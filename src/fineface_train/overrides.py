@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
 HYDRAS = re.compile(r"hydra/launcher|hydra\.launcher\..+|hydra\.job\.env_(set|copy).*|hydra\.sweeper\.max_batch_size|hydra\.searchpath")
-"""Of Hydra's own keys, those that change something here."""
+"""Hydra's own keys that change something here."""
 TO_THE_LETTER = ("prompt",)
-"""Of these, quotes around the whole belong to the text; of other texts they are left out, as Hydra does, and ~ at the start is the home folder."""
+"""Texts to which quotes around the whole belong; other texts lose them, as with Hydra, and ~ at their start is the home folder."""
 QUOTED = r'"(?:[^"\\]|\\[\s\S])*"|\'(?:[^\'\\]|\\[\s\S])*\''
 ITEM = rf"\s*(?:{QUOTED})\s*(?=[,\]])|[^\[\],]*[^\[\],\s][^\[\],]*"
 LIST = rf"\[(?:\s*|(?:{ITEM})(?:,(?:{ITEM}))*)\]"
-"""Of texts; one that holds a comma or a bracket is in quotes."""
+"""A list of texts; one that holds a comma or a bracket is in quotes."""
 SHIELDED = re.compile(r"as_given_((?:[0-9a-f]{2})*)_")
 
 

@@ -19,7 +19,7 @@ from fineface_train.files import replacing
 
 Facts = dict[str, str]
 NAME_BYTES = 60
-"""Of each part of a file's name; file systems take 255 in all."""
+"""Bytes of each part of a file's name; file systems take 255 in all."""
 IN_NAMES = ("guidance", "au_guidance", "negative", "steps", "scale", "calibrated", "bundle_sha256", "base", "columns", "frames")
 """What a name tells where a picture differs in it from the one that has the plain name."""
 INCIDENTAL = ("command", "bundle")

@@ -102,7 +102,7 @@ def trains(config: "Config") -> bool:
 
 
 def unused_by_method(config: "Config") -> dict[str, str]:
-    """Of how AUs enter and what is trained: the keys that the choices leave unused, and which choice does."""
+    """Keys that the choices of how AUs enter and what is trained leave unused, and which choice does."""
     finetune, enters = config.finetune, f"conditioning.enters={config.conditioning.enters.value}"
     trained = f"finetune.train={finetune.train.value}"
     unused = {

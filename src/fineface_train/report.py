@@ -56,7 +56,7 @@ PARTS: dict[str, str] = {
     "provenance.json": "provenance",
 }
 OF_EVALUATION = (METRICS, "images.parquet")
-"""Of `PARTS`, those that an evaluation makes; the others a training."""
+"""Those of `PARTS` that an evaluation makes; a training makes the others."""
 
 
 def command(verb: str, *overrides: str) -> str:

@@ -71,7 +71,7 @@ def method_name(config: Config) -> str:
 
 
 def _method_identity(config: Config) -> dict[str, Any]:
-    """Of how AUs enter and what is trained, all that is used: two arms that differ in an unused value are one run."""
+    """All that is used of how AUs enter and what is trained: two arms that differ in an unused value are one run."""
     conditioning, finetune, encoder = (plain(part) for part in (config.conditioning, config.finetune, config.encoder))
     unused = set(unused_by_method(config))
     unused |= {"finetune.adapter_rate"} if config.finetune.adapter_rate == 1 else set()

@@ -14,7 +14,7 @@ from fineface_train.methods.protocol import Request
 from fineface_train.pictures import face_sheet, to_picture
 
 SAMPLE_PROMPTS = slice(4, 7)
-"""Of the evaluation's prompts, those of the pictures during training; on ToyFACS one seen and two held out."""
+"""The evaluation's prompts that the pictures during training show; on ToyFACS one seen and two held out."""
 SMALLEST_FACE = 64
 """Pixels of a face in these pictures: smaller ones are enlarged, so that names fit."""
 LINE = 20

@@ -39,7 +39,7 @@ def has_report(folder: Path) -> bool:
 
 
 def what_lies_there(folder: Path) -> str:
-    """Of a folder that is none to report on: what it is, or what is in it, and the command that reports on that."""
+    """What a folder is that is none to report on, or what is in it, and the command that reports on that."""
     if not folder.is_dir():
         return "there is no such folder; give the one that `fineface train` or `evaluate` printed"
     if (folder / CONFIG_FILE).is_file():

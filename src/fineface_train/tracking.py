@@ -25,7 +25,7 @@ METRICS_FILE = "metrics.jsonl"
 GLANCE = "glance"
 """Of a line: what an evaluation of a few images saw while training went on."""
 VALIDATION = "validation"
-"""Of a line: the error on images held out of training, while it went on."""
+"""Key of a line: the error on images held out of training, while it went on."""
 WANDB_TIMEOUT = 60.0
 """Seconds that wandb may hold up the start or the end of a run."""
 

@@ -43,7 +43,7 @@ class Tree:
     spoil: Callable[[Path], object] = lambda path: None
     """Done to the finished video."""
     numbers: Sequence[int] | None = None
-    """Of images; null: from 0."""
+    """Numbers of the images; null: from 0."""
     labels: Sequence[int] = WHOLE
     """The frames that have labels, from 0."""
     renumbered: bool = False

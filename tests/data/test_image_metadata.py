@@ -228,7 +228,7 @@ def test_segments_of_a_jpeg_cost_no_picture(extra: bytes, tmp_path: Path) -> Non
 
 
 def test_pixels_are_those_of_the_whole_file(tmp_path: Path) -> None:
-    """Of every way to store them: taking a file apart must not change how it is decoded."""
+    """Every way to store pixels: taking a file apart must not change how it is decoded."""
     draw = np.random.default_rng(0)
     noise = Image.fromarray(draw.integers(0, 256, (40, 56, 3), dtype=np.uint8))
     ways: list[tuple[str, str, dict]] = [("JPEG", mode, {"progressive": progressive}) for mode in ("L", "RGB", "CMYK") for progressive in (False, True)]

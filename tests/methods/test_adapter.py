@@ -22,7 +22,7 @@ from tests.conftest import WIDTH, tiny_unet
 
 ALL_ENCODERS = list(EncoderName)
 TOKENS = dict.fromkeys(("none", "mlp", "res_mlp", "res_mlp64", "res_3mlp"), 1) | dict.fromkeys(("individual", "per_au_tokens"), 13)
-"""Of the paper's encoders and ours; another may write as many as it likes."""
+"""Tokens of the paper's encoders and ours; another may write as many as it likes."""
 
 
 def adapted(name: EncoderName, rank: int = 4) -> UNet2DConditionModel:

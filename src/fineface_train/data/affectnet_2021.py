@@ -21,7 +21,7 @@ NO_FACE = 10
 
 
 def expression_files(folder: Path) -> list[Path]:
-    """Of each image, in the order of their numbers; empty where `folder` holds no such annotations."""
+    """The annotations of each image, in the order of their numbers; empty where `folder` holds none."""
     files = [path for path in folder.glob(f"*{EXPRESSION}") if not path.name.startswith(".")]
     return sorted(files, key=lambda path: (len(path.name), path.name))
 

@@ -111,7 +111,7 @@ class AffectNetConfig:
 
 
 def paths_of(config: AffectNetConfig) -> tuple[Path, Path]:
-    """Of the metadata, and of the images' folder or archive. Raises ValueError that says what is missing, and where it lies if it can be seen."""
+    """The paths of the metadata and of the images' folder or archive. Raises ValueError that says what is missing, and where it lies if it can be seen."""
     if not config.root:
         raise ValueError(f"{KEY}.root=null: set it, or the environment variable AFFECTNET_ROOT, to the folder that holds {config.metadata}. {HOW_TO_GET}")
     root = Path(os.path.abspath(os.path.expanduser(config.root)))

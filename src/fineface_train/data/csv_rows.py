@@ -83,7 +83,7 @@ def opened_csv(path: Path) -> Iterator[Lines]:
 
 
 def _encoding(path: Path) -> str:
-    """Of the file, by its first bytes. Raises ValueError for an archive."""
+    """The file's encoding, by its first bytes. Raises ValueError for an archive."""
     with path.open("rb") as file:
         start = file.read(64)
     for mark, what in PACKED.items():

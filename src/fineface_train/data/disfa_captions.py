@@ -31,7 +31,7 @@ class DisfaFrames:
     """As `labelled`, of all subjects, where some are left out and captions in row order may be of all; else None."""
     counts: dict[str, int]
     peaks: pd.DataFrame
-    """Of each subject, frames at which an AU peaks, with those around (`find_peaks`)."""
+    """Frames at which an AU peaks, with those around, of each subject (`find_peaks`)."""
 
 
 def read_captions(path: Path, frames: DisfaFrames) -> list[str]:

@@ -31,7 +31,7 @@ SUBJECTS: tuple[str, ...] = tuple(sorted(subject for fold in FOLDS for subject i
 VIDEO_SUFFIXES: tuple[str, ...] = (".avi", ".mp4", ".mov", ".mkv")
 IMAGE_SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 FRAME_RATE = 20
-"""Of DISFA's videos, frames a second."""
+"""Frames a second of DISFA's videos."""
 MOST_AT_AN_END = 2
 """Frames that pictures or labels may have more at the start or the end, where it is known which; what differs more is another recording."""
 EVERYONE = "all"

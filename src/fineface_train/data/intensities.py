@@ -16,7 +16,7 @@ POWERS: dict[str, float] = dict.fromkeys(AU_KEYS, 1.0) | {"AU1": 1.8, "AU4": 1.8
 
 
 ROUNDING = 0.01
-"""Of a scale's length, by which numbers may lie beyond its ends and still be taken for them: what programs round when they write."""
+"""Share of a scale's length by which numbers may lie beyond its ends and still be taken for them: programs round when they write."""
 
 
 class Transform(enum.Enum):

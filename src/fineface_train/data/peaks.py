@@ -6,7 +6,7 @@ import pandas as pd
 from fineface_train.aus import AU_KEYS, AUS
 
 PEAKS = 3
-"""Of each subject: one early, one in the middle, one late, where a drift shows."""
+"""Peaks of each subject: one early, one in the middle, one late, where a drift shows."""
 AROUND: tuple[int, ...] = (-4, -2, -1, 0, 1, 2, 4)
 """Frames that are shown with each."""
 COLUMNS: tuple[str, ...] = ("subject", "peak", "au", "frame", "image", "intensity")

@@ -242,7 +242,7 @@ class Looks:
     """A kind of judge: what it reads of the config, where its models are, how they are loaded, and what it can look at."""
 
     keys: tuple[str, ...]
-    """Of `JudgeConfig`; others that are given beside it are refused."""
+    """Keys of `JudgeConfig` that it reads; others that are given beside it are refused."""
     find: Callable[[JudgeConfig], dict[str, Path]]
     load: Callable[[JudgeConfig, torch.device | str], Judges]
     drawn_only: bool = False

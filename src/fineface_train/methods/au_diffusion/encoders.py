@@ -59,7 +59,7 @@ class AUEncoder(nn.Module, abc.ABC):
 
     tokens = 1
     options: tuple[str, ...] = ()
-    """Of `EncoderConfig`, what it reads beside the name."""
+    """Keys of `EncoderConfig` that it reads beside the name."""
 
     def forward(self, aus: Tensor) -> Tensor:
         """(B, 12), on the 0-5 scale, to (B, tokens, d)."""
