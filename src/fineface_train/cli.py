@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TextIO
 
-from fineface_train.launch import end_with_launcher, is_main_process
+from fineface_train.launch import end_with_launcher, is_main_process, launcher_is_gone
 
 VERBS = {
     "prepare": "turn a dataset on disk (or the drawn world) into one table, and a page about it: fineface prepare data=toyfacs",
@@ -65,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}: {error}{REMEDIES.get(getattr(error, 'errno', None), '')}", file=sys.stderr)
         status = 2
     except (RuntimeError, MemoryError) as error:
+        if launcher_is_gone():  # another process has ended already, and this one has lost the connection to it
+            return 128 + signal.SIGTERM
         if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
             raise
         said = f" ({error})" if str(error) else ""

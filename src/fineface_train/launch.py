@@ -9,8 +9,10 @@ import sys
 import threading
 import time
 
+LAUNCHER = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
+"""The process that started this one as one of several; None where that is no launcher."""
 LOOKS_EVERY = 0.1
-"""Seconds."""
+"""Seconds between two looks at whether the launcher is still there."""
 
 
 def is_main_process() -> bool:
@@ -18,16 +20,20 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def launcher_is_gone() -> bool:
+    """Whether there was a launcher that has ended before this process."""
+    return LAUNCHER is not None and os.getppid() != LAUNCHER
+
+
 def end_with_launcher() -> None:
     """See to it that this process is told to stop, as by SIGTERM, once the launcher that started it is gone; a SIGKILL lets a launcher tell nobody."""
-    launcher = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == launcher:
+        while not launcher_is_gone():
             time.sleep(LOOKS_EVERY)
         if is_main_process():
-            print(f"fineface: the launcher (process {launcher}) is gone; stopping, as on SIGTERM", file=sys.stderr, flush=True)
+            print(f"fineface: the launcher (process {LAUNCHER}) is gone; stopping, as on SIGTERM", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if LAUNCHER is not None:
         threading.Thread(target=watch, daemon=True).start()
