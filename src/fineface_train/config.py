@@ -43,7 +43,7 @@ from fineface_train.overrides import (
     unreadable,
     unshielded,
 )
-from fineface_train.reads import SWEEP, check_given, check_verb, is_read
+from fineface_train.reads import TRAINING_VERBS, check_given, check_verb, is_read
 from fineface_train.runs import RunConfig
 from fineface_train.tracking import TrackingConfig
 from fineface_train.trainer import TrainerConfig
@@ -52,8 +52,6 @@ PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 """What names of pictures end in: of `generate`, an `out` that ends so is meant as one."""
 FILES = (*PICTURES, ".svg", ".html", ".md", ".json", ".jsonl", ".csv", ".parquet", ".yaml", ".txt", ".pdf", ".safetensors")
 """What names of files end in, which folders are not called."""
-TRAINING_VERBS = (None, "train", SWEEP, "doctor")
-"""Verbs (None: a config by itself) whose judge looks only where an evaluation is wanted."""
 
 
 @dataclasses.dataclass
@@ -294,7 +292,7 @@ def validate(config: Config, verb: str | None = None) -> None:
 
 def _check_judge(config: Config, verb: str | None) -> None:
     """Raises ValueError where the judge cannot look at what the base makes."""
-    kind, looks, training = config.judge.kind, JUDGES[config.judge.kind], verb in TRAINING_VERBS
+    kind, looks, training = config.judge.kind, JUDGES[config.judge.kind], verb is None or verb in TRAINING_VERBS
     if looks.drawn_only and config.base.prompts is not PromptSet.toyfacs and (config.evaluation.wanted or not training):
         remedy = "choose judge=none (pictures and a page, no numbers), or judge=libreface (docs/annotation.md says what it needs)"
         if training:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 SWEEP = "train -m"
+TRAINING_VERBS = ("train", "doctor", SWEEP)
+"""What these read is a training's."""
 PARTS = ("experiment", "method", "base", "data", "image_transform", "labels", "conditioning", "encoder", "finetune", "objective", "trainer")
 TRAINING = (*PARTS, "sampling", "judge", "evaluation", "protocol", "scale", "calibrated", "seed", "tracking", "run")
 BUNDLE = ("experiment", "bundle", "base", "any_base", "sampling", "scale")
@@ -77,7 +79,7 @@ def check_given(overrides: list[Override], verb: str, configs: list["Config"]) -
         if override.kind is not Kind.hydra and override.value != "null" and all(reasons):  # null asks for nothing
             why = " or ".join(dict.fromkeys(map(str, reasons)))
             raise ValueError(f"{override}: nothing reads {override.key} with {why}; leave it out, or choose otherwise")
-    if verb in ("train", "doctor", SWEEP):
+    if verb in TRAINING_VERBS:
         given = {override.key for override in overrides}
         for config in configs:
             _check_warmup(config, "trainer.warmup_steps" in given)
@@ -139,7 +141,7 @@ def _idle_keys(config: "Config", verb: str) -> dict[str, str]:
         (data.annotate.kind is not AnnotatorKind.openface, f"data.annotate.kind={data.annotate.kind.value}", ("data.annotate.openface",)),
         (verb != "doctor" and not wants_annotator(data), "a source whose labels are there (data.affectnet.aus=annotator asks for others)", ("data.annotate",)),
     ]
-    if verb in ("train", "doctor", SWEEP):
+    if verb in TRAINING_VERBS:
         after, every = config.evaluation.after_training, config.evaluation.every
         rules += [
             (not after, "evaluation.after_training=false", ("protocol", "scale", "out")),
