@@ -3,9 +3,10 @@
 
     python scripts/attention_maps.py --bundle data/toyfacs/bundle --out docs/attention.png [--prompts 4]
 
-For each AU a face with that AU at 5, and on it softmax(QK) of that AU's token: mean of layers, heads, steps and prompts, less the token's mean.
-On ToyFACS it is known where an AU moves the face: printed is how much more attention the token gets there than elsewhere (1: no more), beside
-the mean of the other AUs' tokens at the same place. A bundle whose encoder writes a single token has nothing to show and is refused.
+For each AU a face with that AU at 5, and on it softmax(QK) of that AU's token: mean of layers, heads, steps and
+prompts, less the token's mean. On ToyFACS it is known where an AU moves the face: printed is how much more attention
+the token gets there than elsewhere (1: no more), beside the mean of the other AUs' tokens at the same place. A bundle
+whose encoder writes a single token has nothing to show and is refused.
 """
 
 import argparse
@@ -25,8 +26,8 @@ from torch import Tensor
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES, MAX_INTENSITY
 from fineface_train.data.conditioning import Entry
-from fineface_train.evaluation.drawn import DrawnFaces
-from fineface_train.evaluation.protocol import ProtocolName, build_plan, toyfacs_prompts
+from fineface_train.evaluation.ceiling import DrawnFaces
+from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_prompts
 from fineface_train.methods.au_diffusion.adapter import au_encoder, cross_attention_names
 from fineface_train.methods.au_diffusion.base import BaseConfig, load_base
 from fineface_train.methods.au_diffusion.bundle import load_adapter
@@ -39,7 +40,8 @@ SIDE, SCALE, SEED = 64, 2, 1000
 
 @contextmanager
 def recorded(unet: UNet2DConditionModel) -> Iterator[list[Tensor]]:
-    """Inside, every adapter's attention over its tokens, (images, tokens, SIDE, SIDE) on the CPU, of the guided half of each batch."""
+    """Inside, every adapter's attention over its tokens, (images, tokens, SIDE, SIDE) on the CPU, of the guided half of
+    each batch."""
     maps: list[Tensor] = []
 
     def note(attention: Any, arguments: tuple[Tensor, ...], others: dict[str, Any], _: Tensor) -> None:
@@ -71,15 +73,24 @@ def main() -> None:
     config = load_adapter(pipe, arguments.bundle)
     encoder = au_encoder(pipe.unet)
     if config.conditioning.enters is not Entry.adapter or encoder is None or encoder.tokens < AU_COUNT:
-        parser.error(f"bundle={arguments.bundle}: no adapter with a token for each AU, so that there is nothing to look at")
+        parser.error(
+            f"bundle={arguments.bundle}: no adapter with a token for each AU, so that there is nothing to look at"
+        )
     generator = PipelineGenerator(pipe, config.conditioning, SamplingConfig(steps=15), SIDE)
     plan = build_plan(ProtocolName.paper, toyfacs_prompts(), [], SEED)
-    prompts = [image for image in plan if image.request.aus == (0.0,) * AU_COUNT and image.prompt_held_out][: arguments.prompts]
+    prompts = [image for image in plan if image.request.aus == (0.0,) * AU_COUNT and image.prompt_held_out][
+        : arguments.prompts
+    ]
     drawn = DrawnFaces(plan)
 
     faces, maps, moved = [], [], []
     for au in range(AU_COUNT):
-        requests = [Request(one.request.prompt, tuple(MAX_INTENSITY * (place == au) for place in range(AU_COUNT)), one.request.seed) for one in prompts]
+        requests = [
+            Request(
+                one.request.prompt, tuple(MAX_INTENSITY * (place == au) for place in range(AU_COUNT)), one.request.seed
+            )
+            for one in prompts
+        ]
         with recorded(generator.pipe.unet) as seen:
             faces.append(generator.generate(requests)[0])
         maps.append(torch.stack(seen).mean((0, 1))[:AU_COUNT])
@@ -91,7 +102,8 @@ def main() -> None:
         ratios = [float(one[moved[au]].mean() / one[~moved[au]].mean()) for one in maps[au]]
         numbers[key] = {"its token": ratios[au], "other tokens": float(np.mean(ratios[:au] + ratios[au + 1 :]))}
         print(
-            f"{key:<6}{AU_NAMES[au]:<22} where it moves the face: {ratios[au]:.2f} x elsewhere; other AUs' tokens there: {numbers[key]['other tokens']:.2f} x"
+            f"{key:<6}{AU_NAMES[au]:<22} where it moves the face: {ratios[au]:.2f} x elsewhere; other AUs' tokens "
+            f"there: {numbers[key]['other tokens']:.2f} x"
         )
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     _sheet(faces, [maps[au][au] for au in range(AU_COUNT)], moved).save(arguments.out, optimize=True)
@@ -111,9 +123,14 @@ def _sheet(faces: list[Tensor], maps: list[Tensor], moved: list[Tensor]) -> Imag
         grey = face.mean(0, keepdim=True).expand(3, -1, -1) * 0.8
         red = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1)
         shown = [face, grey * (1 - 0.8 * heat) + red * 0.8 * heat, torch.where(region, red, grey)]
-        for place, (name, picture) in enumerate(zip(("generated", "attention, relative", "moves a drawing"), shown, strict=True)):
+        for place, (name, picture) in enumerate(
+            zip(("generated", "attention, relative", "moves a drawing"), shown, strict=True)
+        ):
             pen.text((left + place * (side + 3), top + 21), name, fill="grey", font_size=11)
-            sheet.paste(to_picture(picture).resize((side, side), Image.Resampling.LANCZOS), (left + place * (side + 3), top + label))
+            sheet.paste(
+                to_picture(picture).resize((side, side), Image.Resampling.LANCZOS),
+                (left + place * (side + 3), top + label),
+            )
     return sheet
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fineface_train.aus import AU_COUNT
 from fineface_train.cli import quieten_libraries
 from fineface_train.config import load_config
-from fineface_train.measure import evaluation_prompts, load_generator
+from fineface_train.evaluation.measure import evaluation_prompts, load_generator
 from fineface_train.methods.protocol import Request
 
 
@@ -29,7 +29,11 @@ def main() -> None:
     config = load_config(arguments.overrides)
     generator, prompts = load_generator(config, arguments.bundle), evaluation_prompts(config)
     requests = [
-        Request(prompts[number % len(prompts)].text, tuple(5.0 * (place == number % AU_COUNT) for place in range(AU_COUNT)), number)
+        Request(
+            prompts[number % len(prompts)].text,
+            tuple(5.0 * (place == number % AU_COUNT) for place in range(AU_COUNT)),
+            number,
+        )
         for number in range(arguments.images)
     ]
     generator.generate(requests[:1])
@@ -39,7 +43,10 @@ def main() -> None:
         for first in range(0, len(requests), size):
             generator.generate(requests[first : first + size])
         seconds[size] = time.perf_counter() - started
-    print(f"{generator.pipe.device}, {torch.get_num_threads()} threads, {config.sampling.steps} steps, guidance {config.sampling.guidance:g}")
+    print(
+        f"{generator.pipe.device}, {torch.get_num_threads()} threads, {config.sampling.steps} steps, guidance "
+        f"{config.sampling.guidance:g}"
+    )
     print(f"{'batch':>6}{'images/s':>12}{'against ' + str(arguments.batches[0]):>14}")
     for size, taken in seconds.items():
         print(f"{size:>6}{len(requests) / taken:>12.2f}{seconds[arguments.batches[0]] / taken:>13.2f}x")

@@ -1,12 +1,14 @@
 #!/usr/bin/env python
-"""How fast each stage of preparing data is, how long it would take for 180,000 images, and whether its memory grows with the data.
+"""How fast each stage of preparing data is, how long it would take for 180,000 images, and whether its memory grows
+with the data.
 
     python scripts/bench_prepare.py [--images 600] [--times 10] [--folder outputs/bench_prepare] [KEY=VALUE ...]
 
-Draws two ToyFACS corpora in AffectNet's layout, one with `--times` as many images, and runs every stage on both, each in a process of its own: reading
-and filtering, hashing, looking at images (for the data report), VAE posteriors, caption embeddings; with data.blip2.model=... also captions, with
-data.annotate.kind=libreface also AUs. With data.toyfacs.resolution=512 images are as large as photographs. Video frames are extracted from an AVI of
-640 x 480 (MPEG-4), drawn from the same faces, of as many frames as there are images, up to 600.
+Draws two ToyFACS corpora in AffectNet's layout, one with `--times` as many images, and runs every stage on both, each
+in a process of its own: reading and filtering, hashing, looking at images (for the data report), VAE posteriors,
+caption embeddings; with data.blip2.model=... also captions, with data.annotate.kind=libreface also AUs. With
+data.toyfacs.resolution=512 images are as large as photographs. Video frames are extracted from an AVI of 640 x 480
+(MPEG-4), drawn from the same faces, of as many frames as there are images, up to 600.
 """
 
 import argparse
@@ -25,17 +27,17 @@ import av
 import torch
 
 from fineface_train.config import Config, load_config
-from fineface_train.data.annotate import AnnotatorKind
+from fineface_train.data.annotators.annotate import AnnotatorKind
 from fineface_train.data.cache import latent_cache, text_cache
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import ALONE
-from fineface_train.data.disfa import DisfaConfig
-from fineface_train.data.images import read_image
-from fineface_train.data.looks import image_looks
+from fineface_train.data.disfa.reader import DisfaConfig
+from fineface_train.data.formats.images import read_image
+from fineface_train.data.formats.video import extract_videos
+from fineface_train.data.inspection.looks import image_looks
 from fineface_train.data.prepare import MANIFEST, TABLE, prepare
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import SampleTable
-from fineface_train.data.video import extract_videos
 from fineface_train.methods.au_diffusion.base import load_base
 
 WANTED = 180_000
@@ -59,7 +61,9 @@ def run_stage(stage: str, config: Config) -> tuple[int, float]:
         return _images(config), time.perf_counter() - start
     if stage == "video frames":
         how, start = DisfaConfig(), time.perf_counter()
-        (extracted,) = extract_videos({"video": root / VIDEO}, root / "bench" / "frames", how.frame_format, how.frame_quality).values()
+        (extracted,) = extract_videos(
+            {"video": root / VIDEO}, root / "bench" / "frames", how.frame_format, how.frame_quality
+        ).values()
         assert not extracted.fault, extracted.fault
         return extracted.decoded, time.perf_counter() - start
     table = SampleTable.read(root / TABLE)
@@ -119,7 +123,15 @@ def main() -> int:
     try:
         if arguments.stage:
             images, seconds = run_stage(arguments.stage, load_config(arguments.overrides))
-            print(json.dumps({"images": images, "seconds": seconds, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+            print(
+                json.dumps(
+                    {
+                        "images": images,
+                        "seconds": seconds,
+                        "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                    }
+                )
+            )
         else:
             bench(arguments.images, arguments.times, arguments.folder, arguments.overrides)
     except (ValueError, OSError) as error:
@@ -135,18 +147,28 @@ def bench(few: int, times: int, folder: Path, overrides: list[str]) -> None:
     for stage in stages:
         for images in dict.fromkeys((few, few * times)):
             root = folder / str(images)
-            corpus = [f"data.root={root}", "data.disfa=null", "data.toyfacs.disfa_subjects=1", "data.toyfacs.disfa_frames=12"]
+            corpus = [
+                f"data.root={root}",
+                "data.disfa=null",
+                "data.toyfacs.disfa_subjects=1",
+                "data.toyfacs.disfa_frames=12",
+            ]
             chosen = [*corpus, f"data.toyfacs.affectnet_images={images}", *overrides]
             if stage == "read and filter":
                 _in_a_process_of_its_own(DRAW, chosen)
             found = _in_a_process_of_its_own(stage, chosen)
             speed = found["images"] / found["seconds"]
-            print(f"{stage:<20}{found['images']:>9,}{speed:>11,.1f}{_duration(WANTED / speed):>15}{found['megabytes']:>12,.0f} MB", flush=True)
+            print(
+                f"{stage:<20}{found['images']:>9,}{speed:>11,.1f}{_duration(WANTED / speed):>15}"
+                f"{found['megabytes']:>12,.0f} MB",
+                flush=True,
+            )
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
 
 
 def _in_a_process_of_its_own(stage: str, overrides: list[str]) -> dict[str, float]:
-    """What `--stage` prints. Its peak memory counts from the peak of the process that starts it, which therefore does no work itself.
+    """What `--stage` prints. Its peak memory counts from the peak of the process that starts it, which therefore does
+    no work itself.
 
     Exits as it does where it has told what the user can mend.
     """
@@ -159,7 +181,13 @@ def _in_a_process_of_its_own(stage: str, overrides: list[str]) -> dict[str, floa
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds > 3600 else f"{seconds / 60:.1f} min" if seconds > 60 else f"{seconds:.0f} s"
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds > 3600
+        else f"{seconds / 60:.1f} min"
+        if seconds > 60
+        else f"{seconds:.0f} s"
+    )
 
 
 if __name__ == "__main__":

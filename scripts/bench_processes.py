@@ -3,8 +3,9 @@
 
     python scripts/bench_processes.py [--processes 1 2] [--repeats 3] [--steps 60] [KEY=VALUE ...]
 
-Each run is `fineface train` without pictures and evaluation, under torchrun where it has several processes: one GPU each where there
-are GPUs, else one CPU thread each. The table gives the median of the speeds that the runs logged, the first interval left out.
+Each run is `fineface train` without pictures and evaluation, under torchrun where it has several processes: one GPU
+each where there are GPUs, else one CPU thread each. The table gives the median of the speeds that the runs logged, the
+first interval left out.
 """
 
 import argparse
@@ -25,10 +26,27 @@ def speeds(processes: int, steps: int, root: Path, overrides: list[str]) -> list
     """Examples per second, an entry per logged interval."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
     command = [
-        *(sys.executable, *launcher, "-m", "fineface_train", "train", f"run.root={root}", f"trainer.steps={steps}", "trainer.sample_every=0"),
-        *(f"trainer.checkpoint_every={steps}", "evaluation.after_training=false", "tracking.wandb=false", f"tracking.log_every={LOG_EVERY}", *overrides),
+        *(
+            sys.executable,
+            *launcher,
+            "-m",
+            "fineface_train",
+            "train",
+            f"run.root={root}",
+            f"trainer.steps={steps}",
+            "trainer.sample_every=0",
+        ),
+        *(
+            f"trainer.checkpoint_every={steps}",
+            "evaluation.after_training=false",
+            "tracking.wandb=false",
+            f"tracking.log_every={LOG_EVERY}",
+            *overrides,
+        ),
     ]
-    environment = os.environ | ({} if torch.cuda.is_available() else {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"})
+    environment = os.environ | (
+        {} if torch.cuda.is_available() else {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    )
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
     (log,) = root.glob("*/metrics.jsonl")
     return [json.loads(line)["examples_per_second"] for line in log.read_text().splitlines()][1:]
@@ -48,7 +66,10 @@ def main() -> None:
         for count in arguments.processes:
             with tempfile.TemporaryDirectory() as root:
                 found[count].append(statistics.median(speeds(count, arguments.steps, Path(root), arguments.overrides)))
-            print(f"round {repeat + 1}, {count} process{'es' if count > 1 else ''}: {found[count][-1]:.1f} examples/s", flush=True)
+            print(
+                f"round {repeat + 1}, {count} process{'es' if count > 1 else ''}: {found[count][-1]:.1f} examples/s",
+                flush=True,
+            )
     reference = statistics.median(found[arguments.processes[0]])
     print(f"{'processes':>9}{'examples/s':>12}{'against ' + str(arguments.processes[0]):>12}{'by round':>22}")
     for count, values in found.items():

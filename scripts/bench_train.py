@@ -3,10 +3,11 @@
 
     python scripts/bench_train.py [--steps 20] [--variants plain,ours,fused,channels_last] [KEY=VALUE ...]
     python scripts/bench_train.py --steps 4 base=sd21_random base.resolution=256 judge=none trainer.batch_size=1
-    python scripts/bench_train.py --variants plain,ours,bf16,bf16+fused+channels_last+compiled base=sd21_random base.resolution=512 judge=none
+    python scripts/bench_train.py --variants plain,ours,bf16,bf16+fused+channels_last+compiled base=sd21_random
+    base.resolution=512 judge=none
 
-`ours` is the step of `fineface train` with this config; `plain` reads and encodes images and captions at every step, and attends by an explicit
-softmax. Every other variant is `ours` with one change, or several joined by +:
+`ours` is the step of `fineface train` with this config; `plain` reads and encodes images and captions at every step,
+and attends by an explicit softmax. Every other variant is `ours` with one change, or several joined by +:
 
     softmax         attention by an explicit softmax, with the caches (what torch's fused attention is worth)
     fused           fused AdamW
@@ -15,9 +16,9 @@ softmax. Every other variant is `ours` with one change, or several joined by +:
     bf16            bf16 weights and autocast
     one_thread      one CPU thread
 
-Variants take turns of five steps, so that a noisy machine is noisy for all; the table gives the median step of each. Utilisation is
-the UNet's floating point operations in a step (forward and backward, counted once) against what matrix products of the variant's
-type reach here, measured in the same run. Peak memory per variant is known on GPUs only.
+Variants take turns of five steps, so that a noisy machine is noisy for all; the table gives the median step of each.
+Utilisation is the UNet's floating point operations in a step (forward and backward, counted once) against what matrix
+products of the variant's type reach here, measured in the same run. Peak memory per variant is known on GPUs only.
 """
 
 import argparse
@@ -37,7 +38,6 @@ from accelerate.state import AcceleratorState
 from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
 from tqdm import tqdm
 
-from fineface_train.checkpoint import TrainingState
 from fineface_train.cli import quieten_libraries
 from fineface_train.config import Config, load_config
 from fineface_train.data.cache import load_image
@@ -46,15 +46,17 @@ from fineface_train.data.crew import Crew
 from fineface_train.data.examples import Batch, ShareOfBatches, example_batches
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
+from fineface_train.loop.checkpoint import TrainingState
+from fineface_train.loop.tracking import Tracker
+from fineface_train.loop.trainer import Precision, StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
 from fineface_train.methods.au_diffusion.base import load_base, weights_hash
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
-from fineface_train.tracking import Tracker
-from fineface_train.trainer import Precision, StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
-from fineface_train.training import Given, batch_dtype, build_dataset, build_model, open_caches, told_captions
+from fineface_train.verbs.train import Given, batch_dtype, build_dataset, build_model, open_caches, told_captions
 
 CHANGES = ("softmax", "fused", "channels_last", "compiled", "bf16", "one_thread")
 TURN = 5
-"""Steps that a variant takes before the next one's turn; the first does not count: it finds the others' data in the processor's caches."""
+"""Steps that a variant takes before the next one's turn; the first does not count: it finds the others' data in the
+processor's caches."""
 
 
 class Clock:
@@ -106,7 +108,9 @@ class Contestant:
         self.peak_gb, held = 0.0, _held(self.accelerator.device)
         self.pipe = load_base(config.base).to(self.accelerator.device)
         hashes = {part: weights_hash(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
-        inputs = open_caches(config, Given(table, contents, self.pipe, hashes, told_captions(config, table, self.pipe)), Crew())
+        inputs = open_caches(
+            config, Given(table, contents, self.pipe, hashes, told_captions(config, table, self.pipe)), Crew()
+        )
         if name == "plain":
             latents, text = Blank(2, *inputs.latents.mean.shape[1:]), Blank(*inputs.text.empty.shape)
             inputs = dataclasses.replace(inputs, latents=latents, text=text, text_without_aus=text)  # type: ignore[arg-type]
@@ -118,8 +122,14 @@ class Contestant:
             self.pipe.vae = self.pipe.text_encoder = None  # their room is for the other variants
         if name == "plain" or "softmax" in changes:
             _explicit_softmax(self.model)
-        optimiser = torch.optim.AdamW(self.model.trainable.values(), lr=1e-5, fused=True if "fused" in changes else None)
-        averages = {key: value.detach().clone() for key, value in self.model.trainable.items()} if config.trainer.ema_decay else None
+        optimiser = torch.optim.AdamW(
+            self.model.trainable.values(), lr=1e-5, fused=True if "fused" in changes else None
+        )
+        averages = (
+            {key: value.detach().clone() for key, value in self.model.trainable.items()}
+            if config.trainer.ema_decay
+            else None
+        )
         self.state = TrainingState(self.model.trainable, averages, optimiser)
         self.wrapped, self.optimiser = self.accelerator.prepare(self.model, optimiser)
         self.tracker = Tracker(folder / name, dataclasses.replace(config.tracking, wandb=False), {}, name)
@@ -144,7 +154,16 @@ class Contestant:
         clock.steps.append(defaultdict(float))
         started = clock.now()
         with StopSignals() as stop:
-            taken = one_step(self.wrapped, self.optimiser, self.accelerator, self._timed_batches(), config.trainer, self.model.trainable, self._to_device, stop)
+            taken = one_step(
+                self.wrapped,
+                self.optimiser,
+                self.accelerator,
+                self._timed_batches(),
+                config.trainer,
+                self.model.trainable,
+                self._to_device,
+                stop,
+            )
         clock.timed("averaging", self.state.average)(config.trainer.ema_decay or 0.0)
         if number % config.tracking.log_every == 0:
             clock.timed("logging", self.tracker.log)(number, {"loss": taken.loss, "gradient_norm": taken.norm})
@@ -166,11 +185,18 @@ class Contestant:
     def _encoded(self, batch: Batch) -> Batch:
         """Images and captions from the files, as the published loop has them at every step."""
         rows, device = self.table.frame.iloc[batch.row.tolist()], self.accelerator.device
-        images = [torch.from_numpy(load_image(path, self.config.base.resolution, self.config.image_transform)) for path in rows["image"]]
+        images = [
+            torch.from_numpy(load_image(path, self.config.base.resolution, self.config.image_transform))
+            for path in rows["image"]
+        ]
         posterior = self.pipe.vae.encode(torch.stack(images).to(device, self.pipe.vae.dtype)).latent_dist
-        tokens = self.pipe.tokenizer(rows["caption"].tolist(), padding="max_length", truncation=True, return_tensors="pt").input_ids
+        tokens = self.pipe.tokenizer(
+            rows["caption"].tolist(), padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
         text = self.pipe.text_encoder(tokens.to(device))[0]
-        return dataclasses.replace(batch, latent_mean=posterior.mean.float(), latent_std=posterior.std.float(), text=text.float())
+        return dataclasses.replace(
+            batch, latent_mean=posterior.mean.float(), latent_std=posterior.std.float(), text=text.float()
+        )
 
     def seconds(self) -> float:
         """The median step, without checkpoints."""
@@ -205,12 +231,15 @@ def _variants(text: str) -> list[str]:
     for name in names:
         unknown = set() if name in ("plain", "ours") else set(name.split("+")) - set(CHANGES)
         if unknown:
-            raise argparse.ArgumentTypeError(f"no variant {name!r}; there are plain, ours, and {', '.join(CHANGES)} (several joined by +)")
+            raise argparse.ArgumentTypeError(
+                f"no variant {name!r}; there are plain, ours, and {', '.join(CHANGES)} (several joined by +)"
+            )
     return names
 
 
 def _operations(contestant: Contestant) -> int:
-    """Floating point operations of the UNet and the AU encoder in one step of all its examples, forward and backward."""
+    """Floating point operations of the UNet and the AU encoder in one step of all its examples, forward and
+    backward."""
     config, device = contestant.config, contestant.accelerator.device
     batch = batch_to(next(contestant.batches), device, batch_dtype(config))
     contestant.clock.steps.append(defaultdict(float))  # not one of those that are reported
@@ -238,7 +267,9 @@ def _explicit_softmax(model: AUDiffusion) -> None:
     processors = {}
     for name, processor in model.unet.attn_processors.items():
         if isinstance(processor, IPAdapterAttnProcessor2_0):
-            old = IPAdapterAttnProcessor(processor.hidden_size, processor.cross_attention_dim, processor.num_tokens, processor.scale)
+            old = IPAdapterAttnProcessor(
+                processor.hidden_size, processor.cross_attention_dim, processor.num_tokens, processor.scale
+            )
             old.to_k_ip, old.to_v_ip = processor.to_k_ip, processor.to_v_ip
             processors[name] = old
         else:
@@ -257,7 +288,9 @@ def main() -> None:
     config, all_threads = load_config(arguments.overrides), torch.get_num_threads()
     table = prepare(config.data)
     contents = image_contents(table.frame["image"], Path(config.data.root) / INDEX)
-    contestants = [Contestant(name, copy.deepcopy(config), table, contents, arguments.out) for name in arguments.variants]
+    contestants = [
+        Contestant(name, copy.deepcopy(config), table, contents, arguments.out) for name in arguments.variants
+    ]
     turns = math.ceil(arguments.steps / (TURN - 1))
     bar = tqdm(total=turns * TURN * len(contestants), desc="steps")
     for first in range(0, turns * TURN, TURN):
@@ -275,14 +308,20 @@ def main() -> None:
     print(f"{device}, {all_threads} threads, batch {size}, {base}, {turns * (TURN - 1)} steps each", end="")
     print(f", {operations / size / 1e9:.2f} GFLOP an example" if operations else "")
     width = max(len(one.name) for one in contestants) + 2
-    print(f"{'variant':<{width}}{'s/step':>9}{'examples/s':>12}{'against ' + contestants[0].name:>18}{'peak GB':>9}{'utilisation':>13}")
+    print(
+        f"{'variant':<{width}}{'s/step':>9}{'examples/s':>12}{'against ' + contestants[0].name:>18}"
+        f"{'peak GB':>9}{'utilisation':>13}"
+    )
     for contestant in contestants:
         seconds, kind = contestant.seconds(), (contestant.dtype, contestant.threads)
         if operations and kind not in rates:
             rates[kind] = _matrix_rate(device, *kind)
         utilisation = f"{operations / seconds / rates[kind]:.1%}" if operations else "-"
         peak = f"{contestant.peak_gb:.2f}" if contestant.peak_gb else "-"
-        print(f"{contestant.name:<{width}}{seconds:>9.4f}{size / seconds:>12.1f}{reference / seconds:>17.2f}x{peak:>9}{utilisation:>13}")
+        print(
+            f"{contestant.name:<{width}}{seconds:>9.4f}{size / seconds:>12.1f}{reference / seconds:>17.2f}x"
+            f"{peak:>9}{utilisation:>13}"
+        )
     for contestant in contestants:
         print(f"{contestant.name}: " + ", ".join(f"{part} {share:.1%}" for part, share in contestant.shares().items()))
     for (dtype, threads), rate in rates.items():

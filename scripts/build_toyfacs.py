@@ -31,7 +31,7 @@ from tqdm import tqdm
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.evaluation.judge_models import AttributeClassifier, PyramidJudge, ResidualJudge
+from fineface_train.evaluation.judges.models import AttributeClassifier, PyramidJudge, ResidualJudge
 from fineface_train.toyfacs import models
 from fineface_train.toyfacs.faces import ATTRIBUTES, Face
 from fineface_train.toyfacs.render import RESOLUTION, grid
@@ -48,7 +48,9 @@ DENSE, SPARSE = (Expressions.dense,), (Expressions.sparse,)
 
 
 def new_stage(name: str, model: nn.Module, rate: float, *, ema: float, upstream: tuple[str, ...] = ()) -> Stage:
-    return Stage(name, model, steps=STEPS[name], rate=rate, ema=ema, stream=sorted(STEPS).index(name), upstream=upstream)
+    return Stage(
+        name, model, steps=STEPS[name], rate=rate, ema=ema, stream=sorted(STEPS).index(name), upstream=upstream
+    )
 
 
 def held_out(count: int, kinds: tuple[Expressions, ...] = DENSE + SPARSE):  # noqa: ANN201
@@ -57,7 +59,9 @@ def held_out(count: int, kinds: tuple[Expressions, ...] = DENSE + SPARSE):  # no
 
 def build_autoencoder() -> None:
     model = models.build_autoencoder(RESOLUTION)
-    with torch.no_grad():  # Residual branches off and almost no posterior noise: a far quicker start (measured, see docs).
+    with (
+        torch.no_grad()
+    ):  # Residual branches off and almost no posterior noise: a far quicker start (measured, see docs).
         for block in model.modules():
             if isinstance(block, ResnetBlock2D):
                 block.conv2.weight.zero_()
@@ -68,7 +72,8 @@ def build_autoencoder() -> None:
 
     def loss_at(step: int) -> tuple[Tensor, dict]:
         images = draw_batch(stage, step, 4).images * 2 - 1
-        # Through DDP's forward; posterior std stays near e^-3.5, since only the reconstruction and a faint KL pull on it.
+        # Through DDP's forward; posterior std stays near e^-3.5, since only the reconstruction and a faint KL pull on
+        # it.
         output = stage.model(images, sample_posterior=True).sample
         loss = (output - images).abs().mean() + 2 * F.mse_loss(output, images)
         return loss, {"loss": f"{loss.item():.4f}"}
@@ -91,9 +96,12 @@ def build_clip() -> None:
     stage = new_stage("clip", models.build_clip(tokenizer, RESOLUTION), 1.5e-3, ema=0.99)
 
     def loss_at(step: int) -> tuple[Tensor, dict]:
-        # Without siblings in a batch, colours alone tell images apart, and the text tower forgets glasses, beards and expressions.
+        # Without siblings in a batch, colours alone tell images apart, and the text tower forgets glasses, beards and
+        # expressions.
         batch = draw_batch(stage, step, 48, siblings=step >= CLIP_SIBLINGS_FROM)
-        tokens = tokenizer(batch.captions, padding=True, truncation=True, return_tensors="pt").to(stage.accelerator.device)
+        tokens = tokenizer(batch.captions, padding=True, truncation=True, return_tensors="pt").to(
+            stage.accelerator.device
+        )
         output = stage.model(**tokens, pixel_values=clip_pixels(batch.images), return_loss=True)
         return output.loss, {"loss": f"{output.loss.item():.3f}"}
 
@@ -109,7 +117,9 @@ def build_clip() -> None:
     passed = found >= 0.8
     if passed and stage.accelerator.is_main_process:
         side = {"height": RESOLUTION, "width": RESOLUTION}
-        CLIPImageProcessorPil(size={"shortest_edge": RESOLUTION}, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(SHIPPED / "clip")
+        CLIPImageProcessorPil(
+            size={"shortest_edge": RESOLUTION}, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        ).save_pretrained(SHIPPED / "clip")
         tokenizer.save_pretrained(SHIPPED / "clip")
     stage.ship("clip", {"caption_found_among_50_siblings": found}, passed=passed)
 
@@ -168,7 +178,9 @@ def build_judge(name: str, model: nn.Module, rate: float, kinds: tuple[Expressio
         measured[f"mse_{kind.value}_per_au"] = dict(zip(AU_KEYS, [round(v, 4) for v in per_au.tolist()], strict=True))
         if shifts:
             shift = torch.stack(shifts).mean(0)
-            measured[f"vae_shift_{kind.value}_per_au"] = dict(zip(AU_KEYS, [round(v, 3) for v in shift.tolist()], strict=True))
+            measured[f"vae_shift_{kind.value}_per_au"] = dict(
+                zip(AU_KEYS, [round(v, 3) for v in shift.tolist()], strict=True)
+            )
     worst = max(measured["mse_dense_per_au"].values())
     stage.ship(f"judges/{name}", measured, passed=worst <= 0.15)
 
@@ -196,11 +208,14 @@ def attribute_accuracy(classifier: nn.Module, batches: list[tuple[Tensor, list[F
             truth = torch.tensor([face.indices() for face in faces])
             hits.append(torch.stack([logit.argmax(1) for logit in classifier(images)], 1) == truth)
     accuracy = torch.cat(hits).float().mean(0)
-    return {name: round(value, 4) for name, value in zip(ATTRIBUTES, accuracy.tolist(), strict=True)} | {"mean": round(accuracy.mean().item(), 4)}
+    return {name: round(value, 4) for name, value in zip(ATTRIBUTES, accuracy.tolist(), strict=True)} | {
+        "mean": round(accuracy.mean().item(), 4)
+    }
 
 
 def latent_pool(stage: Stage, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> tuple[list[Tensor], list[Tensor]]:
-    """`POOL` drawings as scaled latents (fp16) and caption tokens, in shards of 1,000 that all processes build together."""
+    """`POOL` drawings as scaled latents (fp16) and caption tokens, in shards of 1,000 that all processes build
+    together."""
     folder = stage.scratch / "pool"
     folder.mkdir(parents=True, exist_ok=True)
     mine = range(stage.accelerator.process_index, POOL // 1000, stage.accelerator.num_processes)
@@ -212,8 +227,12 @@ def latent_pool(stage: Stage, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> t
         for part in range(20):
             batch = sample_drawings((99, shard, part), 50)
             with torch.no_grad():
-                latents.append(vae.encode(batch.images.to(vae.device) * 2 - 1).latent_dist.mean.cpu() * vae.config.scaling_factor)
-            tokens.append(tokenizer(batch.captions, padding="max_length", truncation=True, return_tensors="pt").input_ids)
+                latents.append(
+                    vae.encode(batch.images.to(vae.device) * 2 - 1).latent_dist.mean.cpu() * vae.config.scaling_factor
+                )
+            tokens.append(
+                tokenizer(batch.captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+            )
         save_file({"latents": torch.cat(latents).half(), "tokens": torch.cat(tokens).short()}, path.with_suffix(".tmp"))
         os.replace(path.with_suffix(".tmp"), path)
     stage.accelerator.wait_for_everyone()
@@ -227,7 +246,9 @@ def build_base() -> None:
     device, share = stage.accelerator.device, BASE_BATCH // stage.accelerator.num_processes
     vae = AutoencoderKL.from_pretrained(SHIPPED / "base" / "vae").eval().to(device)
     tokenizer = CLIPTokenizer.from_pretrained(SHIPPED / "clip")
-    text_encoder = models.text_encoder_of(CLIPModel.from_pretrained(SHIPPED / "clip")).eval().requires_grad_(False).to(device)
+    text_encoder = (
+        models.text_encoder_of(CLIPModel.from_pretrained(SHIPPED / "clip")).eval().requires_grad_(False).to(device)
+    )
     latent_shards, token_shards = latent_pool(stage, vae, tokenizer)
     latents, tokens = torch.cat(latent_shards), torch.cat(token_shards)
     blank = tokenizer("", padding="max_length", truncation=True, return_tensors="pt").input_ids[0].short()
@@ -268,7 +289,11 @@ def build_base() -> None:
     for index in tqdm(range(8), desc="checking captions"):
         batch = sample_drawings((HELD_OUT, 1000 + index), 50, expression_share=0.0)
         images = pipe(
-            batch.captions, num_inference_steps=25, guidance_scale=3.0, output_type="pt", generator=[torch.Generator().manual_seed(i) for i in range(50)]
+            batch.captions,
+            num_inference_steps=25,
+            guidance_scale=3.0,
+            output_type="pt",
+            generator=[torch.Generator().manual_seed(i) for i in range(50)],
         ).images
         batches.append((images, batch.faces))
     Image.fromarray(grid(torch.cat([images[:6] for images, _ in batches]), 12)).save(SCRATCH / "base_samples.png")
@@ -278,12 +303,16 @@ def build_base() -> None:
 
 
 def build_bundle(launcher: list[str], environment: dict[str, str]) -> None:
-    """The shipped adapter: `fineface train experiment=toyfacs`, resumed or found finished, and its bundle copied here."""
+    """The shipped adapter: `fineface train experiment=toyfacs`, resumed or found finished, and its bundle copied
+    here."""
     command = [*launcher, "-m", "fineface_train", "train", "experiment=toyfacs"]
     output = subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE, text=True).stdout
     run = Path(next(line.removeprefix("run: ") for line in output.splitlines() if line.startswith("run: ")))
     metrics, finished = (json.loads((run / name).read_text()) for name in ("metrics.json", "finished.json"))
-    measured = {key: metrics["individual"][key]["value"] for key in ("slope", "au_mse_active", "au_mse_mean", "rank_correlation", "clip_i")}
+    measured = {
+        key: metrics["individual"][key]["value"]
+        for key in ("slope", "au_mse_active", "au_mse_mean", "rank_correlation", "clip_i")
+    }
     fault = _fault_of_bundle(metrics)
     if fault:
         raise SystemExit(f"bundle: {fault}; {run} was not copied")
@@ -297,14 +326,18 @@ def _fault_of_bundle(metrics: dict) -> str | None:
     limits = {
         "mean slope under 0.85": headline["slope"]["value"] < 0.85,
         "an AU's slope under 0.5": min(au["slope"] for au in per_au) < 0.5,
-        "au_mse_active over 15% of always-zero": headline["au_mse_active"]["value"] > 0.15 * headline["au_mse_active"]["always_zero"],
-        "au_mse_mean over half of always-zero": headline["au_mse_mean"]["value"] > 0.5 * headline["au_mse_mean"]["always_zero"],
+        "au_mse_active over 15% of always-zero": headline["au_mse_active"]["value"]
+        > 0.15 * headline["au_mse_active"]["always_zero"],
+        "au_mse_mean over half of always-zero": headline["au_mse_mean"]["value"]
+        > 0.5 * headline["au_mse_mean"]["always_zero"],
         "rank correlation under 0.9 for more than two AUs": sum(au["rank_correlation"] < 0.9 for au in per_au) > 2,
     }
     return ", ".join(limit for limit, broken in limits.items() if broken) or None
 
 
-def draw_batch(stage: Stage, step: int, count: int, kinds: tuple[Expressions, ...] = DENSE + SPARSE, *, siblings: bool = False) -> Drawings:
+def draw_batch(
+    stage: Stage, step: int, count: int, kinds: tuple[Expressions, ...] = DENSE + SPARSE, *, siblings: bool = False
+) -> Drawings:
     batch = sample_drawings(stage.seed(step), count, kinds, siblings=siblings)
     batch.images = batch.images.to(stage.accelerator.device)
     return batch
@@ -339,9 +372,14 @@ def launch(stage: str, processes: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    only = "these stages, from nothing if they were built; the bundle's run is taken up again (default: all that data/toyfacs/build.json does not hold)"
+    only = (
+        "these stages, from nothing if they were built; the bundle's run is taken up again (default: all that "
+        "data/toyfacs/build.json does not hold)"
+    )
     parser.add_argument("--only", choices=[*STAGES, LAST], nargs="+", default=None, help=only)
-    parser.add_argument("--processes", type=int, default=1 if torch.cuda.is_available() else os.cpu_count(), help="processes per stage")
+    parser.add_argument(
+        "--processes", type=int, default=1 if torch.cuda.is_available() else os.cpu_count(), help="processes per stage"
+    )
     parser.add_argument("--inside", choices=STAGES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
@@ -355,7 +393,10 @@ def main() -> None:
     for stage in stages:
         launch(stage, arguments.processes)
     minutes = sum(stage["seconds"] for stage in built().values()) / 60
-    print(f"built {', '.join(stages) or 'nothing'} in {(time.time() - started) / 60:.1f} minutes; all stages together: {minutes:.1f} minutes of wall time")
+    print(
+        f"built {', '.join(stages) or 'nothing'} in {(time.time() - started) / 60:.1f} minutes; all stages together: "
+        f"{minutes:.1f} minutes of wall time"
+    )
 
 
 if __name__ == "__main__":

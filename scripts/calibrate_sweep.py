@@ -3,8 +3,9 @@
 
     python scripts/calibrate_sweep.py sweep=table1 --out docs/results/calibration [key=value ...]
 
-Calibrates the first seed's bundle of each arm (fitted with judge one on prompts and noise of its own), evaluates it with and without on the
-configured protocol, and writes a table of what judge two reads, which no curve was fitted to, with its 95% intervals and paired differences.
+Calibrates the first seed's bundle of each arm (fitted with judge one on prompts and noise of its own), evaluates it
+with and without on the configured protocol, and writes a table of what judge two reads, which no curve was fitted to,
+with its 95% intervals and paired differences.
 """
 
 import argparse
@@ -15,14 +16,20 @@ import pandas as pd
 
 from fineface_train.config import Config, load_config
 from fineface_train.evaluation.compare import compare
+from fineface_train.evaluation.measure import calibrate_bundle, evaluation_folder, measure_once
 from fineface_train.evaluation.metrics import nulled
 from fineface_train.files import write_json
-from fineface_train.measure import calibrate_bundle, evaluation_folder, measure_once
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE
-from fineface_train.report import interval, markdown_table, number
-from fineface_train.sweep_records import chosen_folder, first_runs
+from fineface_train.reports.run import interval, markdown_table, number
+from fineface_train.reports.sweep_records import chosen_folder, first_runs
 
-COLUMNS = (("individual", "au_mse_active"), ("individual", "slope"), ("individual", "leakage"), ("combination", "au_mse_mean"), ("combination", "leakage"))
+COLUMNS = (
+    ("individual", "au_mse_active"),
+    ("individual", "slope"),
+    ("individual", "leakage"),
+    ("combination", "au_mse_mean"),
+    ("combination", "leakage"),
+)
 
 
 def main() -> None:
@@ -53,7 +60,8 @@ def main() -> None:
             table.append([f"`{arm}`", way, *(f"{number(cell['value'])} ({interval(cell)})" for cell in cells)])
     (arguments.out / "calibration.md").write_text(markdown_table(table))
     write_json(
-        arguments.out / "calibration.json", nulled({arm: {way: _plain(kinds, way) for way in ("as it is", "calibrated")} for arm, kinds in found.items()})
+        arguments.out / "calibration.json",
+        nulled({arm: {way: _plain(kinds, way) for way in ("as it is", "calibrated")} for arm, kinds in found.items()}),
     )
     print(markdown_table(table))
 
@@ -67,7 +75,10 @@ def _rows(config: Config, bundle: Path, *, calibrated: bool) -> pd.DataFrame:
 def _plain(kinds: dict[str, Any], way: str) -> dict[str, Any]:
     """Value, interval, difference and p of each column, by kind and name."""
     parts = ("value", "low", "high", "difference", "difference_low", "difference_high", "p")
-    return {f"{kind}/{name}": {part: kinds[kind][way][name][part] for part in parts if part in kinds[kind][way][name]} for kind, name in COLUMNS}
+    return {
+        f"{kind}/{name}": {part: kinds[kind][way][name][part] for part in parts if part in kinds[kind][way][name]}
+        for kind, name in COLUMNS
+    }
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 #!/usr/bin/env python
-"""Kill the verbs again and again, in the middle of what they do, and see that their results are those of verbs left alone.
+"""Kill the verbs again and again, in the middle of what they do, and see that their results are those of verbs left
+alone.
 
     python scripts/chaos.py --kills 100 [--jobs prepare train train2 sweep evaluate] [--seed 0] [--root FOLDER]
 
-Each job is first left alone, then goes through rounds, the jobs taking turns. A round starts from nothing; attempts are ended by
-SIGKILL, mostly one process, sometimes all, each aimed at a moment: while the corpus is drawn, a cache is built, a step is taken,
-a checkpoint is written, images are evaluated, or at any time. The last attempt may finish. Then every file it leaves is compared
-with the job left alone, byte for byte (times of day and durations, locks and checkpoints apart), and no finished work may have been
-lost or done again. The end counts the kills by moment, and those that left something half-written.
+Each job is first left alone, then goes through rounds, the jobs taking turns. A round starts from nothing; attempts are
+ended by SIGKILL, mostly one process, sometimes all, each aimed at a moment: while the corpus is drawn, a cache is
+built, a step is taken, a checkpoint is written, images are evaluated, or at any time. The last attempt may finish. Then
+every file it leaves is compared with the job left alone, byte for byte (times of day and durations, locks and
+checkpoints apart), and no finished work may have been lost or done again. The end counts the kills by moment, and those
+that left something half-written.
 """
 
 import argparse
@@ -34,7 +36,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 @dataclasses.dataclass(frozen=True)
 class Moment:
-    """When a kill falls: some time after a file of this kind was written by the attempt; at any time if no kind is given."""
+    """When a kill falls: some time after a file of this kind was written by the attempt; at any time if no kind is
+    given."""
 
     name: str
     sign: str | None
@@ -60,8 +63,20 @@ class Job:
     processes: int = 1
 
     def start(self, root: Path) -> subprocess.Popen:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={self.processes}"] if self.processes > 1 else []
-        command = [sys.executable, *launcher, "-m", "fineface_train", *self.arguments, f"data.root={root / 'data'}", f"run.root={root / 'runs'}"]
+        launcher = (
+            ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={self.processes}"]
+            if self.processes > 1
+            else []
+        )
+        command = [
+            sys.executable,
+            *launcher,
+            "-m",
+            "fineface_train",
+            *self.arguments,
+            f"data.root={root / 'data'}",
+            f"run.root={root / 'runs'}",
+        ]
         environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
         with (root / "log.txt").open("a") as log:
             return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log)
@@ -70,16 +85,39 @@ class Job:
 CORPUS = ("data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60")
 EVALUATION = ("sampling.steps=1", "evaluation.batch_size=16")
 TRAIN = (
-    *("train", *CORPUS, *EVALUATION, "trainer.steps=60", "trainer.batch_size=4", "trainer.checkpoint_every=5", "trainer.sample_every=30"),
+    *(
+        "train",
+        *CORPUS,
+        *EVALUATION,
+        "trainer.steps=60",
+        "trainer.batch_size=4",
+        "trainer.checkpoint_every=5",
+        "trainer.sample_every=30",
+    ),
     *("tracking.wandb=false", "tracking.log_every=1"),
 )
-TRAIN_STORM = (DRAWING, CACHING, CACHING, TRAINING, SAVING, TRAINING, SAVING, SAVING, ANY_TIME, EVALUATING, EVALUATING, ANY_TIME)
+TRAIN_STORM = (
+    DRAWING,
+    CACHING,
+    CACHING,
+    TRAINING,
+    SAVING,
+    TRAINING,
+    SAVING,
+    SAVING,
+    ANY_TIME,
+    EVALUATING,
+    EVALUATING,
+    ANY_TIME,
+)
 JOBS = {
     "prepare": Job(("prepare", *CORPUS), (ANY_TIME, DRAWING, DRAWING, ANY_TIME)),
     "train": Job(TRAIN, TRAIN_STORM),
     "train2": Job(TRAIN, TRAIN_STORM, processes=2),
     "sweep": Job((*TRAIN, "-m", "encoder=per_au_tokens,res_mlp64"), (*TRAIN_STORM, TRAINING, SAVING, EVALUATING)),
-    "evaluate": Job(("evaluate", "bundle=data/toyfacs/bundle", *EVALUATION), (ANY_TIME, EVALUATING, EVALUATING, EVALUATING)),
+    "evaluate": Job(
+        ("evaluate", "bundle=data/toyfacs/bundle", *EVALUATION), (ANY_TIME, EVALUATING, EVALUATING, EVALUATING)
+    ),
 }
 
 VARIES = {"seconds", "training_seconds", "examples_per_second", "peak_memory_gb", "config_hash", "inputs"}
@@ -89,7 +127,11 @@ VARIES = {"seconds", "training_seconds", "examples_per_second", "peak_memory_gb"
 def leavings(root: Path) -> dict[str, str]:
     """What every file under `root` says that must not depend on kills, hashed."""
     files = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith(".lock")]
-    apart = {"log.txt", "contents.parquet", "report.html"}  # holds times; holds times; is drawn from metrics, with durations
+    apart = {
+        "log.txt",
+        "contents.parquet",
+        "report.html",
+    }  # holds times; holds times; is drawn from metrics, with durations
     kept = [path for path in files if path.name not in apart and path.parent.parent.name != "state"]
     return {str(path.relative_to(root)): hashlib.sha256(_constant(path)).hexdigest() for path in kept}
 
@@ -103,30 +145,51 @@ def _constant(path: Path) -> bytes:
 
 
 def _less_varying(value: Any) -> Any:
-    return {key: _less_varying(item) for key, item in value.items() if key not in VARIES} if isinstance(value, dict) else value
+    return (
+        {key: _less_varying(item) for key, item in value.items() if key not in VARIES}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def newest_steps(root: Path) -> dict[Path, int]:
     """By run folder that is not trained yet, the step of its newest checkpoint, if it has one."""
-    steps = {run: max((int(path.name[5:]) for path in run.glob("state/step_????????")), default=0) for run in root.glob("runs/*")}
+    steps = {
+        run: max((int(path.name[5:]) for path in run.glob("state/step_????????")), default=0)
+        for run in root.glob("runs/*")
+    }
     return {run: step for run, step in steps.items() if step and not (run / "finished.json").exists()}
 
 
 def batches_evaluated(root: Path) -> dict[Path, int]:
     """By run folder that is not evaluated yet, how many batches are."""
-    return {rows.parent: len(list(rows.glob("*.parquet"))) for rows in root.glob("runs/*/rows") if not (rows.parent / "metrics.json").exists()}
+    return {
+        rows.parent: len(list(rows.glob("*.parquet")))
+        for rows in root.glob("runs/*/rows")
+        if not (rows.parent / "metrics.json").exists()
+    }
 
 
 def half_written(root: Path) -> set[Path]:
     return {path for path in root.rglob("*.partial*") if path.suffix.startswith(".partial")}
 
 
-def wait_for(storm: list[Moment], root: Path, process: subprocess.Popen, started: float, length: float, chance: random.Random) -> Moment | None:
-    """Wait for the first moment of `storm`, or for a later one should it not come again; returns None if the process ended before."""
+def wait_for(
+    storm: list[Moment], root: Path, process: subprocess.Popen, started: float, length: float, chance: random.Random
+) -> Moment | None:
+    """Wait for the first moment of `storm`, or for a later one should it not come again; returns None if the process
+    ended before."""
     moment = storm[0] if storm[0].sign is None else None
     while moment is None and process.poll() is None:
         with contextlib.suppress(FileNotFoundError):
-            moment = next((one for one in storm if one.sign and any(path.stat().st_mtime > started for path in root.glob(one.sign))), None)
+            moment = next(
+                (
+                    one
+                    for one in storm
+                    if one.sign and any(path.stat().st_mtime > started for path in root.glob(one.sign))
+                ),
+                None,
+            )
         time.sleep(0.002)
     if moment is not None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -169,7 +232,8 @@ class Tally:
 
 
 def attempt(job: Job, root: Path, storm: list[Moment], tally: Tally, chance: random.Random, length: float) -> bool:
-    """Start the job and kill it at the first moment of `storm`, if there is one and it comes; returns whether it ended by itself."""
+    """Start the job and kill it at the first moment of `storm`, if there is one and it comes; returns whether it ended
+    by itself."""
     log = root / "log.txt"
     written = log.stat().st_size if log.exists() else 0
     steps, batches, halves, started = newest_steps(root), batches_evaluated(root), half_written(root), time.time()
@@ -181,7 +245,11 @@ def attempt(job: Job, root: Path, storm: list[Moment], tally: Tally, chance: ran
         what = kill(process, chance)
         tally.kills[moment.name] += 1
         tally.halves += bool(half_written(root) - halves)
-        print(f"kill {tally.kills.total()}: {what}, {moment.name}; checkpoints {list(steps.values())} -> {list(newest_steps(root).values())}", flush=True)
+        print(
+            f"kill {tally.kills.total()}: {what}, {moment.name}; checkpoints {list(steps.values())} -> "
+            f"{list(newest_steps(root).values())}",
+            flush=True,
+        )
         if any(newest_steps(root).get(run, step) < step for run, step in steps.items()):
             tally.fault(f"a checkpoint was lost: {steps} -> {newest_steps(root)}")
         if any(batches_evaluated(root).get(run, count) < count for run, count in batches.items()):
@@ -228,7 +296,10 @@ def main() -> None:
         if different:
             tally.fault(f"round {rounds} left other files: {different[:10]}")
         print(f"round {rounds}, {name}: {'not ' if different else ''}as left alone", flush=True)
-    print(f"{tally.kills.total()} kills in {rounds} rounds, {tally.faults} faults; {tally.halves} left something half-written; {dict(tally.kills)}")
+    print(
+        f"{tally.kills.total()} kills in {rounds} rounds, {tally.faults} faults; {tally.halves} left something "
+        f"half-written; {dict(tally.kills)}"
+    )
     print(f"{(time.monotonic() - began) / 60:.1f} minutes")
     if arguments.root is None:
         shutil.rmtree(root)

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES
-from fineface_train.evaluation.drawn import DrawnFaces
-from fineface_train.evaluation.protocol import ProtocolName, build_plan, toyfacs_prompts
+from fineface_train.evaluation.ceiling import DrawnFaces
+from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_prompts
 from fineface_train.methods.au_diffusion.base import BaseConfig, load_base
 from fineface_train.methods.au_diffusion.bundle import load_adapter
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
@@ -35,14 +35,21 @@ def main() -> None:
     if arguments.bundle:
         pipe = load_base(BaseConfig(path="data/toyfacs/base"))
         loaded = load_adapter(pipe, arguments.bundle)
-        generator = PipelineGenerator(pipe, loaded.conditioning, SamplingConfig(steps=15, au_guidance=arguments.au_guidance), 64)
+        generator = PipelineGenerator(
+            pipe, loaded.conditioning, SamplingConfig(steps=15, au_guidance=arguments.au_guidance), 64
+        )
     requests = [
-        Request(prompts[(5 + au) % 15].text, tuple(float(level * (place == au)) for place in range(AU_COUNT)), 1000 + au)
+        Request(
+            prompts[(5 + au) % 15].text, tuple(float(level * (place == au)) for place in range(AU_COUNT)), 1000 + au
+        )
         for au in range(AU_COUNT)
         for level in range(6)
     ]
     images = torch.cat([generator.generate(requests[start : start + 36]) for start in range(0, len(requests), 36)])
-    rows = [(f"{AU_KEYS[au]}\n{AU_NAMES[au]}", [to_picture(image) for image in images[6 * au : 6 * au + 6]]) for au in range(AU_COUNT)]
+    rows = [
+        (f"{AU_KEYS[au]}\n{AU_NAMES[au]}", [to_picture(image) for image in images[6 * au : 6 * au + 6]])
+        for au in range(AU_COUNT)
+    ]
     sheet = face_sheet(rows, [str(level) for level in range(6)], side=images.shape[-1] * SCALE)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(arguments.out, optimize=True)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""How much a ToyFACS base knows of expressions: its error of x0 with captions that tell the AUs, another face's AUs, or none.
+"""How much a ToyFACS base knows of expressions: its error of x0 with captions that tell the AUs, another face's AUs, or
+none.
 
     python scripts/expression_gap.py [--base data/toyfacs/base] [--faces 96]
 
@@ -39,7 +40,9 @@ def main() -> None:
         return pipe.vae.encode(images).latent_dist.mean * pipe.vae.config.scaling_factor
 
     def embedding(texts: list[str]) -> Tensor:
-        return pipe.text_encoder(pipe.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids)[0]
+        return pipe.text_encoder(
+            pipe.tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        )[0]
 
     clean = latents(torch.tensor(np.array(aus), dtype=torch.float32))
     change = (clean - latents(torch.zeros(count, AU_COUNT))).pow(2).mean().item()
@@ -50,7 +53,9 @@ def main() -> None:
     for timestep in (300, 500, 700, 800, 900, 999):
         alpha = pipe.scheduler.alphas_cumprod[timestep]
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-        errors = [(pipe.unet(noisy, torch.tensor(timestep), text).sample - clean).pow(2).mean().item() for text in texts]
+        errors = [
+            (pipe.unet(noisy, torch.tensor(timestep), text).sample - clean).pow(2).mean().item() for text in texts
+        ]
         print(f"{timestep:8d}  {errors[0]:.4f}  {errors[1]:7.4f}  {errors[2]:17.4f}")
 
 

@@ -4,9 +4,10 @@
     python scripts/extrapolate.py sweep=table2 --out docs/results/extrapolation [key=value ...]
     python scripts/extrapolate.py bundle=data/toyfacs/bundle --out outputs/extrapolation
 
-Four held-out prompts, each AU alone at -10, -5, 0, 5, 7.5 and 10; of a sweep, the first seed of each arm. Training saw 0 to 5 only, and the judges
-read no more than 5: beyond that range what matters is whether the face stays a face (attributes and identity kept) and keeps moving (CLIP-I).
-Writes <out>/extrapolation.md and .json, and a picture for each adapter.
+Four held-out prompts, each AU alone at -10, -5, 0, 5, 7.5 and 10; of a sweep, the first seed of each arm. Training saw
+0 to 5 only, and the judges read no more than 5: beyond that range what matters is whether the face stays a face
+(attributes and identity kept) and keeps moving (CLIP-I). Writes <out>/extrapolation.md and .json, and a picture for
+each adapter.
 """
 
 import argparse
@@ -21,15 +22,15 @@ from PIL import Image
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES
 from fineface_train.config import Config, load_config
 from fineface_train.evaluation.evaluate import read_images
-from fineface_train.evaluation.judges import Judges, load_judges
+from fineface_train.evaluation.judges.judges import Judges, load_judges
+from fineface_train.evaluation.measure import evaluation_prompts, load_generator
 from fineface_train.evaluation.metrics import bootstrap_weights, nulled, weighted_mean
-from fineface_train.evaluation.protocol import AuSet, Kind, PlannedImage
-from fineface_train.measure import evaluation_prompts, load_generator
+from fineface_train.evaluation.plan import AuSet, Kind, PlannedImage
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from fineface_train.pictures import face_sheet, to_picture
-from fineface_train.report import markdown_table, number
-from fineface_train.sweep_records import chosen_folder, first_runs
+from fineface_train.reports.run import markdown_table, number
+from fineface_train.reports.sweep_records import chosen_folder, first_runs
 from fineface_train.toyfacs.faces import ATTRIBUTES
 
 LEVELS = (-10.0, -5.0, 5.0, 7.5, 10.0)
@@ -49,16 +50,22 @@ def plan(config: Config) -> list[PlannedImage]:
             for level in LEVELS:
                 aus = AuSet(tuple(level * (place == au) for place in range(AU_COUNT)), False)
                 request = Request(prompt.text, aus.aus, seed)
-                images.append(PlannedImage(f"p{index}_{key}_{level:g}", Kind.individual, prompt, index, -1, False, key, request))
+                images.append(
+                    PlannedImage(f"p{index}_{key}_{level:g}", Kind.individual, prompt, index, -1, False, key, request)
+                )
     return images
 
 
 def summary(frame: pd.DataFrame, judge: str) -> list[dict[str, Any]]:
-    """For each level: the reading of the commanded AU, CLIP-I and what is kept, each with its 95% interval over prompts."""
+    """For each level: the reading of the commanded AU, CLIP-I and what is kept, each with its 95% interval over
+    prompts."""
     prompt = np.unique(frame["prompt_index"], return_inverse=True)[1]
     weights = bootstrap_weights(PROMPTS, 0)
     attributes = frame[[f"attr_{name}" for name in ATTRIBUTES if f"attr_{name}" in frame]].to_numpy(float)
-    values = {"clip_i": frame["clip_i"].to_numpy(float), "caption kept": attributes.mean(1) if attributes.size else np.full(len(frame), np.nan)}
+    values = {
+        "clip_i": frame["clip_i"].to_numpy(float),
+        "caption kept": attributes.mean(1) if attributes.size else np.full(len(frame), np.nan),
+    }
     asked, read = frame[list(AU_KEYS)].to_numpy(float), frame[[f"{judge}_{key}" for key in AU_KEYS]].to_numpy(float)
     rows = []
     for level in LEVELS:
@@ -66,7 +73,11 @@ def summary(frame: pd.DataFrame, judge: str) -> list[dict[str, Any]]:
         found: dict[str, Any] = {"level": level}
         for name, all_of in (values | {"reading": np.where(asked == level, read, 0).sum(1)}).items():
             means = weighted_mean(all_of[here], prompt[here], weights)
-            found[name] = {"value": float(means[0]), "low": float(np.percentile(means[1:], 2.5)), "high": float(np.percentile(means[1:], 97.5))}
+            found[name] = {
+                "value": float(means[0]),
+                "low": float(np.percentile(means[1:], 2.5)),
+                "high": float(np.percentile(means[1:], 97.5)),
+            }
         rows.append(found)
     return rows
 
@@ -107,12 +118,19 @@ def main() -> None:
         generator = load_generator(config, bundle)
         judges = judges or load_judges(config.judge, generator.pipe.device)
         images = plan(config)
-        found[arm] = summary(read_images(generator, judges, images, config.evaluation.batch_size), next(iter(judges.aus)))
+        found[arm] = summary(
+            read_images(generator, judges, images, config.evaluation.batch_size), next(iter(judges.aus))
+        )
         sheet(generator, images).save(arguments.out / f"{arm.replace('=', '_').replace(' ', '_')}.png", optimize=True)
     rows = [["arm", *(f"{name} at {level:g}" for name in ("reading", "clip_i", "caption kept") for level in LEVELS)]]
     for arm, levels in found.items():
         cells = [one[name] for name in ("reading", "clip_i", "caption kept") for one in levels]
-        rows.append([f"`{arm}`", *(f"{number(cell['value'])} ({number(cell['low'])} to {number(cell['high'])})" for cell in cells)])
+        rows.append(
+            [
+                f"`{arm}`",
+                *(f"{number(cell['value'])} ({number(cell['low'])} to {number(cell['high'])})" for cell in cells),
+            ]
+        )
     (arguments.out / "extrapolation.md").write_text(markdown_table(rows))
     (arguments.out / "extrapolation.json").write_text(json.dumps(nulled(found), indent=2) + "\n")
     print(markdown_table(rows))

@@ -1,6 +1,4 @@
-# /// script
-# requires-python = "==3.11.*"
-# dependencies = [
+# /// script requires-python = "==3.11.*" dependencies = [
 #     "libreface==0.2.0",
 #     "huggingface-hub<0.36",
 #     "numpy<2",
@@ -20,9 +18,8 @@
 #     "nvidia-nvtx-cu11==11.7.91",
 # ]
 #
-# [tool.uv]
-# # What LibreFace asks for and none of the code used here imports (dlib alone compiles for a quarter of an hour).
-# override-dependencies = [
+# [tool.uv] # What LibreFace asks for and none of the code used here imports (dlib alone compiles for a quarter of an
+# hour). override-dependencies = [
 #     "bleach; sys_platform == 'never'",
 #     "cmake; sys_platform == 'never'",
 #     "dlib; sys_platform == 'never'",
@@ -34,16 +31,18 @@
 #     "scikit-learn; sys_platform == 'never'",
 #     "torchaudio; sys_platform == 'never'",
 #     "triton; sys_platform == 'never'",
-# ]
-# ///
-"""LibreFace 0.2.0 as a process that reads AUs in lists of images (docs/annotation.md): 12 intensities in [0, 5] for each.
+# ] ///
+"""LibreFace 0.2.0 as a process that reads AUs in lists of images (docs/annotation.md): 12 intensities in [0, 5] for
+each.
 
-    uv run --locked --script scripts/libreface_annotate.py --weights combined_resnet.pt faces.txt    # rows in faces.txt.csv
+    uv run --locked --script scripts/libreface_annotate.py --weights combined_resnet.pt faces.txt    # rows in
+    faces.txt.csv
 
-A list is a text file with the path of an image on each line. Its rows, `path,status,AU1,...,AU26` in the list's order, go to the
-list's path + ".csv". Lists are the arguments or, without any, come line by line on stdin; stdout gets one line of JSON when the
-model is ready and one for each list. The environment is this script's own, since LibreFace pins torch 2.0.0 and mediapipe 0.10.5;
-the nvidia packages are torch 2.0.0's, which a lock for all platforms leaves out. Linux on x86-64.
+A list is a text file with the path of an image on each line. Its rows, `path,status,AU1,...,AU26` in the list's order,
+go to the list's path + ".csv". Lists are the arguments or, without any, come line by line on stdin; stdout gets one
+line of JSON when the model is ready and one for each list. The environment is this script's own, since LibreFace pins
+torch 2.0.0 and mediapipe 0.10.5; the nvidia packages are torch 2.0.0's, which a lock for all platforms leaves out.
+Linux on x86-64.
 """
 
 import argparse
@@ -75,8 +74,13 @@ AUS = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
 FACES = 10
 """At most looked for in an image."""
 MESH = mediapipe.solutions.face_mesh
-LANDMARKS = [index for part in (MESH.FACEMESH_LEFT_EYE, MESH.FACEMESH_RIGHT_EYE, MESH.FACEMESH_LIPS) for index in sorted({i for edge in part for i in edge})]
-"""What `image_align` wants: 16 of each eye and 40 of the lips. It takes means and extremes of each, so their order does not matter."""
+LANDMARKS = [
+    index
+    for part in (MESH.FACEMESH_LEFT_EYE, MESH.FACEMESH_RIGHT_EYE, MESH.FACEMESH_LIPS)
+    for index in sorted({i for edge in part for i in edge})
+]
+"""What `image_align` wants: 16 of each eye and 40 of the lips. It takes means and extremes of each, so their order does
+not matter."""
 
 
 def main() -> None:
@@ -85,13 +89,17 @@ def main() -> None:
     parser.add_argument("--sha256", help="refuse weights with another SHA-256")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--batch-size", type=int, default=32, help="faces that go through the network together")
-    parser.add_argument("lists", nargs="*", help="text files with an image path on each line; none: their paths come on stdin")
+    parser.add_argument(
+        "lists", nargs="*", help="text files with an image path on each line; none: their paths come on stdin"
+    )
     arguments = parser.parse_args()
     digest = hashlib.sha256(Path(arguments.weights).read_bytes()).hexdigest()
     if arguments.sha256 not in (None, digest):
         sys.exit(f"{arguments.weights}: SHA-256 is {digest}, wanted is {arguments.sha256}")
     solver = load_solver(arguments.weights, arguments.device)
-    with MESH.FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=FACES, min_detection_confidence=0.5) as mesh:
+    with MESH.FaceMesh(
+        static_image_mode=True, refine_landmarks=True, max_num_faces=FACES, min_detection_confidence=0.5
+    ) as mesh:
         answer({"ready": "libreface 0.2.0", "weights_sha256": digest})
         for line in arguments.lists or sys.stdin:
             request = Path(line.rstrip("\n"))
@@ -105,11 +113,19 @@ def answer(value: dict[str, Any]) -> None:
 
 
 def load_solver(weights: str, device: str) -> Solver:
-    """The network of LibreFace's `get_au_intensities_and_detect_aus_video`, with its settings, but loaded once and not for each call."""
+    """The network of LibreFace's `get_au_intensities_and_detect_aus_video`, with its settings, but loaded once and not
+    for each call."""
     # It would first fetch ImageNet's weights from the net, and then replace all of them, strictly.
     resnet18 = torchvision.models.resnet18
     torchvision.models.resnet18 = lambda weights: resnet18()
-    settings = {"ckpt_path": weights, "weights_download_id": None, "model_name": "resnet", "device": device, "image_size": 256, "crop_size": 224}
+    settings = {
+        "ckpt_path": weights,
+        "weights_download_id": None,
+        "model_name": "resnet",
+        "device": device,
+        "image_size": 256,
+        "crop_size": 224,
+    }
     labels = {"au_recognition_num_labels": 12, "au_detection_num_labels": 12}
     solver = Solver(ConfigObject({**settings, **labels, "dropout": 0.1, "fm_distillation": False}))
     assert tuple(solver.au_recognition_aus) == AUS
@@ -128,7 +144,8 @@ def rows_of(paths: list[str], mesh: Any, solver: Solver, batch_size: int) -> Ite
 
 
 def look(path: str, mesh: Any) -> tuple[str, Image.Image | None]:
-    """The status of an image, and its largest face as LibreFace aligns it (`get_aligned_image`, which fails where there are two)."""
+    """The status of an image, and its largest face as LibreFace aligns it (`get_aligned_image`, which fails where there
+    are two)."""
     pixels = read_pixels(path)
     if pixels is None:
         return "unreadable", None
@@ -141,7 +158,8 @@ def look(path: str, mesh: Any) -> tuple[str, Image.Image | None]:
 
 
 def read_pixels(path: str) -> np.ndarray | None:
-    """RGB bytes (H, W, 3), read with cv2 as LibreFace does (turned as EXIF says); None, and a line on stderr, for what is no whole image."""
+    """RGB bytes (H, W, 3), read with cv2 as LibreFace does (turned as EXIF says); None, and a line on stderr, for what
+    is no whole image."""
     try:
         with Image.open(path) as image:
             image.load()  # cv2 fills up what a truncated file lacks

@@ -1,25 +1,28 @@
 #!/usr/bin/env python
-"""AU error against CLIP-I: evaluate each arm of a sweep at other adapter scales and guidances, then write the sweep's report again.
+"""AU error against CLIP-I: evaluate each arm of a sweep at other adapter scales and guidances, then write the sweep's
+report again.
 
-    python scripts/pareto.py sweep=table1 [--scales 0.25 0.5 0.75 1 1.25 1.5] [--guidances 1 2 3 5] [--out docs/results/pareto/table1] [key=value ...]
+    python scripts/pareto.py sweep=table1 [--scales 0.25 0.5 0.75 1 1.25 1.5] [--guidances 1 2 3 5] [--out
+    docs/results/pareto/table1] [key=value ...]
 
-The quick protocol, the arm's first seed. Scales are tried where an arm has an adapter, at the configured guidance; guidances at the arm's own
-scale. What is evaluated already is not evaluated again. With --out the points, their tables and their picture are kept there too: trade_off.json, .md and .svg.
+The quick protocol, the arm's first seed. Scales are tried where an arm has an adapter, at the configured guidance;
+guidances at the arm's own scale. What is evaluated already is not evaluated again. With --out the points, their tables
+and their picture are kept there too: trade_off.json, .md and .svg.
 """
 
 import argparse
 import shutil
 from pathlib import Path
 
-from fineface_train.comparison import write_comparison
-from fineface_train.comparison_markdown import FIGURES, equal_clip_i
 from fineface_train.config import Config, load_config
 from fineface_train.data.conditioning import Entry
-from fineface_train.evaluation.protocol import ProtocolName
+from fineface_train.evaluation.measure import measure_once
+from fineface_train.evaluation.plan import ProtocolName
 from fineface_train.files import read_json, write_json, write_text
-from fineface_train.measure import measure_once
 from fineface_train.methods.au_diffusion.bundle import check_bundle
-from fineface_train.sweep_records import chosen_folder, first_runs
+from fineface_train.reports.comparison.markdown import FIGURES, equal_clip_i
+from fineface_train.reports.comparison.page import write_comparison
+from fineface_train.reports.sweep_records import chosen_folder, first_runs
 
 
 def main() -> None:
@@ -38,8 +41,13 @@ def main() -> None:
     guidance = config.sampling.guidance
     for arm, run in first.items():
         scales = arguments.scales if check_bundle(run / "bundle").conditioning.enters is Entry.adapter else []
-        for scale, strength in [*((scale, guidance) for scale in scales), *((None, strength) for strength in arguments.guidances)]:
-            print(f"{arm}: {'its own scale' if scale is None else f'scale {scale:g}'}, guidance {strength:g}", flush=True)
+        for scale, strength in [
+            *((scale, guidance) for scale in scales),
+            *((None, strength) for strength in arguments.guidances),
+        ]:
+            print(
+                f"{arm}: {'its own scale' if scale is None else f'scale {scale:g}'}, guidance {strength:g}", flush=True
+            )
             _evaluate(config, run, scale, strength)
     print(f"report: {write_comparison(folder, config.comparison.reference)}")
     if arguments.out:

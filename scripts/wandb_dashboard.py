@@ -1,10 +1,11 @@
 #!/usr/bin/env python
-"""Build a wandb workspace for a project's sweeps: control, trade-off, faces, training. Needs a wandb server and `pip install -e '.[dashboard]'`.
+"""Build a wandb workspace for a project's sweeps: control, trade-off, faces, training. Needs a wandb server and `pip
+install -e '.[dashboard]'`.
 
     python scripts/wandb_dashboard.py --entity TEAM [--project fineface-train] [--sweep table2]
 
-Prints the address of the saved view. Every run carries its arm, its table and its seed; the view groups runs by arm, so that each curve is an
-arm's mean over its seeds.
+Prints the address of the saved view. Every run carries its arm, its table and its seed; the view groups runs by arm, so
+that each curve is an arm's mean over its seeds.
 """
 
 import argparse
@@ -41,22 +42,38 @@ def main() -> int:
         workspaces.Section(
             name="Control, at the end",
             panels=[
-                panels.ScatterPlot(title="AU error against CLIP-I", x="evaluation/individual/clip_i", y="evaluation/individual/au_mse_active"),
+                panels.ScatterPlot(
+                    title="AU error against CLIP-I",
+                    x="evaluation/individual/clip_i",
+                    y="evaluation/individual/au_mse_active",
+                ),
                 panels.BarPlot(title="AU error, commanded AUs", metrics=["evaluation/individual/au_mse_active"]),
                 panels.BarPlot(title="AU error, combinations", metrics=["evaluation/combination/au_mse_mean"]),
                 panels.BarPlot(title="Leakage", metrics=["evaluation/individual/leakage"]),
             ],
             is_open=True,
         ),
-        workspaces.Section(name="Faces", panels=[panels.MediaBrowser(title="Samples", media_keys=["samples"])], is_open=True),
+        workspaces.Section(
+            name="Faces", panels=[panels.MediaBrowser(title="Samples", media_keys=["samples"])], is_open=True
+        ),
         workspaces.Section(
             name="Training",
-            panels=[curve("Loss", "train/loss"), curve("Gradient norm", "train/gradient_norm"), curve("Examples/s", "train/examples_per_second")],
+            panels=[
+                curve("Loss", "train/loss"),
+                curve("Gradient norm", "train/gradient_norm"),
+                curve("Examples/s", "train/examples_per_second"),
+            ],
         ),
     ]
     filters = [workspaces.Metric("Group") == arguments.sweep] if arguments.sweep else []
     runs = workspaces.RunsetSettings(groupby=[workspaces.Config("arm")], filters=filters)
-    view = workspaces.Workspace(entity=arguments.entity, project=arguments.project, name=arguments.sweep or "Sweeps", sections=sections, runset_settings=runs)
+    view = workspaces.Workspace(
+        entity=arguments.entity,
+        project=arguments.project,
+        name=arguments.sweep or "Sweeps",
+        sections=sections,
+        runset_settings=runs,
+    )
     print(view.save().url)
     return 0
 

@@ -1,6 +1,8 @@
-"""A program that speaks the annotators' protocol in LibreFace's place, for tests of those who ask it; its first argument says what it does wrong.
+"""A program that speaks the annotators' protocol in LibreFace's place, for tests of those who ask it; its first
+argument says what it does wrong.
 
-It reads images by their colour: black is no face, blue several faces, and AU1 is the red, AU26 the green (0 .. 255 as 0 .. 5).
+It reads images by their colour: black is no face, blue several faces, and AU1 is the red, AU26 the green (0 .. 255 as 0
+.. 5).
 """
 
 import csv
@@ -62,7 +64,9 @@ def main(wrong: str, log: Path) -> None:
         }.get(wrong, rows)
         if wrong != "writes nothing":
             with Path(f"{request}.csv").open("w", newline="") as file:
-                csv.writer(file).writerows([["path", "status", *(KEYS[1:] if wrong == "forgets a column" else KEYS)], *rows])
+                csv.writer(file).writerows(
+                    [["path", "status", *(KEYS[1:] if wrong == "forgets a column" else KEYS)], *rows]
+                )
         say(done="another list" if wrong == "answers another" else str(request))
 
 

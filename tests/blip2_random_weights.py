@@ -1,4 +1,5 @@
-"""BLIP-2 with OPT 2.7B in its true shape with random values (7.5 GB on disk), to time it where the real weights are out of reach.
+"""BLIP-2 with OPT 2.7B in its true shape with random values (7.5 GB on disk), to time it where the real weights are out
+of reach.
 
 python -m tests.blip2_random_weights FOLDER
 
@@ -20,7 +21,13 @@ BLOCK = 1 << 20
 def true_shape(image_token: int) -> Blip2Config:
     """Salesforce/blip2-opt-2.7b: ViT-g/14, a Q-Former with 32 queries, OPT 2.7B."""
     ids = {"bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 1}
-    opt = {"hidden_size": 2560, "ffn_dim": 10240, "word_embed_proj_dim": 2560, "num_hidden_layers": 32, "num_attention_heads": 32}
+    opt = {
+        "hidden_size": 2560,
+        "ffn_dim": 10240,
+        "word_embed_proj_dim": 2560,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+    }
     return Blip2Config(
         vision_config=Blip2VisionConfig(),
         qformer_config=Blip2QFormerConfig(),
@@ -42,7 +49,10 @@ def main(folder: Path) -> None:
         tensor.data.copy_(block.repeat(-(-tensor.numel() // BLOCK))[: tensor.numel()].view_as(tensor))
     model.tie_weights()
     # No end of a caption, and none of the words that the small tokenizer does not have.
-    model.generation_config.suppress_tokens = [model.config.text_config.eos_token_id, *range(len(processor.tokenizer), VOCABULARY)]
+    model.generation_config.suppress_tokens = [
+        model.config.text_config.eos_token_id,
+        *range(len(processor.tokenizer), VOCABULARY),
+    ]
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     print(f"{folder}: {sum(parameter.numel() for parameter in model.parameters()) / 1e9:.2f} billion parameters")

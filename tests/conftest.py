@@ -67,14 +67,28 @@ def tiny_pipeline(prediction_type: str = "sample") -> StableDiffusionPipeline:
         layers_per_block=1,
     )
     tokenizer = byte_tokenizer()
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     text = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=64, **ids
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=64,
+            **ids,
         )
     )
     scheduler = DDIMScheduler(
-        prediction_type=prediction_type, rescale_betas_zero_snr=prediction_type != "epsilon", timestep_spacing="trailing", clip_sample=False, steps_offset=1
+        prediction_type=prediction_type,
+        rescale_betas_zero_snr=prediction_type != "epsilon",
+        timestep_spacing="trailing",
+        clip_sample=False,
+        steps_offset=1,
     )
     pipe = StableDiffusionPipeline(
         vae=vae,
@@ -95,7 +109,9 @@ def tiny_pipeline(prediction_type: str = "sample") -> StableDiffusionPipeline:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What was not tested, and how to test it: a reason names its remedy."""
     skipped = terminalreporter.stats.get("skipped", [])
-    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped if isinstance(report.longrepr, tuple))
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ") for report in skipped if isinstance(report.longrepr, tuple)
+    )
     if reasons:
         terminalreporter.section("not tested here, and how to", sep="-")
         for reason, count in sorted(reasons.items()):
@@ -104,7 +120,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_accelerate() -> None:
-    """accelerate keeps one state per process, with one precision; a command has a process of its own, tests share theirs."""
+    """accelerate keeps one state per process, with one precision; a command has a process of its own, tests share
+    theirs."""
     AcceleratorState._reset_state(reset_partial_state=True)
 
 

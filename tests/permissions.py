@@ -11,5 +11,8 @@ def unprivileged() -> list[str]:
     if os.geteuid():
         return []
     if not shutil.which("setpriv"):
-        pytest.skip("root may write everywhere, and there is no setpriv: apt install util-linux, or run the tests as another user")
+        pytest.skip(
+            "root may write everywhere, and there is no setpriv: apt install util-linux, or run the tests as another "
+            "user"
+        )
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]

@@ -1,4 +1,5 @@
-"""A run folder made from real drawings of the requested AUs, whose "measured" AUs are the requested ones, shrunk, plus seeded noise."""
+"""A run folder made from real drawings of the requested AUs, whose "measured" AUs are the requested ones, shrunk, plus
+seeded noise."""
 
 import json
 from collections.abc import Callable
@@ -16,11 +17,17 @@ from fineface_train.toyfacs.faces import all_identities, caption, is_held_out_id
 from fineface_train.toyfacs.render import draw, draw_nuisances, grid, to_uint8
 
 JUDGES = ("small_cnn", "wide_cnn")
-SETS = ({"AU6": 1, "AU12": 4, "AU25": 4}, {"AU4": 2, "AU15": 3, "AU17": 4}, {"AU1": 3, "AU2": 3, "AU5": 3, "AU25": 3, "AU26": 3}, {"AU6": 3, "AU12": 3})
+SETS = (
+    {"AU6": 1, "AU12": 4, "AU25": 4},
+    {"AU4": 2, "AU15": 3, "AU17": 4},
+    {"AU1": 3, "AU2": 3, "AU5": 3, "AU25": 3, "AU26": 3},
+    {"AU6": 3, "AU12": 3},
+)
 
 
 def build_run(folder: Path, prompts: int = 2, intensities: tuple[int, ...] = (1, 5), seed: int = 0) -> Path:
-    """Write every file of a finished, evaluated run into `folder`; the first prompt is seen, the others are held out."""
+    """Write every file of a finished, evaluated run into `folder`; the first prompt is seen, the others are held
+    out."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     (folder / "images").mkdir()
@@ -29,9 +36,20 @@ def build_run(folder: Path, prompts: int = 2, intensities: tuple[int, ...] = (1,
     frame.to_parquet(folder / "images.parquet")
     _write_json(folder / "metrics.json", _metrics(frame))
     _write_training(folder, rng)
-    (folder / "config.yaml").write_text("seed: 0\nencoder:\n  name: per_au_tokens\ntrainer:\n  steps: 1000\n  batch_size: 32\n")
-    parts = [("AU encoder", 21_000, 0, 0), ("adapter", 230_000, 0, 0), ("LoRA", 310_000, 0, 0), ("UNet", 0, 5_300_000, 0), ("VAE", 0, 600_000, 0)]
-    _write_json(folder / "audit.json", {"parts": [dict(zip(("part", "trainable", "frozen", "dead"), part, strict=True)) for part in parts]})
+    (folder / "config.yaml").write_text(
+        "seed: 0\nencoder:\n  name: per_au_tokens\ntrainer:\n  steps: 1000\n  batch_size: 32\n"
+    )
+    parts = [
+        ("AU encoder", 21_000, 0, 0),
+        ("adapter", 230_000, 0, 0),
+        ("LoRA", 310_000, 0, 0),
+        ("UNet", 0, 5_300_000, 0),
+        ("VAE", 0, 600_000, 0),
+    ]
+    _write_json(
+        folder / "audit.json",
+        {"parts": [dict(zip(("part", "trainable", "frozen", "dead"), part, strict=True)) for part in parts]},
+    )
     _write_json(
         folder / "provenance.json",
         {
@@ -45,26 +63,48 @@ def build_run(folder: Path, prompts: int = 2, intensities: tuple[int, ...] = (1,
     return folder
 
 
-def _evaluated_images(folder: Path, rng: np.random.Generator, prompts: int, intensities: tuple[int, ...]) -> pd.DataFrame:
+def _evaluated_images(
+    folder: Path, rng: np.random.Generator, prompts: int, intensities: tuple[int, ...]
+) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for prompt_index in range(prompts):
         held_out = prompt_index > 0
-        face = sample_face(rng, [identity for identity in all_identities() if is_held_out_identity(identity) == held_out])
+        face = sample_face(
+            rng, [identity for identity in all_identities() if is_held_out_identity(identity) == held_out]
+        )
         text = caption(face, rng)
         requests: list[tuple[str, int, dict[str, float]]] = [("neutral", -1, {})]
         requests += [("individual", -1, {key: float(level)}) for key in AU_KEYS for level in intensities]
-        requests += [("combination", index, {key: float(level) for key, level in values.items()}) for index, values in enumerate(SETS)]
+        requests += [
+            ("combination", index, {key: float(level) for key, level in values.items()})
+            for index, values in enumerate(SETS)
+        ]
         aus = np.array([[values.get(key, 0.0) for key in AU_KEYS] for _, _, values in requests], np.float32)
         drawn = to_uint8(draw([face] * len(aus), torch.from_numpy(aus), draw_nuisances(rng, 1).expand(len(aus), -1)))
         for number, ((kind, set_index, values), vector, pixels) in enumerate(zip(requests, aus, drawn, strict=True)):
             path = f"images/{prompt_index:02d}_{number:03d}.png"
             Image.fromarray(pixels).save(folder / path)
-            row = {"id": path, "kind": kind, "prompt": text, "prompt_index": prompt_index, "prompt_held_out": held_out, "set_index": set_index, "path": path}
-            row |= {"set_held_out": set_index in (0, 2), "commanded": "+".join(values), "seed": 100 + prompt_index, "clip_i": 1 - 0.01 * float(vector.sum())}
+            row = {
+                "id": path,
+                "kind": kind,
+                "prompt": text,
+                "prompt_index": prompt_index,
+                "prompt_held_out": held_out,
+                "set_index": set_index,
+                "path": path,
+            }
+            row |= {
+                "set_held_out": set_index in (0, 2),
+                "commanded": "+".join(values),
+                "seed": 100 + prompt_index,
+                "clip_i": 1 - 0.01 * float(vector.sum()),
+            }
             row |= dict(zip(AU_KEYS, map(float, vector), strict=True))
             for judge, gain in zip(JUDGES, (0.9, 0.85), strict=True):
                 measured = gain * vector + 0.15 + rng.normal(0, 0.15, AU_COUNT)
-                row |= {f"{judge}_{key}": float(value) for key, value in zip(AU_KEYS, measured, strict=True)} | {f"{judge}_face": True}
+                row |= {f"{judge}_{key}": float(value) for key, value in zip(AU_KEYS, measured, strict=True)} | {
+                    f"{judge}_face": True
+                }
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -107,23 +147,38 @@ def _metrics(frame: pd.DataFrame) -> dict[str, Any]:
                 "rank_correlation": spearmanr(asked, read)[0],
                 "au_mse_active": ((asked - read)[active] ** 2).mean(),
             }
-            result[key] = {name: float(value) for name, value in values.items()} | {"zero_reading": float(read[~active].mean())}
+            result[key] = {name: float(value) for name, value in values.items()} | {
+                "zero_reading": float(read[~active].mean())
+            }
         return result
 
     kinds = {kind: frame[(frame["kind"] == kind) & frame["prompt_held_out"]] for kind in ("individual", "combination")}
     neutral = measured(frame[frame["kind"] == "neutral"], JUDGES[0]).mean(0)
     strongest = [measured(frame[(frame["commanded"] == key) & (frame[key] == 5)], JUDGES[0]).mean(0) for key in AU_KEYS]
-    levels = {key: sorted(frame[(frame["kind"] == "neutral") | (frame["commanded"] == key)][key].unique()) for key in AU_KEYS}
+    levels = {
+        key: sorted(frame[(frame["kind"] == "neutral") | (frame["commanded"] == key)][key].unique()) for key in AU_KEYS
+    }
     return {
         "protocol": "quick",
         "bundle": "bundle",
         "first_judge": JUDGES[0],
         "subset": "held_out",
         **{kind: summary(rows, JUDGES[0]) for kind, rows in kinds.items()},
-        "subsets": {"individual": {"held_out": summary(kinds["individual"], JUDGES[0])}, "combination": {"seen_identity_seen_set": None}},
+        "subsets": {
+            "individual": {"held_out": summary(kinds["individual"], JUDGES[0])},
+            "combination": {"seen_identity_seen_set": None},
+        },
         "per_au": per_au(JUDGES[0]),
-        "judges": {judge: {**{kind: summary(rows, judge) for kind, rows in kinds.items()}, "per_au": per_au(judge)} for judge in JUDGES},
-        "judge_disagreement": {"first": JUDGES[0], "second": JUDGES[1], "mean_squared_difference": 0.052, "per_au": {"AU1": {"correlation": 0.9}}},
+        "judges": {
+            judge: {**{kind: summary(rows, judge) for kind, rows in kinds.items()}, "per_au": per_au(judge)}
+            for judge in JUDGES
+        },
+        "judge_disagreement": {
+            "first": JUDGES[0],
+            "second": JUDGES[1],
+            "mean_squared_difference": 0.052,
+            "per_au": {"AU1": {"correlation": 0.9}},
+        },
         "ceiling": {kind: {"clip_i": entry(0.8765, None)} for kind in kinds},
         "leakage_matrix": [[float(value) for value in (row - neutral) / 5] for row in strongest],
         "response_curve": {
@@ -149,12 +204,22 @@ def _write_training(folder: Path, rng: np.random.Generator) -> None:
         rate = 4e-3 * min(1, step / 100) * (1 + np.cos(np.pi * step / 1000)) / 2
         speed = 90 + rng.normal(0, 4)
         lines.append(
-            {"step": step, "examples": 32 * step, "loss": loss, "learning_rate": rate, "gradient_norm": norm, "examples_per_second": speed, "seconds": step / 3}
+            {
+                "step": step,
+                "examples": 32 * step,
+                "loss": loss,
+                "learning_rate": rate,
+                "gradient_norm": norm,
+                "examples_per_second": speed,
+                "seconds": step / 3,
+            }
         )
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text + json.dumps({"step": 1000, "evaluation": {"slope": 0.9}}) + "\n")
     face = [sample_face(rng)] * 13
-    sheet = grid(draw(face, torch.cat([torch.zeros(1, 12), 5 * torch.eye(12)]), draw_nuisances(rng, 1).expand(13, -1)), 13)
+    sheet = grid(
+        draw(face, torch.cat([torch.zeros(1, 12), 5 * torch.eye(12)]), draw_nuisances(rng, 1).expand(13, -1)), 13
+    )
     for step in (500, 1000):
         Image.fromarray(sheet).save(folder / "samples" / f"step_{step:06d}.png")
 

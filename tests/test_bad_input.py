@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from fineface_train.aus import AU_COUNT, AU_KEYS, format_aus, parse_aus
 from fineface_train.cli import main
 from fineface_train.config import load_config
-from fineface_train.data.affectnet_metadata import read_metadata
-from fineface_train.data.disfa_labels import read_labels
+from fineface_train.data.affectnet.metadata import read_metadata
+from fineface_train.data.disfa.labels import read_labels
 from fineface_train.files import flat, plain
-from fineface_train.trainer import Precision, TrainerConfig, make_accelerator
+from fineface_train.loop.trainer import Precision, TrainerConfig, make_accelerator
 
 SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
 
@@ -46,7 +46,10 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "labels=finface"], "did you mean fineface"),
         (["train", "experiment=quick"], "did you mean quickstart"),
         (["train", "objective=snr"], "objective=snr: no such choice"),
-        (["train", "finetune=lorra"], "finetune=lorra: no such choice; there are everything, lora, lora_fast_adapter, nothing; did you mean lora"),
+        (
+            ["train", "finetune=lorra"],
+            "finetune=lorra: no such choice; there are everything, lora, lora_fast_adapter, nothing; did you mean lora",
+        ),
         (["train", "judge=openface"], "judge=openface: no such choice"),
         (["train", "trainer=fast"], "trainer=fast: no such choice"),
         (["train", "trainer.step=5"], r"trainer\.step: no such config key; did you mean trainer\.steps"),
@@ -94,15 +97,24 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "labels.std=9"], r"labels\.std=9\.0: must lie in 0\.\.5"),
         (["train", "labels.rounding_probability=2"], r"labels\.rounding_probability=2\.0: must be a probability"),
         (["train", "conditioning.au_dropout=1.5"], r"conditioning\.au_dropout=1\.5: must be a probability"),
-        (["train", "finetune.lora_rank=0"], r"finetune\.lora_rank=0: must be at least 1 \(finetune=nothing trains without LoRA\)"),
+        (
+            ["train", "finetune.lora_rank=0"],
+            r"finetune\.lora_rank=0: must be at least 1 \(finetune=nothing trains without LoRA\)",
+        ),
         (["train", "finetune.lora_alpha=0"], r"finetune\.lora_alpha=0\.0: must be positive"),
         (["train", "objective.gamma=0"], r"objective\.gamma=0\.0: must be positive"),
         (["train", "base.resolution=63"], r"base\.resolution=63: must be a positive multiple of 8"),
         (["train", "sampling.steps=0"], r"sampling\.steps=0: must lie in 1..1000"),
         (["train", "sampling.guidance=0"], r"sampling\.guidance=0\.0: must be at least 1"),
-        (["train", "sampling.au_guidance=4"], r"sampling\.au_guidance=4\.0: must lie in 1\.\.3 \(sampling\.guidance\), or be null"),
+        (
+            ["train", "sampling.au_guidance=4"],
+            r"sampling\.au_guidance=4\.0: must lie in 1\.\.3 \(sampling\.guidance\), or be null",
+        ),
         (["train", "sampling.au_guidance=nan"], r"sampling\.au_guidance=nan: must lie in 1\.\.3"),
-        (["train", "sampling.au_guidance=2", "sampling.negative=no_control"], r"sampling\.negative cannot be no_control"),
+        (
+            ["train", "sampling.au_guidance=2", "sampling.negative=no_control"],
+            r"sampling\.negative cannot be no_control",
+        ),
         (["train", "evaluation.batch_size=0"], r"evaluation\.batch_size=0: must be at least 1"),
         (["train", "data.rarity_weighting=3"], r"data\.rarity_weighting=3\.0: must lie in 0\.\.2"),
         (["train", "judge.face_threshold=2"], r"judge\.face_threshold is 2\.0"),
@@ -114,8 +126,14 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "-m", "encoder=none,res_mlp46"], "encoder=res_mlp46: no such choice.*did you mean res_mlp64"),
         (["train", "-m", "seed=0,x"], "seed"),
         (["train", "-m", "seed=interval(0,1)"], r"seed=interval\(0,1\)"),
-        (["train", "-m", "trainer.accumulation=1,3"], r"trainer\.batch_size=32 is not a multiple of trainer\.accumulation=3"),
-        (["train", "data.affectnet.min_sid=1"], r"data\.affectnet\.min_sid: no such config key; did you mean data\.affectnet\.min_side"),
+        (
+            ["train", "-m", "trainer.accumulation=1,3"],
+            r"trainer\.batch_size=32 is not a multiple of trainer\.accumulation=3",
+        ),
+        (
+            ["train", "data.affectnet.min_sid=1"],
+            r"data\.affectnet\.min_sid: no such config key; did you mean data\.affectnet\.min_side",
+        ),
         (["train", "evaluation.seed=-1"], r"evaluation\.seed=-1: must lie in 0"),
         (["train", "data.affectnet.weight=-1"], r"data\.affectnet\.weight=-1\.0: must be 0 or more, or null"),
         (["prepare", "data.disfa.weight=inf"], r"data\.disfa\.weight=inf: must be 0 or more"),
@@ -153,7 +171,11 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
 def test_mistakes_on_the_command_line(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for variable in ("DISFA_ROOT", "AFFECTNET_ROOT"):
         monkeypatch.delenv(variable, raising=False)
@@ -201,22 +223,32 @@ def _lead_out(root: Path) -> None:
         (_intensity("strong"), "'1,strong': must read frame,intensity"),
         (_drop_last_label, "the label files disagree on the number of frames"),
         (lambda root: sorted((root / "disfa").rglob("*.png"))[3].unlink(), "11 images, but the labels have 12 frames"),
-        (lambda root: _first(root / "disfa", "*_au12.txt").unlink(), r"_au12\.txt: missing; a subject needs the labels"),
-        (lambda root: _first(root / "disfa", "*_au12.txt").write_text(""), "disagree on the number of frames|holds no frames"),
+        (
+            lambda root: _first(root / "disfa", "*_au12.txt").unlink(),
+            r"_au12\.txt: missing; a subject needs the labels",
+        ),
+        (
+            lambda root: _first(root / "disfa", "*_au12.txt").write_text(""),
+            "disagree on the number of frames|holds no frames",
+        ),
         (lambda root: _first(root / "affectnet", "*.png").unlink(), r"1 of \d+ images are missing, the first is"),
         (lambda root: _replace(_first(root / "affectnet", "*.csv"), "AU12_rec", "AU12"), "columns missing: AU12_rec"),
         (lambda root: _first(root / "disfa", "*.csv").unlink(), r"does not exist; set data\.disfa\.root"),
         (_lead_out, r"ImageName='\.\./.*': must lie below the images' folder"),
     ],
 )
-def test_mistakes_in_datasets(change: Callable[[Path], None], message: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_in_datasets(
+    change: Callable[[Path], None], message: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(corpus, tmp_path / "corpus")
     change(tmp_path / "corpus")
     arguments = ["prepare", "data.toyfacs=null", f"data.root={tmp_path}"]
     assert re.search(message, complaint(arguments, capsys))
 
 
-def test_broken_images_are_skipped_and_counted_where_that_is_asked_for(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_images_are_skipped_and_counted_where_that_is_asked_for(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from fineface_train.data.prepare import read_manifest
 
     shutil.copytree(corpus, tmp_path / "corpus")
@@ -233,9 +265,13 @@ def test_broken_images_are_skipped_and_counted_where_that_is_asked_for(corpus: P
     assert counts["kept"] == sum("affectnet" in name for name in names) - 1
 
 
-def test_a_source_that_keeps_nothing_to_train_on_is_told(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_source_that_keeps_nothing_to_train_on_is_told(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(corpus, tmp_path / "corpus")
-    assert main(["prepare", "data.toyfacs=null", f"data.root={tmp_path}", "data.affectnet.validation_share=0.999999"]) == 0
+    assert (
+        main(["prepare", "data.toyfacs=null", f"data.root={tmp_path}", "data.affectnet.validation_share=0.999999"]) == 0
+    )
     assert "data.affectnet: none of its rows is left to train on" in capsys.readouterr().err
 
 
@@ -279,7 +315,11 @@ def test_a_picture_is_no_folder(verb: str, tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_every_number_is_finite(value: str) -> None:
     """Whatever its own check says: every float of the config, those of a field that is added later too."""
-    floats = [key for key, number in flat(plain(load_config(["data=disfa_affectnet", "data.manipulation={}", "data.toyfacs={}"]))) if isinstance(number, float)]
+    floats = [
+        key
+        for key, number in flat(plain(load_config(["data=disfa_affectnet", "data.manipulation={}", "data.toyfacs={}"])))
+        if isinstance(number, float)
+    ]
     floats += ["scale", "trainer.ema_decay", "sampling.au_guidance", "data.disfa.weight"]
     assert len(floats) > 30
     for key in floats:
@@ -287,14 +327,20 @@ def test_every_number_is_finite(value: str) -> None:
             load_config(["data=disfa_affectnet", "data.manipulation={}", "data.toyfacs={}", f"{key}={value}"])
 
 
-def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compiling_without_a_compiler_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    line = complaint(["train", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path}", "trainer.compile=true"], capsys)
+    line = complaint(
+        ["train", f"data.root={tmp_path / 'data'}", f"run.root={tmp_path}", "trainer.compile=true"], capsys
+    )
     assert "trainer.compile=true: no C++ compiler 'no-such-compiler'" in line
 
 
 @pytest.mark.parametrize("verb", ["train", "doctor"])
-def test_fp16_on_a_cpu_is_refused_before_anything_is_read(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fp16_on_a_cpu_is_refused_before_anything_is_read(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = complaint([verb, f"data.root={tmp_path / 'data'}", f"run.root={tmp_path}", "trainer.precision=fp16"], capsys)
     assert "trainer.precision=fp16: on a CPU nothing trains in it; choose bf16 or fp32" in line
     assert not list(tmp_path.iterdir())
@@ -335,8 +381,14 @@ def test_a_python_without_docstrings_is_refused() -> None:
     assert done.stderr.startswith("fineface doctor: PYTHONOPTIMIZE=2 (python -OO) takes away the docstrings")
 
 
-def test_what_accelerate_launch_sets_by_default_is_not_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    for variable, value in (("DYNAMO_BACKEND", "NO"), ("MIXED_PRECISION", "bf16"), ("GRADIENT_ACCUMULATION_STEPS", "1")):
+def test_what_accelerate_launch_sets_by_default_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for variable, value in (
+        ("DYNAMO_BACKEND", "NO"),
+        ("MIXED_PRECISION", "bf16"),
+        ("GRADIENT_ACCUMULATION_STEPS", "1"),
+    ):
         monkeypatch.setenv(f"ACCELERATE_{variable}", value)
     assert make_accelerator(TrainerConfig(accumulation=2, precision=Precision.bf16)).gradient_accumulation_steps == 2
     assert not caplog.text
@@ -370,7 +422,9 @@ def test_any_cell_of_the_metadata_reads_or_is_named(data: st.DataObject, corpus:
     path = _first(corpus / "affectnet", "*.csv")
     rows = pd.read_csv(path, dtype=str, keep_default_na=False).head(5)
     column = data.draw(st.sampled_from(sorted(rows.columns)))
-    rows.loc[data.draw(st.integers(0, 4)), column] = data.draw(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=20))
+    rows.loc[data.draw(st.integers(0, 4)), column] = data.draw(
+        st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+    )
     with tempfile.TemporaryDirectory() as folder:
         changed = Path(folder) / "metadata.csv"
         rows.to_csv(changed, index=False)

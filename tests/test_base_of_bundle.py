@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from fineface_train.base_of_bundle import with_base
 from fineface_train.config import Config, load_config
 from fineface_train.data.conditioning import ConditioningConfig
-from fineface_train.evaluation.judges import JudgeKind
+from fineface_train.evaluation.judges.judges import JudgeKind
 from fineface_train.files import plain
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
 from fineface_train.methods.au_diffusion.base import Architecture, BaseConfig, PromptSet, recorded
 from fineface_train.methods.au_diffusion.bundle import BundleConfig
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
+from fineface_train.verbs.base_of_bundle import with_base
 
 SHIPPED = "bundle=data/toyfacs/bundle"
 
@@ -21,7 +21,14 @@ SHIPPED = "bundle=data/toyfacs/bundle"
 def bundle_of(base: BaseConfig, run: Path, *, old: bool = False) -> str:
     """The override of a bundle that was trained on `base`; an `old` one tells no more than its name and resolution."""
     config = BundleConfig(
-        ConditioningConfig(), EncoderConfig(), FinetuneConfig(), base.name, {"float16": "0", "bfloat16": "0"}, 96, base.resolution, base=recorded(base)
+        ConditioningConfig(),
+        EncoderConfig(),
+        FinetuneConfig(),
+        base.name,
+        {"float16": "0", "bfloat16": "0"},
+        96,
+        base.resolution,
+        base=recorded(base),
     )
     values = plain(config)
     if old:
@@ -59,7 +66,12 @@ def test_the_base_and_what_goes_with_it(old: bool, base: BaseConfig, tmp_path: P
 def test_what_is_chosen_beside_it_stays_chosen(base: BaseConfig, tmp_path: Path) -> None:
     bundle = bundle_of(base, tmp_path / "run")
     config = composed("sampling.guidance=2", bundle, "judge=libreface", "base.resolution=64")
-    assert (config.sampling.guidance, config.judge.kind, config.base.resolution, config.base.path) == (2, JudgeKind.libreface, 64, base.path)
+    assert (config.sampling.guidance, config.judge.kind, config.base.resolution, config.base.path) == (
+        2,
+        JudgeKind.libreface,
+        64,
+        base.path,
+    )
     assert composed(bundle, "base=toyfacs").base.name == "toyfacs"
 
 
@@ -83,7 +95,10 @@ def test_a_base_that_moved(base: BaseConfig, tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("SD21_PATH", raising=False)
     bundle = bundle_of(base, tmp_path / "run")
     Path(str(base.path)).rename(tmp_path / "now")
-    with pytest.raises(ValueError, match=r"was trained on the base sd21 in .*, which is no longer there; say where it is now: base\.path=FOLDER"):
+    with pytest.raises(
+        ValueError,
+        match=r"was trained on the base sd21 in .*, which is no longer there; say where it is now: base\.path=FOLDER",
+    ):
         composed(bundle)
     assert composed(bundle, f"base.path={tmp_path / 'now'}").base.path == str(tmp_path / "now")
     monkeypatch.setenv("SD21_PATH", str(tmp_path / "now"))

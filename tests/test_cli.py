@@ -33,10 +33,24 @@ def test_paths_may_hold_what_hydra_reads_otherwise(path: str) -> None:
     assert load_config([f"data.disfa.root={path}"]).data.disfa.root == os.path.expanduser(path)
 
 
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_empty_variable_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     for variable in ("DISFA_ROOT", "AFFECTNET_ROOT"):
         monkeypatch.setenv(variable, "")
-    assert main(["doctor", "data=disfa_affectnet", "base=sd21", "base.path=nowhere", f"data.root={tmp_path}", f"run.root={tmp_path}"]) == 2
+    assert (
+        main(
+            [
+                "doctor",
+                "data=disfa_affectnet",
+                "base=sd21",
+                "base.path=nowhere",
+                f"data.root={tmp_path}",
+                f"run.root={tmp_path}",
+            ]
+        )
+        == 2
+    )
     told = capsys.readouterr().err
     assert "DISFA_ROOT" in told
     assert "AFFECTNET_ROOT" in told
@@ -47,7 +61,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the shipped base: two steps, one denoising step per image, the whole quick protocol."""
     root = tmp_path_factory.mktemp("outputs")
     arguments = [
-        *("train", "experiment=quickstart", *SMALL_DATA, f"data.root={root / 'data'}", f"run.root={root / 'runs'}", "run.name=first"),
+        *(
+            "train",
+            "experiment=quickstart",
+            *SMALL_DATA,
+            f"data.root={root / 'data'}",
+            f"run.root={root / 'runs'}",
+            "run.name=first",
+        ),
         *("trainer.steps=2", "trainer.batch_size=4", "sampling.steps=1", "tracking.log_every=1"),
     ]
     assert main(arguments) == 0
@@ -56,7 +77,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_folder_holds_everything(run: Path) -> None:
-    for name in ("config.yaml", "metrics.jsonl", "state", "bundle/adapter.safetensors", "bundle/config.json", "bundle/README.md", "samples/step_000002.png"):
+    for name in (
+        "config.yaml",
+        "metrics.jsonl",
+        "state",
+        "bundle/adapter.safetensors",
+        "bundle/config.json",
+        "bundle/README.md",
+        "samples/step_000002.png",
+    ):
         assert (run / name).exists(), name
     for name in ("images.parquet", "metrics.json", "report.html", "report.md", "provenance.json", "audit.json"):
         assert (run / name).exists(), name
@@ -77,13 +106,22 @@ def test_a_run_folder_holds_everything(run: Path) -> None:
 
 def test_a_finished_run_is_not_done_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def written() -> dict[Path, int]:
-        files = (path for path in run.rglob("*") if path.is_file() and path.name != "debug-core.log")  # wandb's own process ends a little later
+        files = (
+            path for path in run.rglob("*") if path.is_file() and path.name != "debug-core.log"
+        )  # wandb's own process ends a little later
         return {path: path.stat().st_mtime_ns for path in files}
 
     before = written()
     root = run.parents[1]
     arguments = [
-        *("train", "experiment=quickstart", *SMALL_DATA, f"data.root={root / 'data'}", f"run.root={root / 'runs'}", "run.name=first"),
+        *(
+            "train",
+            "experiment=quickstart",
+            *SMALL_DATA,
+            f"data.root={root / 'data'}",
+            f"run.root={root / 'runs'}",
+            "run.name=first",
+        ),
         *("trainer.steps=2", "trainer.batch_size=4", "sampling.steps=1", "tracking.log_every=1"),
     ]
     assert main(arguments) == 0
@@ -91,10 +129,19 @@ def test_a_finished_run_is_not_done_again(run: Path, capsys: pytest.CaptureFixtu
     assert before == written()
 
 
-def test_a_finished_run_is_measured_again_where_that_means_something_else(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_measured_again_where_that_means_something_else(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = run.parents[1]
     arguments = [
-        *("train", "experiment=quickstart", *SMALL_DATA, f"data.root={root / 'data'}", f"run.root={root / 'runs'}", "run.name=first"),
+        *(
+            "train",
+            "experiment=quickstart",
+            *SMALL_DATA,
+            f"data.root={root / 'data'}",
+            f"run.root={root / 'runs'}",
+            "run.name=first",
+        ),
         *("trainer.steps=2", "trainer.batch_size=4", "tracking.log_every=1", "sampling.steps=2"),
     ]
     before = (run / "metrics.json").read_bytes()
@@ -108,9 +155,18 @@ def test_a_finished_run_is_measured_again_where_that_means_something_else(run: P
     assert "holds another evaluation" in capsys.readouterr().err
 
 
-def test_generate_writes_pngs_that_say_how_they_were_made(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate_writes_pngs_that_say_how_they_were_made(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [
-        *("generate", f"bundle={run / 'bundle'}", 'prompt=a "nice" person, with glasses', "aus=AU12=5,AU6=2.5", "seed=3", "n=2"),
+        *(
+            "generate",
+            f"bundle={run / 'bundle'}",
+            'prompt=a "nice" person, with glasses',
+            "aus=AU12=5,AU6=2.5",
+            "seed=3",
+            "n=2",
+        ),
         *(f"out={tmp_path}", "sampling.steps=2", "scale=0.5"),
     ]
     assert main(arguments) == 0
@@ -124,7 +180,9 @@ def test_generate_writes_pngs_that_say_how_they_were_made(run: Path, tmp_path: P
         assert image.info["bundle"].endswith("bundle")
     before = [path.read_bytes() for path in paths]
     assert main(arguments) == 0
-    assert [line.removesuffix(" (made before, in the same way)") for line in capsys.readouterr().out.splitlines()] == list(map(str, paths))
+    assert [
+        line.removesuffix(" (made before, in the same way)") for line in capsys.readouterr().out.splitlines()
+    ] == list(map(str, paths))
     assert before == [path.read_bytes() for path in paths]
     assert main([*arguments[:3], "aus=AU12=-10", f"out={tmp_path}", "sampling.steps=1"]) == 0
     assert "extrapolates" in capsys.readouterr().out

@@ -11,12 +11,12 @@ from PIL import Image
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
-from fineface_train.comparison import comparison_tables, write_comparison
-from fineface_train.comparison_markdown import least_error
 from fineface_train.evaluation.metrics import measure
 from fineface_train.files import read_json
-from fineface_train.paper import PAPER
-from fineface_train.sweep_records import read_records
+from fineface_train.reports.comparison.markdown import least_error
+from fineface_train.reports.comparison.page import comparison_tables, write_comparison
+from fineface_train.reports.paper import PAPER
+from fineface_train.reports.sweep_records import read_records
 from report_fixture import JUDGES, build_run
 from tests.test_report import Page
 
@@ -30,11 +30,20 @@ def evaluated_run(folder: Path, shrink: float, seed: int) -> Path:
     for judge in JUDGES:
         columns = [f"{judge}_{key}" for key in AU_KEYS]
         frame[columns] *= shrink
-    frame = frame.assign(**{f"attr_{name}": True for name in ("skin", "hair", "style", "glasses", "beard", "shirt", "background")})
+    frame = frame.assign(
+        **{f"attr_{name}": True for name in ("skin", "hair", "style", "glasses", "beard", "shirt", "background")}
+    )
     frame.to_parquet(folder / "images.parquet")
-    metrics = measure(frame, list(JUDGES)) | {"protocol": "paper", "bundle": "bundle", "seconds": 30.0, "settings": SETTINGS}
+    metrics = measure(frame, list(JUDGES)) | {
+        "protocol": "paper",
+        "bundle": "bundle",
+        "seconds": 30.0,
+        "settings": SETTINGS,
+    }
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "finished.json").write_text(json.dumps({"steps": 100, "training_seconds": 60.0, "training_petaflop": 1.5}))
+    (folder / "finished.json").write_text(
+        json.dumps({"steps": 100, "training_seconds": 60.0, "training_petaflop": 1.5})
+    )
     return folder
 
 
@@ -55,7 +64,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run = evaluated_run(root / f"run-{arm}-{seed}", shrink, seed)
             records.append(record(arm, place, seed) | common | {"folder": str(run), "evaluation": str(run)})
     records.append(record("labels=published", 2, 0) | {"error": "FloatingPointError: step 3"})
-    records.append(record("labels=published", 2, 1) | {"folder": str(root / "nowhere"), "evaluation": str(root / "nowhere")})
+    records.append(
+        record("labels=published", 2, 1) | {"folder": str(root / "nowhere"), "evaluation": str(root / "nowhere")}
+    )
     for number, one in enumerate(records):
         (folder / f"arm_{number}.json").write_text(json.dumps(one))
     return folder
@@ -64,7 +75,17 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_page_numbers_and_table_agree(sweep: Path) -> None:
     page = write_comparison(sweep)
     parsed = Page(page.read_text())
-    assert {"values", "differences", "claims", "faces", "trade-off", "aus", "leakage", "compute", "missing"} <= parsed.sections
+    assert {
+        "values",
+        "differences",
+        "claims",
+        "faces",
+        "trade-off",
+        "aus",
+        "leakage",
+        "compute",
+        "missing",
+    } <= parsed.sections
     assert not parsed.open
     assert all(reference.startswith(("data:", "#")) for reference in parsed.references)
     assert parsed.tags.count("img") == 2 * 13
@@ -95,7 +116,10 @@ def test_the_figures_of_the_markdown_are_there_and_can_be_read(sweep: Path) -> N
     for name, charts in (("values", 16), ("responses", 12), ("leakage", 2), ("trade_off", 2)):
         tree = ElementTree.parse(sweep / "figures" / f"{name}.svg").getroot()
         assert len(tree.findall("{*}svg")) == charts
-        assert all(float(chart.get("x")) + float(chart.get("width")) <= float(tree.get("width")) for chart in tree.findall("{*}svg"))
+        assert all(
+            float(chart.get("x")) + float(chart.get("width")) <= float(tree.get("width"))
+            for chart in tree.findall("{*}svg")
+        )
     matrix = ElementTree.parse(sweep / "figures" / "leakage.svg").getroot().findall("{*}svg")[0]
     assert len(matrix.findall("{*}rect")) == 144
 
@@ -112,11 +136,21 @@ def test_other_scales_and_guidances_are_compared_at_equal_clip_i(sweep: Path) ->
     for number, (arm, error) in enumerate((("labels=none", 6.0), ("labels=fineface", 3.0))):
         run = next(Path(one["folder"]) for one in read_records(sweep) if one["arm"] == arm)
         for scale, clip_i in ((0.5, 0.93), (1.0, 0.83)):
-            cells = {name: {"value": value} for name, value in (("au_mse_active", error), ("au_mse_mean", error / 10), ("clip_i", clip_i), ("attributes", 1.0))}
+            cells = {
+                name: {"value": value}
+                for name, value in (
+                    ("au_mse_active", error),
+                    ("au_mse_mean", error / 10),
+                    ("clip_i", clip_i),
+                    ("attributes", 1.0),
+                )
+            }
             settings = SETTINGS | {"scale": scale}
             folder = run / f"evaluation-pareto-scale{scale}-{number}"
             folder.mkdir()
-            (folder / "metrics.json").write_text(json.dumps({"settings": settings, "individual": cells, "combination": cells}))
+            (folder / "metrics.json").write_text(
+                json.dumps({"settings": settings, "individual": cells, "combination": cells})
+            )
     write_comparison(sweep)
     text = (sweep / "report.md").read_text()
     table = text[text.index("## At equal CLIP-I") :].splitlines()
@@ -128,7 +162,8 @@ def test_other_scales_and_guidances_are_compared_at_equal_clip_i(sweep: Path) ->
 
 
 def test_the_papers_orderings_are_told_as_they_are(sweep: Path) -> None:
-    """AU error higher without smoothing: so in the paper, and here by construction; CLIP-I differs in the paper and not here."""
+    """AU error higher without smoothing: so in the paper, and here by construction; CLIP-I differs in the paper and not
+    here."""
     write_comparison(sweep)
     claims = {(claim["kind"], claim["metric"]): claim for claim in read_json(sweep / "comparison.json")["claims"]}
     assert claims["individual", "au_mse_active"]["outcome"] == "holds"
@@ -157,8 +192,12 @@ def test_arms_evaluated_otherwise_are_refused(sweep: Path, tmp_path: Path) -> No
     metrics = read_json(other / "metrics.json")
     metrics["settings"]["sampling"]["guidance"] = 1.0
     (other / "metrics.json").write_text(json.dumps(metrics))
-    (folder / "arm_9.json").write_text(json.dumps(record("labels=published", 2, 2) | {"folder": str(other), "evaluation": str(other)}))
-    with pytest.raises(ValueError, match=r"labels=published seed=2 was evaluated otherwise than labels=none \(sampling\)"):
+    (folder / "arm_9.json").write_text(
+        json.dumps(record("labels=published", 2, 2) | {"folder": str(other), "evaluation": str(other)})
+    )
+    with pytest.raises(
+        ValueError, match=r"labels=published seed=2 was evaluated otherwise than labels=none \(sampling\)"
+    ):
         write_comparison(folder)
 
 
@@ -174,6 +213,11 @@ def test_the_papers_tables_are_those_of_the_sweeps() -> None:
     from fineface_train.config import combinations, sweep_parameters
 
     for table, rows in PAPER.items():
-        arms = [" ".join(arm) for arm in combinations([f"{key}={value}" for key, value in sweep_parameters([f"sweep={table}"]).items()])]
+        arms = [
+            " ".join(arm)
+            for arm in combinations([f"{key}={value}" for key, value in sweep_parameters([f"sweep={table}"]).items()])
+        ]
         assert set(rows) <= set(arms)
-    assert PAPER["table1"]["method=fineface"] == PAPER["table2"]["encoder=res_mlp64"] == PAPER["table3"]["labels=fineface"]
+    assert (
+        PAPER["table1"]["method=fineface"] == PAPER["table2"]["encoder=res_mlp64"] == PAPER["table3"]["labels=fineface"]
+    )

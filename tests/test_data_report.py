@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fineface_train import data_report
 from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
 from fineface_train.data.crew import Crew
@@ -20,10 +19,21 @@ from fineface_train.data.mixture import Mixture
 from fineface_train.data.peaks import COLUMNS
 from fineface_train.data.prepare import read_manifest
 from fineface_train.data.table import SampleTable
-from fineface_train.data_report import MIXTURE, SIDE, SUBJECTS, gather, write_data_report
+from fineface_train.reports import data as data_report
+from fineface_train.reports.data import MIXTURE, SIDE, SUBJECTS, gather, write_data_report
 from tests.test_report import Page
 
-SECTIONS = {"counts", "balance", "intensities", "together", "subjects", "captions", "samples", "suspicious", "provenance"}
+SECTIONS = {
+    "counts",
+    "balance",
+    "intensities",
+    "together",
+    "subjects",
+    "captions",
+    "samples",
+    "suspicious",
+    "provenance",
+}
 COUNTS = {"read": 50, "dropped: under min_side": 4, "dropped: low total": 6, "kept": 40}
 WEIGHTS = {"one": 3.0, "two": 1.0}
 
@@ -44,7 +54,9 @@ def table(tmp_path: Path) -> SampleTable:
         ids = [f"{source}/{number}" for number in range(count)]
         captions = [f"a man number {number}" for number in range(count)]
         told = {"aus_from": f"labels of {source}", "caption_from": "somebody"}
-        return SampleTable.build(source, ids=ids, images=images, captions=captions, aus=aus, subjects=subjects, splits=splits, **told)
+        return SampleTable.build(
+            source, ids=ids, images=images, captions=captions, aus=aus, subjects=subjects, splits=splits, **told
+        )
 
     both = SampleTable.concatenate([part("one", 40, 4), part("two", 20, 1)])
     return SampleTable(both.frame, {"one": COUNTS, "two": {"read": 20, "kept": 20}})
@@ -64,7 +76,12 @@ def test_the_numbers_of_the_mixture_are_those_of_what_training_draws(table: Samp
     assert mixed.together[3][4] == pytest.approx(drawn[drawn[:, 3], 4].mean(), abs=0.03)
     assert found["shares"] == pytest.approx({"one": 0.75, "two": 0.25})
     assert found["training"].rows == 32 + 12
-    assert found["steps"]["one"] == [("read", 50, 1.0), ("dropped: under min_side", 4, 0.92), ("dropped: low total", 6, 0.8), ("kept", 40, 0.8)]
+    assert found["steps"]["one"] == [
+        ("read", 50, 1.0),
+        ("dropped: under min_side", 4, 0.92),
+        ("dropped: low total", 6, 0.8),
+        ("kept", 40, 0.8),
+    ]
 
 
 def test_the_page_tells_the_numbers_of_the_table(table: SampleTable, tmp_path: Path) -> None:
@@ -74,7 +91,13 @@ def test_the_page_tells_the_numbers_of_the_table(table: SampleTable, tmp_path: P
     training = (frame["split"] == "train").to_numpy()
     one = (frame["source"] == "one").to_numpy()
     mixed = 0.75 * shown[training & one].mean(axis=0) + 0.25 * shown[training & ~one].mean(axis=0)
-    shares = [[100 * values[au] for values in (mixed, shown[training].mean(axis=0), shown[one].mean(axis=0), shown[~one].mean(axis=0))] for au in range(12)]
+    shares = [
+        [
+            100 * values[au]
+            for values in (mixed, shown[training].mean(axis=0), shown[one].mean(axis=0), shown[~one].mean(axis=0))
+        ]
+        for au in range(12)
+    ]
     for key, values in zip(AU_KEYS, shares, strict=True):
         row = re.search(rf"{key} [a-z ]+ ([0-9.]+)% ([0-9.]+)% ([0-9.]+)% ([0-9.]+)% [0-9.]+", text)
         assert row, key
@@ -133,11 +156,17 @@ def _unreadable(table: SampleTable) -> SampleTable:
         (_with(caption=""), WEIGHTS, "Different ones: 1 Said before: 97.5% Empty: 40 Words, median: 0"),
         (_unreadable, WEIGHTS, "Cannot be read the image file cannot be decoded 3"),
         (_with(split="test"), {"one": 0.0, "two": 0.0}, "There are no training rows, or all weights are 0"),
-        (_with(aus_from=["labels"] * 30 + ["libreface 0.2.0"] * 30), WEIGHTS, "AUs one labels 30 one libreface 0.2.0 10 two libreface 0.2.0 20"),
+        (
+            _with(aus_from=["labels"] * 30 + ["libreface 0.2.0"] * 30),
+            WEIGHTS,
+            "AUs one labels 30 one libreface 0.2.0 10 two libreface 0.2.0 20",
+        ),
         (_one_row, {"one": 1.0}, "The table tells no counts"),
     ],
 )
-def test_odd_tables_have_a_page_too(change: Callable[[SampleTable], SampleTable], weights: dict, told: str, table: SampleTable, tmp_path: Path) -> None:
+def test_odd_tables_have_a_page_too(
+    change: Callable[[SampleTable], SampleTable], weights: dict, told: str, table: SampleTable, tmp_path: Path
+) -> None:
     text = write_data_report(tmp_path, change(table), weights).read_text()
     page = Page(text)
     assert page.open == []
@@ -153,14 +182,20 @@ def test_aus_before_the_transforms(table: SampleTable, tmp_path: Path) -> None:
     page = write_data_report(tmp_path, table, WEIGHTS, raw=raw)
     assert page.read_text().count('<path class="ideal"') == 12
     assert "Dashed: before the transforms (two)" in page.read_text()
-    with pytest.raises(ValueError, match=r"AUs of two before their correction: 1 of 20 rows are missing, the first is two/7"):
+    with pytest.raises(
+        ValueError, match=r"AUs of two before their correction: 1 of 20 rows are missing, the first is two/7"
+    ):
         write_data_report(tmp_path, table, WEIGHTS, raw=raw[raw["id"] != "two/7"])
 
 
-def test_the_page_is_made_again_only_where_something_changed(table: SampleTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_is_made_again_only_where_something_changed(
+    table: SampleTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[str] = []
     render = data_report.render
-    monkeypatch.setattr(data_report, "render", lambda *arguments, **values: made.append(values["key"]) or render(*arguments, **values))
+    monkeypatch.setattr(
+        data_report, "render", lambda *arguments, **values: made.append(values["key"]) or render(*arguments, **values)
+    )
 
     def again(weights: dict[str, float] = WEIGHTS, table: SampleTable = table) -> int:
         write_data_report(tmp_path, table, weights)
@@ -176,9 +211,14 @@ def test_the_page_is_made_again_only_where_something_changed(table: SampleTable,
 
 
 def _peaks(table: SampleTable, subjects: int) -> pd.DataFrame:
-    """Each with one peak of AU12, at frame 7, in images of the table; of the first, one image is missing and one is none."""
+    """Each with one peak of AU12, at frame 7, in images of the table; of the first, one image is missing and one is
+    none."""
     images = table.frame["image"].tolist()
-    rows = [(f"SN{number:03d}", 7, "AU12", frame, images[number + frame], float(frame == 7) * 4) for number in range(subjects) for frame in (5, 6, 7, 8, 9)]
+    rows = [
+        (f"SN{number:03d}", 7, "AU12", frame, images[number + frame], float(frame == 7) * 4)
+        for number in range(subjects)
+        for frame in (5, 6, 7, 8, 9)
+    ]
     found = pd.DataFrame(rows, columns=list(COLUMNS))
     found.loc[0, "image"] = None
     return found
@@ -202,7 +242,9 @@ def test_labels_and_pictures_are_shown_beside_each_other(table: SampleTable, tmp
     Path(peaks["image"].iloc[2]).write_bytes(b"no image")
     gone = table.frame["image"].isin(peaks["image"].iloc[1:3])
     left = SampleTable(table.frame[~gone], table.counts)
-    assert "– 5: 0 – 6: 0 – 7: 4 8: 0 9: 0" in _text(write_data_report(tmp_path, left, WEIGHTS, peaks=peaks).read_text())
+    assert "– 5: 0 – 6: 0 – 7: 4 8: 0 9: 0" in _text(
+        write_data_report(tmp_path, left, WEIGHTS, peaks=peaks).read_text()
+    )
 
 
 def test_a_page_of_many_subjects_stays_small(table: SampleTable, tmp_path: Path) -> None:

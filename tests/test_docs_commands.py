@@ -1,4 +1,5 @@
-"""Every command that the documentation shows, split into words by bash, is read by the program that it names; nothing is left out but what is listed here."""
+"""Every command that the documentation shows, split into words by bash, is read by the program that it names; nothing
+is left out but what is listed here."""
 
 import argparse
 import functools
@@ -15,10 +16,15 @@ import pytest
 
 from fineface_train.cli import VERBS, main
 from fineface_train.config import CONFIGS, combinations, load_config
-from fineface_train.sweep import sweep
+from fineface_train.verbs.sweep import sweep
 
 ROOT = Path(__file__).parents[1]
-DOCS = ["README.md", "data/README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+DOCS = [
+    "README.md",
+    "data/README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+]
 
 PLACEHOLDERS = {
     "outputs/<run>/bundle": "data/toyfacs/bundle",
@@ -40,10 +46,13 @@ MEANT = {
     "accelerate launch --cpu --num_processes 2": "accelerate launch --cpu --num_processes 2 -m fineface_train train",
     "--repeats 3 --steps 30": "python scripts/bench_processes.py --repeats 3 --steps 30",
     "--only bundle": "python scripts/build_toyfacs.py --only bundle",
-    "sweep=table1 --out docs/results/extrapolation/table1": "python scripts/extrapolate.py sweep=table1 --out docs/results/extrapolation/table1",
-    "sweep=table2 --out docs/results/extrapolation/table2": "python scripts/extrapolate.py sweep=table2 --out docs/results/extrapolation/table2",
+    "sweep=table1 --out docs/results/extrapolation/table1": "python scripts/extrapolate.py sweep=table1 --out "
+    "docs/results/extrapolation/table1",
+    "sweep=table2 --out docs/results/extrapolation/table2": "python scripts/extrapolate.py sweep=table2 --out "
+    "docs/results/extrapolation/table2",
     "+sweep=table2 seed=1 encoder=none,mlp": "fineface train -m +sweep=table2 seed=1 encoder=none,mlp",
-    '\'finetune.prior_prompt="a person","a face"\'': 'fineface train -m finetune.prior_weight=1 \'finetune.prior_prompt="a person","a face"\'',
+    '\'finetune.prior_prompt="a person","a face"\'': "fineface train -m finetune.prior_weight=1 "
+    '\'finetune.prior_prompt="a person","a face"\'',
     "base=...": "base=sd21",
     "out=smile.png": 'fineface generate bundle=data/toyfacs/bundle prompt="a person" out=smile.png',
     "camera=right": "data.disfa.camera=right",
@@ -92,8 +101,15 @@ VARIABLES = {
 
 def blocks(text: str) -> Iterator[str]:
     """Lines of indented and fenced blocks, and inline code; not what is told to be another language."""
-    text = re.sub(r"^```(\w+)\n.*?^```$", lambda found: found[0] if found[1] in ("bash", "sh", "shell", "console") else "", text, flags=re.M | re.S)
-    fenced = [line for found in re.finditer(r"^```\w*\n(.*?)^```$", text, re.M | re.S) for line in found[1].splitlines()]
+    text = re.sub(
+        r"^```(\w+)\n.*?^```$",
+        lambda found: found[0] if found[1] in ("bash", "sh", "shell", "console") else "",
+        text,
+        flags=re.M | re.S,
+    )
+    fenced = [
+        line for found in re.finditer(r"^```\w*\n(.*?)^```$", text, re.M | re.S) for line in found[1].splitlines()
+    ]
     prose: list[str] = []
     after_blank, inside = True, False
     for line in re.sub(r"^```\w*\n.*?^```$", "", text, flags=re.M | re.S).splitlines():
@@ -126,14 +142,21 @@ def words(line: str) -> list[str]:
     for text, example in PLACEHOLDERS.items():
         line = line.replace(text, example)
     line = MEANT.get(line, line)
-    done = subprocess.run(["/bin/bash", "-c", f"args() {{ printf '%s\\0' \"$@\"; }}; PATH=/nowhere\nargs {line}"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"args() {{ printf '%s\\0' \"$@\"; }}; PATH=/nowhere\nargs {line}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     return done.stdout.split("\0")[:-1]
 
 
 @pytest.mark.parametrize(("where", "line"), shown(), ids=lambda value: value[:60])
-def test_a_command_of_the_documentation_is_one(where: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_of_the_documentation_is_one(
+    where: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     if any(re.fullmatch(pattern, line) for pattern in NO_COMMANDS):
         return
@@ -157,13 +180,21 @@ def variable(assignment: str) -> None:
     """An environment variable that somebody reads."""
     name = assignment.partition("=")[0]
     places = [*CONFIGS.rglob("*.yaml"), *(ROOT / "tests").rglob("*.py")]
-    assert name in VARIABLES or any(name in path.read_text(encoding="utf-8") for path in places if path != Path(__file__)), name
+    assert name in VARIABLES or any(
+        name in path.read_text(encoding="utf-8") for path in places if path != Path(__file__)
+    ), name
 
 
 def overrides(arguments: list[str]) -> None:
     """Values alone: with the data that they are of; whether a verb reads them is for the sentence around them."""
-    source = next((found[1] for one in arguments if (found := re.match(r"data\.(disfa|affectnet|manipulation)\.", one))), None)
-    labels = ["data.manipulation.aus=[1,2,4,5,6,9,12,15,17,20,25,26]"] if source == "manipulation" and "data.manipulation.missing=zero" not in arguments else []
+    source = next(
+        (found[1] for one in arguments if (found := re.match(r"data\.(disfa|affectnet|manipulation)\.", one))), None
+    )
+    labels = (
+        ["data.manipulation.aus=[1,2,4,5,6,9,12,15,17,20,25,26]"]
+        if source == "manipulation" and "data.manipulation.missing=zero" not in arguments
+        else []
+    )
     load_config([*([f"data={source}"] if source else []), *labels, *arguments])
 
 
@@ -184,7 +215,7 @@ def fineface(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
     if "--help" in given:
         assert main(arguments) == 0
     elif "-m" in given:
-        monkeypatch.setattr("fineface_train.sweep.multirun", lambda line, *_: combinations(line))
+        monkeypatch.setattr("fineface_train.verbs.sweep.multirun", lambda line, *_: combinations(line))
         sweep([*(one for one in given if one != "-m"), f"run.root={folder}"])
     else:
         load_config(given, verb)
@@ -263,7 +294,13 @@ def train_sh(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
     (folder / ".venv" / "bin" / "fineface").write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
     (folder / ".venv" / "bin" / "fineface").chmod(0o755)
     (folder / "train.sh").write_text((ROOT / "train.sh").read_text())
-    done = subprocess.run(["bash", folder / "train.sh", *arguments], capture_output=True, text=True, check=True, env=os.environ | {"HOME": str(folder)})
+    done = subprocess.run(
+        ["bash", folder / "train.sh", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"HOME": str(folder)},
+    )
     fineface(done.stdout.split("\0")[:-1], folder, monkeypatch)
 
 
@@ -301,5 +338,8 @@ def test_the_lists_name_nothing_that_is_not_there() -> None:
         assert any(re.fullmatch(pattern, line) for line in lines), pattern
     for text in (*PLACEHOLDERS, *OTHERS):
         assert any(text in line for line in lines), text
-    replaced = [functools.reduce(lambda line, text: line.replace(text, PLACEHOLDERS[text]), PLACEHOLDERS, line) for line in lines]
+    replaced = [
+        functools.reduce(lambda line, text: line.replace(text, PLACEHOLDERS[text]), PLACEHOLDERS, line)
+        for line in lines
+    ]
     assert set(MEANT) <= set(replaced)

@@ -7,7 +7,7 @@ import pytest
 
 from fineface_train.cli import main
 from fineface_train.config import choices, load_config
-from fineface_train.evaluation.judges import JudgeKind
+from fineface_train.evaluation.judges.judges import JudgeKind
 from fineface_train.methods.au_diffusion.objective import Weighting
 from tests.data.disfa_copy import Copy
 
@@ -18,18 +18,33 @@ GOLDEN = Path(__file__).parent / "golden" / "five_steps.json"
 def run(root: Path, *overrides: str) -> list[dict]:
     """Train without evaluation; returns the lines of metrics.jsonl."""
     folders = [f"data.root={root / 'data'}", f"run.root={root / 'runs'}"]
-    quiet = ["evaluation.after_training=false", "tracking.wandb=false", "tracking.log_every=1", "trainer.sample_every=0"]
+    quiet = [
+        "evaluation.after_training=false",
+        "tracking.wandb=false",
+        "tracking.log_every=1",
+        "trainer.sample_every=0",
+    ]
     assert main(["train", *folders, *quiet, *overrides]) == 0
     (folder,) = (root / "runs").iterdir()
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("name", choices("experiment"))
-def test_every_experiment_runs_two_steps(name: str, tmp_path: Path, corpus: Path, saved_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_experiment_runs_two_steps(
+    name: str, tmp_path: Path, corpus: Path, saved_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those on licensed data get miniatures of DISFA's videos and of AffectNet; all get the tiny base."""
-    overrides = [f"experiment={name}", f"base.path={saved_base}", "base.resolution=16", "trainer.steps=2", "trainer.precision=fp32"]
+    overrides = [
+        f"experiment={name}",
+        f"base.path={saved_base}",
+        "base.resolution=16",
+        "trainer.steps=2",
+        "trainer.precision=fp32",
+    ]
     if name.startswith("fineface"):
-        monkeypatch.setenv("DISFA_ROOT", str(Copy(images=None, videos="Videos_LeftCamera").write(corpus, tmp_path / "disfa")))
+        monkeypatch.setenv(
+            "DISFA_ROOT", str(Copy(images=None, videos="Videos_LeftCamera").write(corpus, tmp_path / "disfa"))
+        )
         monkeypatch.setenv("AFFECTNET_ROOT", str(corpus / "affectnet"))
         overrides += ["data.affectnet.min_side=64", "data.affectnet.min_height=null"]  # of 512 and 513 pixels
     else:
@@ -43,9 +58,17 @@ def test_a_base_brings_what_goes_with_it() -> None:
     """So that data=disfa_affectnet base=sd21 is a whole run; what is chosen beside it stays chosen."""
     config = load_config(["data=disfa_affectnet", "base=sd21"])
     assert (config.trainer.steps, config.trainer.learning_rate) == (20_000, 1e-4)
-    assert (config.objective.weighting, config.judge.kind, config.sampling.guidance) == (Weighting.none, JudgeKind.none, 7.5)
+    assert (config.objective.weighting, config.judge.kind, config.sampling.guidance) == (
+        Weighting.none,
+        JudgeKind.none,
+        7.5,
+    )
     chosen = load_config(["experiment=fineface", "judge=libreface", "trainer=toyfacs", "objective=min_snr"])
-    assert (chosen.trainer.steps, chosen.judge.kind, chosen.objective.weighting) == (800, JudgeKind.libreface, Weighting.min_snr)
+    assert (chosen.trainer.steps, chosen.judge.kind, chosen.objective.weighting) == (
+        800,
+        JudgeKind.libreface,
+        Weighting.min_snr,
+    )
 
 
 def test_five_golden_losses(tmp_path: Path) -> None:
@@ -72,4 +95,6 @@ def test_bfloat16_with_pictures(tmp_path: Path, saved_base: Path) -> None:
     assert all(0 < line["loss"] < 20 for line in lines)
     (folder,) = (tmp_path / "runs").iterdir()
     assert len(list((folder / "samples").iterdir())) == 2
-    assert {str(tensor.dtype) for tensor in load_file(folder / "bundle" / "pytorch_lora_weights.safetensors").values()} == {"torch.float32"}
+    assert {
+        str(tensor.dtype) for tensor in load_file(folder / "bundle" / "pytorch_lora_weights.safetensors").values()
+    } == {"torch.float32"}

@@ -1,4 +1,5 @@
-"""`fineface generate`: what is drawn, what the files are called, and what they say of themselves; with the shipped adapter at one or two steps."""
+"""`fineface generate`: what is drawn, what the files are called, and what they say of themselves; with the shipped
+adapter at one or two steps."""
 
 import json
 import shlex
@@ -13,12 +14,12 @@ from PIL import Image
 from fineface_train.aus import au_steps, format_au_range, format_aus, parse_au_range, parse_aus
 from fineface_train.cli import main
 from fineface_train.config import load_config
+from fineface_train.evaluation.measure import load_generator
 from fineface_train.files import sha256
-from fineface_train.measure import load_generator
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.protocol import Request
-from fineface_train.picture_files import NAME_BYTES, made_already, new_picture, read_facts, save_png, slug
 from fineface_train.pictures import GAP, HEAD, to_picture
+from fineface_train.verbs.picture_files import NAME_BYTES, made_already, new_picture, read_facts, save_png, slug
 
 BUNDLE = "data/toyfacs/bundle"
 DRAW = ["generate", f"bundle={BUNDLE}", "prompt=a person with red hair", "sampling.steps=1"]
@@ -29,7 +30,9 @@ def drawn(*arguments: str, capsys: pytest.CaptureFixture[str]) -> list[Path]:
     capsys.readouterr()
     assert main([*DRAW, *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
-    return [Path(line.removesuffix(" (made before, in the same way)")) for line in lines if not line.startswith("note: ")]
+    return [
+        Path(line.removesuffix(" (made before, in the same way)")) for line in lines if not line.startswith("note: ")
+    ]
 
 
 def test_exploring_never_stops_and_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,7 +68,14 @@ def test_another_file_of_the_name_stays(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     "changes",
     [
-        ["aus=AU12=4.25,AU1=0.123456789", "n=3", "seed=5", "evaluation.batch_size=2", "sampling.guidance=2.5", "scale=0.7"],
+        [
+            "aus=AU12=4.25,AU1=0.123456789",
+            "n=3",
+            "seed=5",
+            "evaluation.batch_size=2",
+            "sampling.guidance=2.5",
+            "scale=0.7",
+        ],
         ["aus=AU12=0..5,AU4=1", "n=2", "columns=3", "frames=3", "beside_base=true", "sampling.au_guidance=1.5"],
         ["prompt=a \"quoted\" person and 'others', $HOME, 100 % {braces} = é 日本", "sampling.negative=no_control"],
         ['prompt="quoted as a whole"'],
@@ -75,12 +85,27 @@ def test_another_file_of_the_name_stays(tmp_path: Path, capsys: pytest.CaptureFi
     ],
     ids=["singles", "sheet", "odd prompt", "quoted prompt", "tilde", "one quote", "no guidance"],
 )
-def test_a_picture_can_be_made_again_from_what_it_says(changes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_picture_can_be_made_again_from_what_it_says(
+    changes: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """To the byte."""
     paths = drawn(*changes, f"out={tmp_path / 'first'}", capsys=capsys)
     facts = read_facts(next(path for path in reversed(paths) if path.suffix == ".png"))
     assert facts["bundle_sha256"] == sha256(Path(BUNDLE) / "checksums.json")
-    assert {"prompt", "aus", "seed", "guidance", "au_guidance", "negative", "steps", "scale", "calibrated", "base", "versions", "bundle"} <= set(facts)
+    assert {
+        "prompt",
+        "aus",
+        "seed",
+        "guidance",
+        "au_guidance",
+        "negative",
+        "steps",
+        "scale",
+        "calibrated",
+        "base",
+        "versions",
+        "bundle",
+    } <= set(facts)
     program, *arguments = shlex.split(facts["command"])
     assert program == "fineface"
     assert main([*arguments, f"out={tmp_path / 'again'}"]) == 0
@@ -104,7 +129,9 @@ def test_a_range_is_a_strip_and_an_animation(tmp_path: Path, capsys: pytest.Capt
         margin = image.width - 6 * (side + GAP)
         assert 0 < margin < 100
         for seed in range(2):
-            for column, aus in enumerate(("AU6=3,AU4=2", "AU12=1,AU6=2.4,AU4=2", "AU12=2,AU6=1.8,AU4=2", "AU12=3,AU6=1.2,AU4=2")):
+            for column, aus in enumerate(
+                ("AU6=3,AU4=2", "AU12=1,AU6=2.4,AU4=2", "AU12=2,AU6=1.8,AU4=2", "AU12=3,AU6=1.2,AU4=2")
+            ):
                 (face,) = generator.generate([Request("a person with red hair", tuple(parse_aus(aus)), seed)])
                 left, top = margin + column * (side + GAP), head + seed * (side + GAP)
                 shown = np.asarray(image.convert("RGB").crop((left, top, left + side, top + side)), dtype=int)
@@ -121,7 +148,10 @@ def test_a_range_is_a_strip_and_an_animation(tmp_path: Path, capsys: pytest.Capt
     assert all(np.abs(frames[place] - frames[-place]).mean() < 1 for place in range(1, 6))
     assert np.abs(frames[0] - frames[5]).mean() > 2
     before = strip.read_bytes()
-    assert drawn("aus=AU12=0..5,AU6=3..0,AU4=2", "n=2", "frames=6", f"out={tmp_path}", capsys=capsys) == [strip, animation]
+    assert drawn("aus=AU12=0..5,AU6=3..0,AU4=2", "n=2", "frames=6", f"out={tmp_path}", capsys=capsys) == [
+        strip,
+        animation,
+    ]
     assert strip.read_bytes() == before
     assert drawn("aus=AU12=0..5,AU6=3..0,AU4=2", "n=2", "frames=0", f"out={tmp_path}", capsys=capsys) == [
         strip.with_name(f"{strip.stem}_frames=0.png"),
@@ -137,8 +167,16 @@ def test_the_base_stands_beside(tmp_path: Path, capsys: pytest.CaptureFixture[st
     import torch
 
     noise = torch.randn(1, pipe.unet.config.in_channels, 16, 16, generator=torch.Generator().manual_seed(4))
-    options = {"num_inference_steps": 1, "guidance_scale": config.sampling.guidance, "height": 64, "width": 64, "output_type": "pt"}
-    expected = to_picture(pipe("a person with red hair", latents=noise, **options).images[0].detach()).resize((128, 128), Image.Resampling.LANCZOS)
+    options = {
+        "num_inference_steps": 1,
+        "guidance_scale": config.sampling.guidance,
+        "height": 64,
+        "width": 64,
+        "output_type": "pt",
+    }
+    expected = to_picture(pipe("a person with red hair", latents=noise, **options).images[0].detach()).resize(
+        (128, 128), Image.Resampling.LANCZOS
+    )
     with Image.open(sheet) as image:
         left = image.width - 2 * (128 + GAP)
         shown = image.convert("RGB").crop((left, HEAD, left + 128, HEAD + 128))
@@ -171,7 +209,10 @@ def test_out_may_be_the_name_of_a_picture(tmp_path: Path, capsys: pytest.Capture
         (["out=taken.png", "aus=AU12=0..5"], r"taken\.gif exists already; nothing is overwritten"),
         (["prompt=   "], "prompt is empty"),
         (["prompt=a\0b"], "holds a control character"),
-        (["aus=AU12=0..5..3"], r"'0\.\.5\.\.3' is not a number in 'AU12=0\.\.5\.\.3'; a range is written like AU12=0\.\.5"),
+        (
+            ["aus=AU12=0..5..3"],
+            r"'0\.\.5\.\.3' is not a number in 'AU12=0\.\.5\.\.3'; a range is written like AU12=0\.\.5",
+        ),
         (["aus=AU12=0...5"], r"'AU12=0\.\.\.5' can be read in two ways.*AU12=0\.\.5, AU12=0\.\.0\.5"),
         (["out=face.txt"], r"out=face\.txt: reads like a file's name; give a folder, such as out=face"),
         (["aus=AU12=0-5"], r"a range is written like AU12=0\.\.5"),
@@ -182,14 +223,19 @@ def test_out_may_be_the_name_of_a_picture(tmp_path: Path, capsys: pytest.Capture
         (["aus=AU12=0..5", "frames=1"], "frames=1: an animation has at least 2"),
         (
             ["aus=AU12=1e20"],
-            r"the picture of 'a person with red hair' with AU12=1e\+20, seed 0, is not finite.*lower what drives it: the AUs, asked for up to 1e\+20",
+            r"the picture of 'a person with red hair' with AU12=1e\+20, seed 0, is not finite.*lower what drives it: "
+            r"the AUs, asked for up to 1e\+20",
         ),
         (["aus=AU12=5", "scale=1e30"], r"is not finite.*lower what drives it: scale=1e\+30"),
         (["aus=AU12=5", "sampling.guidance=1e30"], r"is not finite.*lower what drives it: sampling\.guidance=1e\+30"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(
-    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     import re
 
@@ -200,14 +246,23 @@ def test_what_cannot_be_drawn_is_refused(
     assert [path.name for path in tmp_path.rglob("*")] == ["taken.gif"]
 
 
-def test_far_outside_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_far_outside_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     assert main([*DRAW, "aus=AU12=20", "scale=9", "sampling.guidance=50", f"out={tmp_path}"]) == 0
-    assert "note: AU12 lies outside 0..5: the adapter extrapolates beyond its training; of what lies beyond -10..10 nothing is known" in capsys.readouterr().out
+    assert (
+        "note: AU12 lies outside 0..5: the adapter extrapolates beyond its training; of what lies beyond -10..10 "
+        "nothing is known" in capsys.readouterr().out
+    )
     assert any("scale=9: the adapter was trained at 1" in record.message for record in caplog.records)
-    assert any("sampling.guidance=50: far beyond what is in use (1 to 7.5)" in record.message for record in caplog.records)
+    assert any(
+        "sampling.guidance=50: far beyond what is in use (1 to 7.5)" in record.message for record in caplog.records
+    )
 
 
-@pytest.mark.parametrize("prompt", ["面" * 60, "é" * 100, "a\nb\tc", "x" * 5000, "...", "क्षि" * 30, "👩‍👩‍👧" * 30, 'a/b\\c:d*?"<>|'])
+@pytest.mark.parametrize(
+    "prompt", ["面" * 60, "é" * 100, "a\nb\tc", "x" * 5000, "...", "क्षि" * 30, "👩‍👩‍👧" * 30, 'a/b\\c:d*?"<>|']
+)
 def test_any_prompt_has_a_name_that_is_whole(prompt: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main([*DRAW, f"prompt={prompt}", f"out={tmp_path}"]) == 0
@@ -249,9 +304,16 @@ def test_places_of_pictures(tmp_path: Path) -> None:
 
 def test_two_that_draw_the_same_at_once_have_a_name_each(tmp_path: Path) -> None:
     own = tmp_path / "own.png"
-    with new_picture(None, tmp_path, "face", {}) as one, new_picture(None, tmp_path, "face", {}) as other, new_picture(own, tmp_path, "", {}):
+    with (
+        new_picture(None, tmp_path, "face", {}) as one,
+        new_picture(None, tmp_path, "face", {}) as other,
+        new_picture(own, tmp_path, "", {}),
+    ):
         assert (one.name, other.name) == ("face.png", "face_2.png")
-        with pytest.raises(ValueError, match=r"own\.png exists already; nothing is overwritten"), new_picture(own, tmp_path, "", {}):
+        with (
+            pytest.raises(ValueError, match=r"own\.png exists already; nothing is overwritten"),
+            new_picture(own, tmp_path, "", {}),
+        ):
             pass
         save_png(Image.new("RGB", (2, 2)), other, {})
     assert list(tmp_path.iterdir()) == [other]  # the others were not saved

@@ -1,4 +1,5 @@
-"""Locks: who has one is named, one that nobody has is given up, and file systems that have none are told with what to do."""
+"""Locks: who has one is named, one that nobody has is given up, and file systems that have none are told with what to
+do."""
 
 import errno
 import json
@@ -49,7 +50,9 @@ def first_line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def test_who_waits_says_for_whom(tmp_path: Path, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_who_waits_says_for_whom(
+    tmp_path: Path, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture
+) -> None:
     assert first_line(holder)
     assert holder.stdin
     threading.Timer(0.5, holder.stdin.close).start()
@@ -59,7 +62,9 @@ def test_who_waits_says_for_whom(tmp_path: Path, holder: subprocess.Popen[str], 
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_who_waits_long_says_so_again(tmp_path: Path, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_long_says_so_again(
+    tmp_path: Path, holder: subprocess.Popen[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(locks, "REMIND", 0.4)
     assert first_line(holder)
     assert holder.stdin
@@ -82,7 +87,10 @@ def test_a_lock_whose_holder_is_gone_is_given_up(
     if named:
         (tmp_path / ".lock.json").write_text(json.dumps({"process": gone.pid, "host": socket.gethostname()}))
     name = f"process {gone.pid} on {socket.gethostname()}" if named else "the process that took it"
-    with pytest.raises(ValueError, match=rf"\.lock is locked, but {name} is not running here"), locked(tmp_path, wait=wait):
+    with (
+        pytest.raises(ValueError, match=rf"\.lock is locked, but {name} is not running here"),
+        locked(tmp_path, wait=wait),
+    ):
         pass
     holder.kill()
     holder.wait()
@@ -92,7 +100,9 @@ def test_a_lock_whose_holder_is_gone_is_given_up(
 
 @pytest.mark.parametrize("wait", [True, False])
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EIO, errno.ENOSYS, errno.EINVAL])
-def test_a_file_system_without_locks_is_told(tmp_path: Path, number: int, wait: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_told(
+    tmp_path: Path, number: int, wait: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: int) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -100,7 +110,12 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, number: int, wait: 
     for left in (False, True):  # also where a lock file lies from before
         if left:
             (tmp_path / ".lock").touch()
-        with pytest.raises(ValueError, match=rf"/\.lock: its file system gives no lock \({os.strerror(number)}\).*{LOCKS}=off"), locked(tmp_path, wait=wait):
+        with (
+            pytest.raises(
+                ValueError, match=rf"/\.lock: its file system gives no lock \({os.strerror(number)}\).*{LOCKS}=off"
+            ),
+            locked(tmp_path, wait=wait),
+        ):
             pass
     monkeypatch.setenv(LOCKS, "off")
     with locked(tmp_path / "new", wait=wait):
@@ -111,14 +126,22 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, number: int, wait: 
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    code = "import pathlib, sys\nfrom fineface_train.locks import locked, writable\nprint(writable(pathlib.Path(sys.argv[1])))\n"
+    code = (
+        "import pathlib, sys\nfrom fineface_train.locks import locked, "
+        "writable\nprint(writable(pathlib.Path(sys.argv[1])))\n"
+    )
     code += "with locked(pathlib.Path(sys.argv[1])): pass"
     tmp_path.chmod(0o555)
     try:
         for folder in (tmp_path, tmp_path / "new" / "deeper"):
-            result = subprocess.run([*unprivileged(), sys.executable, "-c", code, folder], capture_output=True, text=True, check=False)
+            result = subprocess.run(
+                [*unprivileged(), sys.executable, "-c", code, folder], capture_output=True, text=True, check=False
+            )
             assert result.stdout == "False\n"
-            assert "cannot be written (Permission denied), and something is to be written there; give a folder of your own" in result.stderr
+            assert (
+                "cannot be written (Permission denied), and something is to be written there; give a folder of your own"
+                in result.stderr
+            )
     finally:
         tmp_path.chmod(0o755)
     assert writable(tmp_path / "new" / "deeper")
@@ -130,6 +153,11 @@ def test_a_lock_of_somebody_else_keeps_a_shared_folder_from_being_written(tmp_pa
     (tmp_path / ".lock_contents").touch()
     (tmp_path / ".lock_contents").chmod(0o444)
     code = "import pathlib, sys\nfrom fineface_train.data.contents import image_contents\n"
-    code += "print(*image_contents([sys.argv[1] + '/image.png'], pathlib.Path(sys.argv[1]) / 'contents.parquet', progress=False))"
-    result = subprocess.run([*unprivileged(), sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    code += (
+        "print(*image_contents([sys.argv[1] + '/image.png'], pathlib.Path(sys.argv[1]) / 'contents.parquet', "
+        "progress=False))"
+    )
+    result = subprocess.run(
+        [*unprivileged(), sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False
+    )
     assert result.stdout == f"{sha256(tmp_path / 'image.png')}\n", result.stderr

@@ -1,4 +1,5 @@
-"""Overrides as they are typed: texts arrive to the letter, and what is taken away, given twice or read by nothing is refused."""
+"""Overrides as they are typed: texts arrive to the letter, and what is taken away, given twice or read by nothing is
+refused."""
 
 import dataclasses
 from pathlib import Path
@@ -12,7 +13,7 @@ from fineface_train.cli import VERBS, main
 from fineface_train.config import CONFIGS, Config, combinations, load_config, multirun, typed
 from fineface_train.overrides import Kind, choices, kind_of, known_keys, read_overrides
 from fineface_train.reads import READS, SWEEP, is_read
-from fineface_train.sweep import sweep
+from fineface_train.verbs.sweep import sweep
 
 LETTERS = [
     'a ${seed} \\ "x" {y} [z] a=b, c',
@@ -31,7 +32,22 @@ LETTERS = [
     "null and void",
     "",
 ]
-NAMES = ["2024_01", "1e5", "0x10", "1_000", "01", "007", "true", "False", "2024-01-31", "1.50", "nan", "on", "1e400", "None"]
+NAMES = [
+    "2024_01",
+    "1e5",
+    "0x10",
+    "1_000",
+    "01",
+    "007",
+    "true",
+    "False",
+    "2024-01-31",
+    "1.50",
+    "nan",
+    "on",
+    "1e400",
+    "None",
+]
 
 
 @pytest.mark.parametrize("text", LETTERS)
@@ -46,7 +62,9 @@ def test_any_prompt_arrives_as_it_was_given(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("key", ["run.name", "data.name", "tracking.group", "tracking.arm", "comparison.reference", "base.name", "out"])
+@pytest.mark.parametrize(
+    "key", ["run.name", "data.name", "tracking.group", "tracking.arm", "comparison.reference", "base.name", "out"]
+)
 def test_a_name_is_no_number(key: str, name: str) -> None:
     value: object = load_config([f"{key}={name}"])
     for part in key.split("."):
@@ -55,12 +73,15 @@ def test_a_name_is_no_number(key: str, name: str) -> None:
 
 
 def test_every_text_of_the_config_arrives_as_it_was_given() -> None:
-    """By its type: of a field that is added later too. Those that are not a free choice are refused by name, and not rewritten."""
+    """By its type: of a field that is added later too. Those that are not a free choice are refused by name, and not
+    rewritten."""
     texts = [key for key in known_keys(Config) if kind_of(key, "", Config) is Kind.text]
     assert len(texts) > 40
     for key in texts:
         try:
-            value: object = load_config(["data=disfa_affectnet", f"{key}=01_e5"] if key.startswith("data.") else [f"{key}=01_e5"])
+            value: object = load_config(
+                ["data=disfa_affectnet", f"{key}=01_e5"] if key.startswith("data.") else [f"{key}=01_e5"]
+            )
         except ValueError as error:
             assert "01_e5" in str(error) or "null here" in str(error), key
             continue
@@ -92,7 +113,10 @@ def test_what_is_no_list_of_texts_is_refused_with_how_to_write_one(value: str) -
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("seed=0,1", r"seed=0,1: are several values, which only a sweep takes \(fineface train -m seed=0,1 \.\.\.\); give one"),
+        (
+            "seed=0,1",
+            r"seed=0,1: are several values, which only a sweep takes \(fineface train -m seed=0,1 \.\.\.\); give one",
+        ),
         ("encoder=none,mlp", "no such choice"),
         ("aus=null", "aus=null: must have a value; leave aus out for its default"),
         ("tracking.tags=null", r"tracking\.tags=null: must have a value"),
@@ -111,8 +135,21 @@ def test_lists_are_several_in_a_sweep_also_with_brackets_in_quotes() -> None:
 
 def test_none_quotes_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    config = load_config(["run.name=null", "prompt=null", 'tracking.group="a, b"', "data.disfa.root=~/DISFA", "conditioning.au_text={strength} {name}"])
-    assert (config.run.name, config.prompt, config.tracking.group, config.data.disfa.root) == (None, None, "a, b", "/home/me/DISFA")
+    config = load_config(
+        [
+            "run.name=null",
+            "prompt=null",
+            'tracking.group="a, b"',
+            "data.disfa.root=~/DISFA",
+            "conditioning.au_text={strength} {name}",
+        ]
+    )
+    assert (config.run.name, config.prompt, config.tracking.group, config.data.disfa.root) == (
+        None,
+        None,
+        "a, b",
+        "/home/me/DISFA",
+    )
     assert config.conditioning.au_text == "{strength} {name}"
 
 
@@ -124,7 +161,12 @@ def test_interpolations_of_the_presets_stay() -> None:
 
 
 def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
-    line = ['tracking.group="2024_01","${seed}, b"', "tracking.tags=[01],[1e5,x]", "finetune.prior_prompt=a, b", "seed=0,1"]
+    line = [
+        'tracking.group="2024_01","${seed}, b"',
+        "tracking.tags=[01],[1e5,x]",
+        "finetune.prior_prompt=a, b",
+        "seed=0,1",
+    ]
     arms, seen = combinations(line), []
 
     def note(number: int, node: DictConfig) -> None:
@@ -172,11 +214,20 @@ def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
         (["sweep=table1"], r"sweep=table1: .*what reads it: fineface train -m, report"),
         (["comparison.name=x"], "what reads it: fineface train -m, report"),
         # Keys that the choices leave without a reader.
-        (["encoder=res_mlp64", "encoder.learned_null=true"], r"nothing reads encoder\.learned_null with encoder\.name=res_mlp64"),
-        (["encoder=none", "encoder.hidden=8"], r"encoder\.hidden=8: nothing reads encoder\.hidden with encoder\.name=none"),
+        (
+            ["encoder=res_mlp64", "encoder.learned_null=true"],
+            r"nothing reads encoder\.learned_null with encoder\.name=res_mlp64",
+        ),
+        (
+            ["encoder=none", "encoder.hidden=8"],
+            r"encoder\.hidden=8: nothing reads encoder\.hidden with encoder\.name=none",
+        ),
         (["encoder=mlp", "encoder.sum_tokens=true"], r"nothing reads encoder\.sum_tokens"),
         (["encoder.interaction_token=false", "encoder.hidden=8"], r"encoder\.interaction_token=false"),
-        (["finetune=nothing", "finetune.lora_rank=8"], r"finetune\.lora_rank=8: nothing reads .* with finetune\.train=nothing"),
+        (
+            ["finetune=nothing", "finetune.lora_rank=8"],
+            r"finetune\.lora_rank=8: nothing reads .* with finetune\.train=nothing",
+        ),
         (["finetune.base_rate=0.5"], r"with finetune\.train=lora"),
         (["finetune.prior_images=3"], r"with finetune\.prior_weight=0"),
         (["conditioning.au_text={au}"], r"nothing reads conditioning\.au_text with conditioning\.enters=adapter"),
@@ -185,21 +236,39 @@ def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
         (["method=lora_t", "labels=none"], r"labels=none: nothing reads labels with conditioning\.enters=text"),
         (["method=sd", "image_transform=squash"], "image_transform=squash: nothing reads .*nothing is trained"),
         (["method=sd", "objective=none"], "objective=none: nothing reads"),
-        (["objective=none", "objective.gamma=3"], r"objective\.gamma=3: nothing reads objective\.gamma with objective\.weighting=none"),
+        (
+            ["objective=none", "objective.gamma=3"],
+            r"objective\.gamma=3: nothing reads objective\.gamma with objective\.weighting=none",
+        ),
         (["labels=none", "labels.scope=batch"], r"nothing reads labels\.scope with labels\.rounding_probability=0"),
-        (["sampling.guidance=1", "sampling.negative=zero"], r"nothing reads sampling\.negative with sampling\.guidance=1"),
+        (
+            ["sampling.guidance=1", "sampling.negative=zero"],
+            r"nothing reads sampling\.negative with sampling\.guidance=1",
+        ),
         (["judge.libreface.device=cuda"], r"nothing reads judge\.libreface\.device with judge\.kind=toyfacs"),
         (["judge=none", "judge.clip=x"], r"nothing reads judge\.clip with judge\.kind=none"),
-        (["evaluation.after_training=false", "judge=libreface"], r"nothing reads judge with evaluation\.after_training=false"),
+        (
+            ["evaluation.after_training=false", "judge=libreface"],
+            r"nothing reads judge with evaluation\.after_training=false",
+        ),
         (["evaluation.after_training=false", "protocol=paper"], r"nothing reads protocol"),
         (["tracking.wandb=false", "tracking.project=x"], r"nothing reads tracking\.project with tracking\.wandb=false"),
-        (["base=sd21_random", "judge=none", "base.path=x"], r"nothing reads base\.path with base\.architecture=sd21_random"),
+        (
+            ["base=sd21_random", "judge=none", "base.path=x"],
+            r"nothing reads base\.path with base\.architecture=sd21_random",
+        ),
         (["base.tokenizer=x"], r"nothing reads base\.tokenizer"),
         (["data.blip2.batch_size=4"], r"nothing reads data\.blip2\.batch_size"),
         (["data.annotate.openface.min_confidence=0.5"], r"with data\.annotate\.kind=none"),
-        (["data=affectnet", "data.disfa.root=x"], r"data\.disfa\.root=x: data\.disfa is null here.*choose another data=NAME"),
+        (
+            ["data=affectnet", "data.disfa.root=x"],
+            r"data\.disfa\.root=x: data\.disfa is null here.*choose another data=NAME",
+        ),
         # Values that take no effect together.
-        (["trainer.steps=10", "trainer.warmup_steps=11"], r"trainer\.warmup_steps=11: longer than the run \(trainer\.steps=10\)"),
+        (
+            ["trainer.steps=10", "trainer.warmup_steps=11"],
+            r"trainer\.warmup_steps=11: longer than the run \(trainer\.steps=10\)",
+        ),
         (["trainer.warmup_steps=100000"], r"longer than the run \(trainer\.steps=800\)"),
     ],
     ids=lambda value: " ".join(value)[:70] if isinstance(value, list) else "",
@@ -229,7 +298,9 @@ def test_what_nothing_reads_is_refused(verb: str, overrides: list[str], message:
         ("report", "encoder=mlp", "does not read encoder"),
     ],
 )
-def test_keys_of_another_verb_are_refused(verb: str, override: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keys_of_another_verb_are_refused(
+    verb: str, override: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([verb, override]) == 2
     assert message in capsys.readouterr().err
 
@@ -254,7 +325,9 @@ def test_what_presets_set_beside_it_is_no_fault(verb: str, overrides: list[str])
 
 def test_a_preset_that_warms_up_longer_than_the_run_is_told(caplog: pytest.LogCaptureFixture) -> None:
     load_config(["trainer.steps=5"], "train")
-    assert "trainer.warmup_steps=50: longer than the run (trainer.steps=5): the learning rate rises to 10%" in caplog.text
+    assert (
+        "trainer.warmup_steps=50: longer than the run (trainer.steps=5): the learning rate rises to 10%" in caplog.text
+    )
 
 
 def test_steps_of_a_method_that_trains_nothing_are_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -275,7 +348,10 @@ def test_a_key_given_twice_is_told(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (["encoder=none,res_mlp64", "encoder.hidden=8,16"], r"nothing reads encoder\.hidden with encoder\.name=none or encoder\.name=res_mlp64"),
+        (
+            ["encoder=none,res_mlp64", "encoder.hidden=8,16"],
+            r"nothing reads encoder\.hidden with encoder\.name=none or encoder\.name=res_mlp64",
+        ),
         (["seed=0,1", "prompt=x"], "fineface train -m does not read prompt"),
         (["seed=0,1", "out=x"], r"does not read out \(what reads it: fineface train, generate"),
         (["trainer.steps=10,100", "trainer.warmup_steps=50"], "longer than the run"),
@@ -291,8 +367,14 @@ def test_what_no_arm_of_a_sweep_reads_is_refused(line: list[str], message: str, 
 def test_what_one_arm_reads_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The arms are not trained: only whether they begin."""
     begun: list[int] = []
-    monkeypatch.setattr("fineface_train.sweep.multirun", lambda overrides, folder, arm: begun.append(len(combinations(overrides))))
-    for line in (["encoder=none,mlp", "encoder.hidden=8"], ["finetune=nothing,lora", "finetune.lora_rank=8"], ["sweep=table1", "trainer.steps=60", "seed=0,1"]):
+    monkeypatch.setattr(
+        "fineface_train.verbs.sweep.multirun", lambda overrides, folder, arm: begun.append(len(combinations(overrides)))
+    )
+    for line in (
+        ["encoder=none,mlp", "encoder.hidden=8"],
+        ["finetune=nothing,lora", "finetune.lora_rank=8"],
+        ["sweep=table1", "trainer.steps=60", "seed=0,1"],
+    ):
         sweep([*line, f"run.root={tmp_path}"])
     assert begun == [2, 2, 10]
 
@@ -301,7 +383,9 @@ def test_every_verb_and_every_key_has_its_place() -> None:
     assert set(READS) == {*VERBS, SWEEP}
     roots = [field.name for field in dataclasses.fields(Config)]
     groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
-    assert not [key for key in (*roots, *groups) if not any(is_read(key, verb) for verb in READS) and key not in ("evaluation",)]
+    assert not [
+        key for key in (*roots, *groups) if not any(is_read(key, verb) for verb in READS) and key not in ("evaluation",)
+    ]
     for keys in READS.values():
         assert all(key in (*groups, "hydra") or key in known_keys(Config) for key in keys)
 
@@ -325,4 +409,7 @@ def test_experiments_may_lie_elsewhere(tmp_path: Path) -> None:
 
 
 def test_overrides_are_read_once() -> None:
-    assert [str(one) for one in read_overrides(["seed=1", "+seed=1", "++trainer.steps=5"], Config)] == ["seed=1", "trainer.steps=5"]
+    assert [str(one) for one in read_overrides(["seed=1", "+seed=1", "++trainer.steps=5"], Config)] == [
+        "seed=1",
+        "trainer.steps=5",
+    ]

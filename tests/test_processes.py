@@ -15,14 +15,29 @@ from torch import Tensor
 REPOSITORY = Path(__file__).parents[1]
 
 
-def launch(processes: int, root: Path, base: Path, *overrides: str, program: tuple[str, ...] = ("-m", "fineface_train")) -> Path:
+def launch(
+    processes: int, root: Path, base: Path, *overrides: str, program: tuple[str, ...] = ("-m", "fineface_train")
+) -> Path:
     """Five steps in float64 at a constant rate on the tiny base; returns the run folder."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    )
     command = [
         *(sys.executable, *launcher, *program, "train"),
-        *(f"base.path={base}", "base.resolution=16", f"data.root={root / 'data'}", f"run.root={root / f'runs{processes}'}"),
+        *(
+            f"base.path={base}",
+            "base.resolution=16",
+            f"data.root={root / 'data'}",
+            f"run.root={root / f'runs{processes}'}",
+        ),
         *("data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"),
-        *("trainer.steps=5", "trainer.batch_size=4", "trainer.learning_rate=1e-4", "trainer.schedule=constant", "trainer.warmup_steps=0"),
+        *(
+            "trainer.steps=5",
+            "trainer.batch_size=4",
+            "trainer.learning_rate=1e-4",
+            "trainer.schedule=constant",
+            "trainer.warmup_steps=0",
+        ),
         *("trainer.ema_decay=null", "trainer.precision=fp64", "sampling.steps=1"),
         *("evaluation.after_training=false", "tracking.wandb=false", "tracking.log_every=1", *overrides),
     ]
@@ -62,19 +77,26 @@ def test_two_processes_train_what_one_does(tmp_path: Path, saved_base: Path) -> 
     one, two = (launch(processes, tmp_path / str(processes), saved_base) for processes in (1, 2))
     assert one.name == two.name
     assert_same_weights(one, two)
-    losses = [[json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)]
+    losses = [
+        [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)
+    ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-9)
-    caches = [{path.name: path.read_bytes() for path in (tmp_path / name / "data" / "cache").rglob("*.npy")} for name in "12"]
+    caches = [
+        {path.name: path.read_bytes() for path in (tmp_path / name / "data" / "cache").rglob("*.npy")} for name in "12"
+    ]
     assert len(caches[0]) == 4
     assert caches[0] == caches[1]
 
 
 def test_every_example_is_the_same_wherever_it_is_seen(tmp_path: Path, saved_base: Path) -> None:
-    """Row, AUs, posterior sample, noise, timestep and caption of examples 0 to 19: on two processes, accumulated, with workers, in another arm."""
+    """Row, AUs, posterior sample, noise, timestep and caption of examples 0 to 19: on two processes, accumulated, with
+    workers, in another arm."""
     changes = ["trainer.accumulation=2"], ["trainer.workers=2"], ["encoder=none", "finetune=nothing"]
     reference, *others = (by_index(examples_seen(1, tmp_path, saved_base, *change)) for change in ([], *changes))
     halves = examples_seen(2, tmp_path, saved_base)
-    assert [half["index"].tolist() for half in halves] == [[4 * step + place for step in range(5) for place in share] for share in ((0, 1), (2, 3))]
+    assert [half["index"].tolist() for half in halves] == [
+        [4 * step + place for step in range(5) for place in share] for share in ((0, 1), (2, 3))
+    ]
     for seen in (*others, by_index(halves)):
         assert seen["index"].tolist() == list(range(20))
         for key, values in reference.items():
@@ -88,14 +110,23 @@ def test_resuming_on_two_processes_what_one_began(tmp_path: Path, saved_base: Pa
     shutil.copytree(whole / "state" / "step_00000003", resumed / "state" / "step_00000003")
     (resumed / "metrics.jsonl").write_text((whole / "metrics.jsonl").read_text())
     assert launch(2, tmp_path, saved_base, "trainer.steps=6", "trainer.checkpoint_every=3") == resumed
-    assert [json.loads(line)["step"] for line in (resumed / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+    assert [json.loads(line)["step"] for line in (resumed / "metrics.jsonl").read_text().splitlines()] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
     assert_same_weights(whole, resumed)
 
 
 def test_the_same_run_twice_is_the_same_to_the_byte(tmp_path: Path, saved_base: Path) -> None:
     """Whatever is drawn, saved and logged on the way, with workers or without, from new caches or from old ones."""
     bundles = []
-    for number, ways in enumerate((["trainer.sample_every=0"], ["trainer.sample_every=2", "trainer.checkpoint_every=1", "trainer.workers=2"])):
+    for number, ways in enumerate(
+        (["trainer.sample_every=0"], ["trainer.sample_every=2", "trainer.checkpoint_every=1", "trainer.workers=2"])
+    ):
         run = launch(1, tmp_path / str(number), saved_base, "trainer.precision=fp32", *ways)
         bundles.append({path.name: path.read_bytes() for path in (run / "bundle").iterdir()})
     assert bundles[0] == bundles[1]

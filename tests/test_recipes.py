@@ -1,4 +1,5 @@
-"""CONTRIBUTING's recipes, followed to the letter in a copy of the repository: an encoder, an arm, a sweep, a judge, a data source."""
+"""CONTRIBUTING's recipes, followed to the letter in a copy of the repository: an encoder, an arm, a sweep, a judge, a
+data source."""
 
 import os
 import shutil
@@ -42,7 +43,8 @@ def _find_constant(config: JudgeConfig) -> dict[str, Path]:
 
 def _load_constant(config: JudgeConfig, device: torch.device | str) -> Judges:
     fingerprint = judges_fingerprint(f"constant {config.value}", [Path(config.clip)])
-    return Judges({"constant": ConstantJudge(config.value)}, ClipImageScorer.load(config.clip, device), None, fingerprint)
+    clip = ClipImageScorer.load(config.clip, device)
+    return Judges({"constant": ConstantJudge(config.value)}, clip, None, fingerprint)
 
 
 '''
@@ -82,12 +84,19 @@ def read_pictures(config: PicturesConfig, seed: int) -> SampleTable:
     names = [f"{SOURCE}/{path.stem}" for path in paths]
     told = {"captions": ["a person"] * len(paths), "aus_from": "names", "caption_from": "nobody"}
     table = SampleTable.build(
-        SOURCE, ids=names, images=[os.path.abspath(path) for path in paths], aus=aus, subjects=names, splits=["train"] * len(paths), **told
+        SOURCE,
+        ids=names,
+        images=[os.path.abspath(path) for path in paths],
+        aus=aus,
+        subjects=names,
+        splits=["train"] * len(paths),
+        **told,
     )
     return dataclasses.replace(table, counts={SOURCE: {"read": len(paths), "kept": len(paths)}})
 '''
 ENCODERS, JUDGES, PREPARE, REPORT = (
-    f"src/fineface_train/{name}.py" for name in ("methods/au_diffusion/encoders", "evaluation/judges", "data/prepare", "report")
+    f"src/fineface_train/{name}.py"
+    for name in ("methods/au_diffusion/encoders", "evaluation/judges/judges", "data/prepare", "reports/run")
 )
 INSERTED = [
     (ENCODERS, '    per_au_tokens = "per_au_tokens"\n', '    waves = "waves"\n'),
@@ -101,10 +110,23 @@ INSERTED = [
         '    JudgeKind.constant: Looks(("value", "clip"), _find_constant, _load_constant),\n',
     ),
     (REPORT, "LABEL_TOOLS = {", '"constant": re.compile("constant"), '),
-    (PREPARE, "from fineface_train.data.manipulation import ManipulationConfig, read_manipulation\n", "from fineface_train.data import pictures as own\n"),
-    (PREPARE, "    manipulation: ManipulationConfig | None = None\n", "    pictures: own.PicturesConfig | None = None\n"),
+    (
+        PREPARE,
+        "from fineface_train.data.manipulation.reader import ManipulationConfig, read_manipulation\n",
+        "from fineface_train.data import pictures as own\n",
+    ),
+    (
+        PREPARE,
+        "    manipulation: ManipulationConfig | None = None\n",
+        "    pictures: own.PicturesConfig | None = None\n",
+    ),
     (PREPARE, "        every = {", "own.SOURCE: self.pictures, "),
-    (PREPARE, "    readings = []\n", "    readings += [] if config.pictures is None else [Reading(own.read_pictures(config.pictures, config.seed))]\n"),
+    (
+        PREPARE,
+        "    readings = []\n",
+        "    readings += [] if config.pictures is None else [Reading(own.read_pictures(config.pictures, "
+        "config.seed))]\n",
+    ),
     (
         PREPARE,
         "    files = [] if config.disfa is None else disfa.input_files(config.disfa)\n",
@@ -115,7 +137,8 @@ INSERTED = [
 FILES = {
     "src/fineface_train/data/pictures.py": READER,
     "configs/encoder/waves.yaml": "name: waves\n",
-    "configs/method/plus_waves.yaml": "# @package _global_\ndefaults:\n  - fineface_plus\n  - override /encoder: waves\nencoder:\n  waves: 2\n",
+    "configs/method/plus_waves.yaml": "# @package _global_\ndefaults:\n  - fineface_plus\n  - override /encoder: "
+    "waves\nencoder:\n  waves: 2\n",
     "configs/sweep/waves.yaml": (
         "# @package _global_\ndefaults:\n  - tables\ncomparison:\n  name: waves\n  reference: method=fineface_plus\n"
         "hydra:\n  sweeper:\n    params:\n      method: fineface_plus,plus_waves\n"
@@ -128,12 +151,12 @@ import sys
 import torch
 from pathlib import Path
 from PIL import Image
-from fineface_train import sweep as sweeps
+from fineface_train.verbs import sweep as sweeps
 from fineface_train.cli import main
 from fineface_train.config import combinations, load_config
 from fineface_train.data.prepare import read_manifest
-from fineface_train.evaluation.judges import load_judges
-from fineface_train.report import judge_wrote_labels
+from fineface_train.evaluation.judges.judges import load_judges
+from fineface_train.reports.run import judge_wrote_labels
 from tests.methods import test_adapter
 
 root = Path(sys.argv[1])
@@ -147,7 +170,8 @@ config = load_config(["judge=constant", "base=sd21_random"], "evaluate")  # of p
 aus, found = load_judges(config.judge).aus["constant"].read(torch.zeros(3, 3, 8, 8))
 assert float(aus[0, 0]) == 2 and found.all()
 assert main(["evaluate", "judge=constant", "judge.one=x"]) == 2
-assert judge_wrote_labels("constant", {"labels": ["pictures: constant"]}) and not judge_wrote_labels("constant", {"labels": ["pictures: names"]})
+assert judge_wrote_labels("constant", {"labels": ["pictures: constant"]})
+assert not judge_wrote_labels("constant", {"labels": ["pictures: names"]})
 
 (root / "faces").mkdir()
 for number in range(6):
@@ -170,7 +194,10 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = (root / name).read_text(encoding="utf-8")
         assert text.count(before) == 1, (name, before)
         (root / name).write_text(text.replace(before, before + added), encoding="utf-8")
-    for name, anchor, added in ((ENCODERS, "ENCODERS: dict", ENCODER), (JUDGES, "@dataclasses.dataclass(frozen=True)\nclass Looks:", JUDGE)):
+    for name, anchor, added in (
+        (ENCODERS, "ENCODERS: dict", ENCODER),
+        (JUDGES, "@dataclasses.dataclass(frozen=True)\nclass Looks:", JUDGE),
+    ):
         text = (root / name).read_text(encoding="utf-8")
         (root / name).write_text(text.replace(anchor, added + anchor), encoding="utf-8")
     for name, text in FILES.items():
@@ -180,7 +207,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(copy: Path, *arguments: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
 
 
@@ -199,7 +228,10 @@ def test_the_recipes_name_what_is_there() -> None:
     for path in ("configs/encoder/", "configs/method/", "configs/sweep/", "configs/judge/", "configs/data/"):
         assert f"`{path}`" in text
         assert (ROOT / path).is_dir()
-    named = {ENCODERS: ("EncoderName", "ENCODERS", "EncoderConfig", "options", "tokens"), JUDGES: ("JudgeKind", "JudgeConfig", "Looks", "JUDGES")}
+    named = {
+        ENCODERS: ("EncoderName", "ENCODERS", "EncoderConfig", "options", "tokens"),
+        JUDGES: ("JudgeKind", "JudgeConfig", "Looks", "JUDGES"),
+    }
     named |= {REPORT: ("LABEL_TOOLS",), PREPARE: ("DataConfig", "sources", "check_sources", "_inputs", "_read_sources")}
     for path, names in named.items():
         for name in names:

@@ -30,7 +30,14 @@ SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "
 def small_training(root: Path, base: Path) -> list[str]:
     """Overrides for the tiny base: all but the number of steps."""
     return [
-        *(f"base.path={base}", "base.resolution=16", f"data.root={root / 'data'}", f"run.root={root / 'runs'}", *SMALL_DATA, "trainer.batch_size=4"),
+        *(
+            f"base.path={base}",
+            "base.resolution=16",
+            f"data.root={root / 'data'}",
+            f"run.root={root / 'runs'}",
+            *SMALL_DATA,
+            "trainer.batch_size=4",
+        ),
         *("trainer.sample_every=0", "tracking.wandb=false", "tracking.log_every=1", "evaluation.after_training=false"),
     ]
 
@@ -38,9 +45,26 @@ def small_training(root: Path, base: Path) -> list[str]:
 def start(root: Path, base: Path, *overrides: str, processes: int = 1, prefix: Sequence[str] = ()) -> subprocess.Popen:
     """A training on the tiny base, in processes of its own."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    command = [*prefix, sys.executable, *launcher, "-m", "fineface_train", "train", *small_training(root, base), *overrides]
+    command = [
+        *prefix,
+        sys.executable,
+        *launcher,
+        "-m",
+        "fineface_train",
+        "train",
+        *small_training(root, base),
+        *overrides,
+    ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -73,7 +97,9 @@ def wait_for_steps(root: Path, process: subprocess.Popen, steps: int) -> Path:
         (signal.SIGTERM, 2, 0, True),
     ],
 )
-def test_a_signal_ends_the_run_after_a_checkpoint(number: int, processes: int, workers: int, twice: bool, tmp_path: Path, saved_base: Path) -> None:
+def test_a_signal_ends_the_run_after_a_checkpoint(
+    number: int, processes: int, workers: int, twice: bool, tmp_path: Path, saved_base: Path
+) -> None:
     changes = ["trainer.steps=100000", "trainer.checkpoint_every=100000", f"trainer.workers={workers}"]
     process = start(tmp_path, saved_base, *changes, processes=processes)
     folder = wait_for_steps(tmp_path, process, 3)
@@ -98,7 +124,11 @@ def test_a_signal_ends_the_run_after_a_checkpoint(number: int, processes: int, w
     wait_for_steps(tmp_path, again, step + 2)
     kill(again)
     # Read after the kill: resuming keeps what the checkpoint vouches for, and each step stands there once.
-    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines(keepends=True) if line.endswith("\n")]
+    steps = [
+        json.loads(line)["step"]
+        for line in (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+        if line.endswith("\n")
+    ]
     assert steps == list(range(1, len(steps) + 1))
 
 
@@ -178,24 +208,35 @@ def test_a_cache_in_the_place_of_another_is_named_and_built_again(tmp_path: Path
     assert (other / "mean.npy").read_bytes() == before
 
 
-def test_what_was_made_and_is_damaged_is_named_and_made_again(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_made_and_is_damaged_is_named_and_made_again(
+    tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["train", *small_training(tmp_path, saved_base), "trainer.steps=2"]
     assert main(command) == 0
     (bundle,) = (tmp_path / "runs").glob("*/bundle")
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
-    made = [tmp_path / "data" / name for name in ("table.parquet", "manifest.json", "contents.parquet", "corpus/corpus.json")]
+    made = [
+        tmp_path / "data" / name
+        for name in ("table.parquet", "manifest.json", "contents.parquet", "corpus/corpus.json")
+    ]
     for path in (*made, *(bundle / name for name in before if name != "README.md")):
         for content in (b"", path.read_bytes()[: path.stat().st_size // 2]):
             path.write_bytes(content)
             capsys.readouterr()
             assert main(command) == 0
             error = capsys.readouterr().err
-            assert str(path) in error or f"{path.parent}: drawn from another config" in error or f"{path.parent / SEAL} cannot be read" in error
+            assert (
+                str(path) in error
+                or f"{path.parent}: drawn from another config" in error
+                or f"{path.parent / SEAL} cannot be read" in error
+            )
             assert "again" in error
             assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
 
-def test_the_bundle_of_another_run_is_not_taken_for_its_own(tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bundle_of_another_run_is_not_taken_for_its_own(
+    tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["train", *small_training(tmp_path, saved_base), "trainer.steps=2"]
     assert main([*command, "seed=0"]) == 0
     (first,) = (tmp_path / "runs").glob("*/bundle")
@@ -252,7 +293,9 @@ def test_a_folder_that_loses_write_permission_leaves_the_last_checkpoint(tmp_pat
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, saved_base: Path) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", runs], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", runs], check=False, capture_output=True
+    ).returncode:
         pytest.skip("no tmpfs may be mounted here: run the tests as root in a container with CAP_SYS_ADMIN, or in none")
     try:
         process = start(tmp_path, saved_base, "trainer.steps=100000", "trainer.checkpoint_every=1")

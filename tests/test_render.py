@@ -9,7 +9,10 @@ from fineface_train.aus import AU_COUNT, AU_KEYS
 from fineface_train.toyfacs.faces import HAIRS, SKINS, Face
 from fineface_train.toyfacs.render import NUISANCES, draw
 
-FACES = [Face(skin, hair, "short", "no", beard, "blue", "white") for skin, hair, beard in itertools.product(SKINS, HAIRS, ("no", "yes"))]
+FACES = [
+    Face(skin, hair, "short", "no", beard, "blue", "white")
+    for skin, hair, beard in itertools.product(SKINS, HAIRS, ("no", "yes"))
+]
 
 
 def drawn(aus: torch.Tensor) -> torch.Tensor:

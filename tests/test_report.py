@@ -8,11 +8,22 @@ import pytest
 from PIL import Image
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.charts import compact, ticks
-from fineface_train.report import PARTS, headline_table, image_uri, number, write_report
+from fineface_train.reports.charts import compact, ticks
+from fineface_train.reports.run import PARTS, headline_table, image_uri, number, write_report
 from report_fixture import build_run
 
-SECTIONS = {"headline", "grid", "sweeps", "combinations", "response", "leakage", "per-au", "training", "audit", "provenance"}
+SECTIONS = {
+    "headline",
+    "grid",
+    "sweeps",
+    "combinations",
+    "response",
+    "leakage",
+    "per-au",
+    "training",
+    "audit",
+    "provenance",
+}
 
 
 class Page(HTMLParser):
@@ -33,7 +44,9 @@ class Page(HTMLParser):
         self.tags.append(tag)
         if tag == "section":
             self.sections.add(values["id"] or "")
-        self.references += [values[key] or "" for key in ("src", "href", "srcset", "data", "xlink:href") if key in values]
+        self.references += [
+            values[key] or "" for key in ("src", "href", "srcset", "data", "xlink:href") if key in values
+        ]
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -210,4 +223,11 @@ def test_ticks_are_few_and_inside(low: float, high: float) -> None:
 
 def test_numbers_for_people() -> None:
     assert [number(value) for value in (None, float("nan"), 1.005, -0.5, -0.001)] == ["–", "–", "1.00", "−0.50", "0.00"]
-    assert [compact(value) for value in (0, 0.0003, 0.5, 200, 12000, 3.2e6)] == ["0", "3e-4", "0.5", "200", "12k", "3.2M"]
+    assert [compact(value) for value in (0, 0.0003, 0.5, 200, 12000, 3.2e6)] == [
+        "0",
+        "3e-4",
+        "0.5",
+        "200",
+        "12k",
+        "3.2M",
+    ]

@@ -32,7 +32,10 @@ def same(one: Any, other: Any) -> bool:
 def test_published_numbers_follow_from_the_published_rows(folder: Path) -> None:
     found = read_json(folder / "comparison.json")
     rows = pd.read_parquet(folder / "rows.parquet")
-    arms = {arm: {int(seed): own for seed, own in frame.groupby("seed_of_training")} for arm, frame in rows.groupby("arm", sort=False)}
+    arms = {
+        arm: {int(seed): own for seed, own in frame.groupby("seed_of_training")}
+        for arm, frame in rows.groupby("arm", sort=False)
+    }
     again = nulled(compare(arms, found["reference"], found["judges"][0]))
     for kind, cells in found["numbers"].items():
         for arm, metrics in cells.items():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fineface_train.config import combinations
-from fineface_train.runs import RunConfig, choose_folder, provenance
+from fineface_train.loop.runs import RunConfig, choose_folder, provenance
 
 
 def finish(folder: Path) -> None:
@@ -36,7 +36,11 @@ def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_combinations_of_swept_values() -> None:
-    assert combinations(["seed=0,1", "encoder=none,res_mlp64", "trainer.betas=[0.9,0.99]"])[1] == ["seed=0", "encoder=res_mlp64", "trainer.betas=[0.9,0.99]"]
+    assert combinations(["seed=0,1", "encoder=none,res_mlp64", "trainer.betas=[0.9,0.99]"])[1] == [
+        "seed=0",
+        "encoder=res_mlp64",
+        "trainer.betas=[0.9,0.99]",
+    ]
     assert combinations(["seed=range(3)"]) == [["seed=0"], ["seed=1"], ["seed=2"]]
     assert combinations(["prompt=a man, smiling", "aus=AU1=5,AU2=3"]) == [["prompt=a man, smiling", "aus=AU1=5,AU2=3"]]
     assert ["encoder=individual"] in combinations(["encoder=glob(*)"])

@@ -1,4 +1,5 @@
-"""The scripts around a sweep, on the shipped base with one step of training and one of sampling; and the attention that they draw."""
+"""The scripts around a sweep, on the shipped base with one step of training and one of sampling; and the attention that
+they draw."""
 
 import importlib.util
 import sys
@@ -13,14 +14,20 @@ import torch.nn.functional as F
 from fineface_train.cli import main
 from fineface_train.config import load_config
 from fineface_train.data.conditioning import Entry
-from fineface_train.data.images import image_size, read_image
+from fineface_train.data.formats.images import image_size, read_image
 from fineface_train.files import read_json
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, adapt, cross_attention_names
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
 from tests.conftest import WIDTH, tiny_unet
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
-SMALL = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60", "trainer.batch_size=4", "tracking.wandb=false"]
+SMALL = [
+    "data.toyfacs.disfa_subjects=3",
+    "data.toyfacs.disfa_frames=12",
+    "data.toyfacs.affectnet_images=60",
+    "trainer.batch_size=4",
+    "tracking.wandb=false",
+]
 
 
 def script(name: str) -> ModuleType:
@@ -32,7 +39,9 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def test_from_a_sweep_to_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_a_sweep_to_its_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Train and evaluate two arms, compare them, then at another scale and beyond the range of training."""
     where = [f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "sampling.steps=1", "protocol=quick"]
     arms = ["+sweep=table1", "method=sd,fineface", "seed=0"]
@@ -42,7 +51,11 @@ def test_from_a_sweep_to_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert main(["report", f"out={folder}", "tracking.wandb=false"]) == 0
     assert "| `method=sd`" in capsys.readouterr().out
 
-    monkeypatch.setattr(sys, "argv", ["pareto.py", f"out={folder}", *where, "--scales", "0.5", "--guidances", "--out", str(tmp_path / "pareto")])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["pareto.py", f"out={folder}", *where, "--scales", "0.5", "--guidances", "--out", str(tmp_path / "pareto")],
+    )
     script("pareto").main()
     points = read_json(folder / "comparison.json")["trade_off"]
     assert [point["scale"] for point in points["method=fineface"]] == [0.5]
@@ -51,16 +64,31 @@ def test_from_a_sweep_to_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "CLIP-I" in (tmp_path / "pareto" / "trade_off.md").read_text()
     assert (tmp_path / "pareto" / "trade_off.svg").is_file()
 
-    monkeypatch.setattr(sys, "argv", ["calibrate_sweep.py", f"out={folder}", *where, "--out", str(tmp_path / "calibrated")])
+    monkeypatch.setattr(
+        sys, "argv", ["calibrate_sweep.py", f"out={folder}", *where, "--out", str(tmp_path / "calibrated")]
+    )
     script("calibrate_sweep").main()
     gained = read_json(tmp_path / "calibrated" / "calibration.json")
     assert set(gained) == {"method=sd", "method=fineface"}
     assert "difference" in gained["method=sd"]["calibrated"]["individual/au_mse_active"]
 
-    monkeypatch.setattr(sys, "argv", ["extrapolate.py", "sweep=table1", f"out={folder}", *where, "--out", str(tmp_path / "beyond")])
+    monkeypatch.setattr(
+        sys, "argv", ["extrapolate.py", "sweep=table1", f"out={folder}", *where, "--out", str(tmp_path / "beyond")]
+    )
     script("extrapolate").main()
-    assert {path.name for path in (tmp_path / "beyond").iterdir()} == {"extrapolation.md", "extrapolation.json", "method_sd.png", "method_fineface.png"}
-    assert {row["level"] for row in read_json(tmp_path / "beyond" / "extrapolation.json")["method=fineface"]} == {-10, -5, 5, 7.5, 10}
+    assert {path.name for path in (tmp_path / "beyond").iterdir()} == {
+        "extrapolation.md",
+        "extrapolation.json",
+        "method_sd.png",
+        "method_fineface.png",
+    }
+    assert {row["level"] for row in read_json(tmp_path / "beyond" / "extrapolation.json")["method=fineface"]} == {
+        -10,
+        -5,
+        5,
+        7.5,
+        10,
+    }
 
 
 def test_bench_prepare_times_the_frames_of_a_video_of_drawn_faces(tmp_path: Path) -> None:
@@ -92,18 +120,26 @@ def test_bench_prepare_ends_with_the_line_of_a_stage_that_cannot_run(
 
 
 def test_the_attention_drawn_is_the_adapters_own() -> None:
-    """The weights that the script recomputes, times the adapter's values, are what the adapter adds to each cross-attention."""
+    """The weights that the script recomputes, times the adapter's values, are what the adapter adds to each
+    cross-attention."""
     unet = tiny_unet()
     torch.manual_seed(0)
     adapt(unet, Entry.adapter, EncoderConfig(), FinetuneConfig())
     attention = unet.get_submodule(cross_attention_names(unet)[0].removesuffix(".processor"))
-    hidden, text, tokens = torch.randn(2, 16, attention.to_q.in_features), torch.randn(2, 5, WIDTH), torch.randn(2, 1, 13, WIDTH)
+    hidden, text, tokens = (
+        torch.randn(2, 16, attention.to_q.in_features),
+        torch.randn(2, 5, WIDTH),
+        torch.randn(2, 1, 13, WIDTH),
+    )
     module = script("attention_maps")
     with torch.no_grad(), module.recorded(unet) as maps:
         whole = attention(hidden, encoder_hidden_states=(text, [tokens]))
         attention.processor.scale = [0.0]
         without = attention(hidden, encoder_hidden_states=(text, [tokens]))
-        q, k = (x.unflatten(2, (attention.heads, -1)).transpose(1, 2) for x in (attention.to_q(hidden), attention.processor.to_k_ip[0](tokens[:, 0])))
+        q, k = (
+            x.unflatten(2, (attention.heads, -1)).transpose(1, 2)
+            for x in (attention.to_q(hidden), attention.processor.to_k_ip[0](tokens[:, 0]))
+        )
         v = attention.processor.to_v_ip[0](tokens[:, 0]).unflatten(2, (attention.heads, -1)).transpose(1, 2)
         weights = (q @ k.transpose(2, 3) * attention.scale).softmax(-1)
         added = (weights @ v).transpose(1, 2).flatten(2) @ attention.to_out[0].weight.T

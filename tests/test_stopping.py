@@ -15,15 +15,24 @@ from fineface_train.cli import VERBS, main
 from fineface_train.files import damage
 from tests.test_reliability import small_training, start, wait_for_steps
 
-STOPPED = {verb: f"fineface {verb}: stopped{'; the same command resumes' if verb in ('prepare', 'train', 'evaluate') else ''}\n" for verb in VERBS}
+STOPPED = {
+    verb: f"fineface {verb}: "
+    f"stopped{'; the same command resumes' if verb in ('prepare', 'train', 'evaluate') else ''}\n"
+    for verb in VERBS
+}
 
 
 def run(*arguments: str, **options: object) -> subprocess.Popen:
     command = [sys.executable, "-m", "fineface_train", *arguments]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, **options)
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, **options
+    )
 
 
-@pytest.mark.parametrize(("verb", "options"), [("train", []), ("train", ["--help"]), ("prepare", []), ("generate", ["prompt=a person"]), ("doctor", [])])
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [("train", []), ("train", ["--help"]), ("prepare", []), ("generate", ["prompt=a person"]), ("doctor", [])],
+)
 def test_ctrl_c_while_libraries_load_is_one_line(verb: str, options: list[str], tmp_path: Path) -> None:
     for delay in (0.15, 0.6, 1.5):
         process = run(verb, *options, f"data.root={tmp_path}", f"run.root={tmp_path}", stdout=subprocess.DEVNULL)
@@ -41,11 +50,11 @@ def test_ctrl_c_before_the_first_step_is_one_line(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fineface_train.training.prepare", interrupted)
+    monkeypatch.setattr("fineface_train.verbs.train.prepare", interrupted)
     assert main(["train", *small_training(tmp_path, saved_base)]) == 130
     assert capsys.readouterr().err == STOPPED["train"]
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr("fineface_train.commands.prepare", interrupted)
+    monkeypatch.setattr("fineface_train.verbs.commands.prepare", interrupted)
     assert main(["prepare"]) == 130
     assert capsys.readouterr().err == ""
 
@@ -66,7 +75,12 @@ def test_a_reader_that_is_gone_is_no_fault(arguments: list[str], tmp_path: Path)
 
 def test_neither_output_is_needed(tmp_path: Path) -> None:
     for closed in (">&-", "2>&-", ">&- 2>&-"):
-        shell = subprocess.run(["sh", "-c", f"exec {sys.executable} -m fineface_train --help {closed}"], capture_output=True, text=True, check=False)
+        shell = subprocess.run(
+            ["sh", "-c", f"exec {sys.executable} -m fineface_train --help {closed}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert (shell.returncode, shell.stderr) == (0, ""), closed
 
 
@@ -84,7 +98,13 @@ def test_an_output_that_is_full_is_told(tmp_path: Path) -> None:
 def test_processes_end_with_their_launcher(where: str, tmp_path: Path, saved_base: Path) -> None:
     """It is killed, and can tell them nothing; a step that is running is finished and saved."""
     changes = ["trainer.steps=100000", "trainer.checkpoint_every=100000"]
-    process = start(tmp_path, saved_base, *changes, *(["data.toyfacs.affectnet_images=100000"] if where == "preparing" else []), processes=2)
+    process = start(
+        tmp_path,
+        saved_base,
+        *changes,
+        *(["data.toyfacs.affectnet_images=100000"] if where == "preparing" else []),
+        processes=2,
+    )
     if where == "training":
         folder = wait_for_steps(tmp_path, process, 3)
     else:

@@ -13,14 +13,15 @@ import wandb
 from PIL import Image
 from wandb.proto import wandb_internal_pb2
 
-from fineface_train.tracking import Tracker, TrackingConfig, WandbMode, read_metrics, run_id
+from fineface_train.loop.tracking import Tracker, TrackingConfig, WandbMode, read_metrics, run_id
 
 OFFLINE = TrackingConfig(mode=WandbMode.offline)
 SILENT = TrackingConfig(wandb=False)
 
 
 def stored_records(path: Path) -> Iterator[wandb_internal_pb2.Record]:
-    """Records of a .wandb file: a 7-byte header, then LevelDB's log format (blocks of 32 KiB; chunks of checksum, length, type)."""
+    """Records of a .wandb file: a 7-byte header, then LevelDB's log format (blocks of 32 KiB; chunks of checksum,
+    length, type)."""
     data = path.read_bytes()
     assert data[:4] == b":W&B", f"{path} is not a wandb file"
     position, whole = 7, b""
@@ -48,27 +49,45 @@ def offline_history(folder: Path) -> tuple[dict[int, dict[str, float]], wandb_in
         if record.WhichOneof("record_type") == "run":
             run = record.run
         elif record.WhichOneof("record_type") == "history":
-            values = {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
+            values = {
+                "/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item
+            }
             history[record.history.step.num] = values
     assert run is not None
     return history, run
 
 
 @pytest.mark.parametrize(
-    "environment", [{"HOME": "/dev/null/home"}, {"XDG_CACHE_HOME": "/dev/null/cache"}, {"WANDB_MODE": ""}], ids=lambda setting: next(iter(setting))
+    "environment",
+    [{"HOME": "/dev/null/home"}, {"XDG_CACHE_HOME": "/dev/null/cache"}, {"WANDB_MODE": ""}],
+    ids=lambda setting: next(iter(setting)),
 )
 def test_a_home_where_nothing_can_be_written_is_no_matter(environment: dict[str, str], tmp_path: Path) -> None:
-    code = "import sys; from tests.test_tracking import *; one = Tracker(Path(sys.argv[1]), TrackingConfig(), {}, 'x'); one.log(1, {'loss': 1}); one.finish()"
+    code = (
+        "import sys; from tests.test_tracking import *; one = Tracker(Path(sys.argv[1]), TrackingConfig(), {}, "
+        "'x'); one.log(1, {'loss': 1}); one.finish()"
+    )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "XDG_"))}
     command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, env=kept | environment, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        command, env=kept | environment, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1]
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert offline_history(tmp_path)[0][1]["train/loss"] == 1
 
 
 def test_offline_run_reads_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     tracker = Tracker(tmp_path, OFFLINE, {"seed": 3, "path": tmp_path, "encoder": {"tokens": 12}}, "my run")
-    tracker.log(10, {"examples": 320, "loss": 0.5, "learning_rate": 1e-3, "gradient_norm": np.float32(2.5), "examples_per_second": 64.0})
+    tracker.log(
+        10,
+        {
+            "examples": 320,
+            "loss": 0.5,
+            "learning_rate": 1e-3,
+            "gradient_norm": np.float32(2.5),
+            "examples_per_second": 64.0,
+        },
+    )
     tracker.log(20, {"loss": 0.25})
     tracker.images(20, "samples", {"a face": Image.new("RGB", (4, 4))})
     tracker.log(20, {"evaluation": {"individual": {"slope": 0.75}}})
@@ -91,7 +110,9 @@ def test_offline_run_reads_back(tmp_path: Path, capfd: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("broken", ["init", "log", "finish"])
-def test_a_failing_wandb_never_stops_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: str) -> None:
+def test_a_failing_wandb_never_stops_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: str
+) -> None:
     class BrokenRun:
         def log(self, values: dict, step: int) -> None:
             if broken == "log":
@@ -113,11 +134,15 @@ def test_a_failing_wandb_never_stops_a_run(tmp_path: Path, monkeypatch: pytest.M
     tracker.table("table", pd.DataFrame({"a": [1]}))
     tracker.finish()
     tracker.finish()
-    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl")] == [(step, 1 / step) for step in range(1, 6)]
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl")] == [
+        (step, 1 / step) for step in range(1, 6)
+    ]
     assert capsys.readouterr().err.count("warning: wandb failed") == 1
 
 
-def test_a_missing_wandb_never_stops_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_wandb_never_stops_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     tracker = Tracker(tmp_path, OFFLINE, {}, "run")
     tracker.log(1, {"loss": 1.0})
@@ -138,7 +163,12 @@ def test_resume_drops_later_steps_and_a_torn_line(tmp_path: Path) -> None:
     second.resume(3)
     second.log(4, {"loss": 2.0})
     second.finish()
-    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl")] == [(1, 1.0), (2, 1.0), (3, 1.0), (4, 2.0)]
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path / "metrics.jsonl")] == [
+        (1, 1.0),
+        (2, 1.0),
+        (3, 1.0),
+        (4, 2.0),
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl"]
 
 
@@ -157,7 +187,12 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"log_every": 0}, "tracking.log_every=0"), ({"project": "a/b"}, "tracking.project"), ({"tags": [""]}, "tracking.tags")]
+    ("change", "message"),
+    [
+        ({"log_every": 0}, "tracking.log_every=0"),
+        ({"project": "a/b"}, "tracking.project"),
+        ({"tags": [""]}, "tracking.tags"),
+    ],
 )
 def test_validation_names_the_key(change: dict, message: str) -> None:
     TrackingConfig().validate("tracking")

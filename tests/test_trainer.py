@@ -14,7 +14,6 @@ from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from fineface_train.checkpoint import TrainingState, latest_state
 from fineface_train.data.cache import ImageTransform, LatentCache, TextCache, latent_cache, load_image, text_cache
 from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.data.contents import image_contents
@@ -23,11 +22,12 @@ from fineface_train.data.examples import ExampleDataset, ShareOfBatches, collate
 from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.table import SampleTable
+from fineface_train.loop.checkpoint import TrainingState, latest_state
+from fineface_train.loop.trainer import Precision, Schedule, TrainerConfig, averaged, fit, learning_rate
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.au_diffusion.objective import ObjectiveConfig
-from fineface_train.trainer import Precision, Schedule, TrainerConfig, averaged, fit, learning_rate
 from tests.conftest import tiny_pipeline
 from tests.data.conftest import affectnet_config, no_models
 
@@ -36,7 +36,7 @@ STEPS = 6
 
 @pytest.fixture(scope="module")
 def table(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> SampleTable:
-    from fineface_train.data.affectnet import read_affectnet
+    from fineface_train.data.affectnet.reader import read_affectnet
 
     return read_affectnet(affectnet_config(corpus), seed=0, stages=no_models(tmp_path_factory.mktemp("prepared"))).table
 
@@ -56,22 +56,40 @@ MakeDataset = Callable[..., ExampleDataset]
 
 @pytest.fixture(scope="module")
 def make_dataset(table: SampleTable, caches: tuple[LatentCache, TextCache]) -> MakeDataset:
-    def make(seed: int = 0, batch_size: int = 4, labels: LabelsConfig | None = None, conditioning: ConditioningConfig | None = None) -> ExampleDataset:
+    def make(
+        seed: int = 0,
+        batch_size: int = 4,
+        labels: LabelsConfig | None = None,
+        conditioning: ConditioningConfig | None = None,
+    ) -> ExampleDataset:
         mixture = Mixture(table, {"affectnet": 1.0}, 0.0, seed)
         return ExampleDataset(
-            table.aus(), mixture, labels or LabelsConfig(), conditioning or ConditioningConfig(), *caches, timesteps=1000, rounding_group=batch_size, seed=seed
+            table.aus(),
+            mixture,
+            labels or LabelsConfig(),
+            conditioning or ConditioningConfig(),
+            *caches,
+            timesteps=1000,
+            rounding_group=batch_size,
+            seed=seed,
         )
 
     return make
 
 
-def make_model(pipe: StableDiffusionPipeline | None = None, checkpointing: bool = False, compiled: bool = False) -> AUDiffusion:
+def make_model(
+    pipe: StableDiffusionPipeline | None = None, checkpointing: bool = False, compiled: bool = False
+) -> AUDiffusion:
     parts = Entry.adapter, EncoderConfig(), FinetuneConfig(lora_rank=4, lora_alpha=4), ObjectiveConfig()
     return AUDiffusion(pipe or tiny_pipeline(), *parts, seed=0, gradient_checkpointing=checkpointing, compiled=compiled)
 
 
 def train(
-    folder: Path, dataset: ExampleDataset, stop_after: int | None = None, model: AUDiffusion | None = None, **changes: object
+    folder: Path,
+    dataset: ExampleDataset,
+    stop_after: int | None = None,
+    model: AUDiffusion | None = None,
+    **changes: object,
 ) -> tuple[AUDiffusion, list[dict]]:
     """Fit a tiny model; with `stop_after`, stop as if killed after that many logged steps."""
     values: dict = {"steps": STEPS, "batch_size": 4, "learning_rate": 1e-3, "checkpoint_every": 2, "sample_every": 0}
@@ -95,7 +113,18 @@ def train(
     model.to(dtype)
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=config.accumulation)
     with contextlib.suppress(StoppedError):
-        fit(model, dataset, config, accelerator, folder, lambda b: batch_to(b, accelerator.device, dtype), log, ignore, [], log_every=1)
+        fit(
+            model,
+            dataset,
+            config,
+            accelerator,
+            folder,
+            lambda b: batch_to(b, accelerator.device, dtype),
+            log,
+            ignore,
+            [],
+            log_every=1,
+        )
     return model, lines
 
 
@@ -114,11 +143,19 @@ def test_processes_accumulation_and_workers_share_the_same_examples(make_dataset
     assert whole == list(range(24))
     for accumulation, processes in ((2, 1), (1, 2), (2, 2)):
         parts = [list(ShareOfBatches(range(3), 8, accumulation, process, processes)) for process in range(processes)]
-        steps = [sorted(i for p in range(processes) for a in range(accumulation) for i in parts[p][step * accumulation + a]) for step in range(3)]
+        steps = [
+            sorted(i for p in range(processes) for a in range(accumulation) for i in parts[p][step * accumulation + a])
+            for step in range(3)
+        ]
         assert steps == [list(range(8 * step, 8 * step + 8)) for step in range(3)]
     dataset = make_dataset()
     loaders = [list(example_batches(dataset, ShareOfBatches(range(2), 4, 1, 0, 1), workers)) for workers in (0, 2)]
-    assert all(torch.equal(getattr(a, name), getattr(b, name)) for a, b in zip(*loaders, strict=True) for name in vars(a) if name != "prior")
+    assert all(
+        torch.equal(getattr(a, name), getattr(b, name))
+        for a, b in zip(*loaders, strict=True)
+        for name in vars(a)
+        if name != "prior"
+    )
     with pytest.raises(ValueError, match=r"trainer\.batch_size=8 cannot be divided among 3 processes"):
         ShareOfBatches(range(1), 8, 1, 0, 3)
 
@@ -126,7 +163,10 @@ def test_processes_accumulation_and_workers_share_the_same_examples(make_dataset
 def test_rounding_of_a_whole_batch_is_one_draw(make_dataset: MakeDataset) -> None:
     labels = LabelsConfig(std=0.3, rounding_probability=0.5, scope=Scope.batch)
     dataset = make_dataset(labels=labels, batch_size=4)
-    rounded = [[bool((dataset[4 * batch + place].aus == dataset[4 * batch + place].aus.round()).all()) for place in range(4)] for batch in range(12)]
+    rounded = [
+        [bool((dataset[4 * batch + place].aus == dataset[4 * batch + place].aus.round()).all()) for place in range(4)]
+        for batch in range(12)
+    ]
     assert all(len(set(batch)) == 1 for batch in rounded)
     assert {batch[0] for batch in rounded} == {True, False}
 
@@ -134,7 +174,9 @@ def test_rounding_of_a_whole_batch_is_one_draw(make_dataset: MakeDataset) -> Non
 def test_dropout_hides_captions_and_aus(make_dataset: MakeDataset) -> None:
     always = make_dataset(conditioning=ConditioningConfig(caption_dropout=1.0, au_dropout=1.0))
     never = make_dataset(conditioning=ConditioningConfig(caption_dropout=0.0))
-    assert all(np.array_equal(always[i].text.numpy(), always.text.empty) and always[i].aus.isnan().all() for i in range(5))
+    assert all(
+        np.array_equal(always[i].text.numpy(), always.text.empty) and always[i].aus.isnan().all() for i in range(5)
+    )
     assert all(np.array_equal(never[i].text.numpy(), never.text[int(never[i].row)]) for i in range(5))
     half = make_dataset(conditioning=ConditioningConfig(caption_dropout=0.5))
     share = np.mean([np.array_equal(half[i].text.numpy(), half.text.empty) for i in range(200)])
@@ -152,7 +194,10 @@ def test_resuming_is_exact_to_the_bit(tmp_path: Path, make_dataset: MakeDataset)
 
 def test_accumulation_changes_rounding_only(tmp_path: Path, make_dataset: MakeDataset) -> None:
     """Not to be had with loss means over unequal parts, a missed division or a step per micro-batch."""
-    runs = [train(tmp_path / str(k), make_dataset(), accumulation=k, precision=Precision.fp64, learning_rate=1e-4)[0] for k in (1, 2, 4)]
+    runs = [
+        train(tmp_path / str(k), make_dataset(), accumulation=k, precision=Precision.fp64, learning_rate=1e-4)[0]
+        for k in (1, 2, 4)
+    ]
     for name, value in runs[0].trainable.items():
         for other in runs[1:]:
             torch.testing.assert_close(value, other.trainable[name], atol=1e-9, rtol=0)
@@ -182,8 +227,12 @@ def test_clipping_clips_and_logs_the_norm_before(tmp_path: Path, make_dataset: M
         model = make_model()
         norms: list[float] = []
 
-        def watch(optimiser: torch.optim.Optimizer, *_: object, norms: list[float] = norms, model: AUDiffusion = model) -> None:
-            norms.append(float(torch.stack([p.grad.norm() for p in model.trainable.values() if p.grad is not None]).norm()))
+        def watch(
+            optimiser: torch.optim.Optimizer, *_: object, norms: list[float] = norms, model: AUDiffusion = model
+        ) -> None:
+            norms.append(
+                float(torch.stack([p.grad.norm() for p in model.trainable.values() if p.grad is not None]).norm())
+            )
 
         handle = register_optimizer_step_pre_hook(watch)
         _, lines = train(tmp_path / str(limit), make_dataset(), model=model, steps=1, max_gradient_norm=limit)
@@ -289,7 +338,9 @@ def test_training_lowers_the_loss_on_what_it_saw(tmp_path: Path, make_dataset: M
     assert model(batch)["loss"].item() < 0.9 * before
 
 
-def test_a_checkpoint_of_another_run_or_step_is_set_aside(tmp_path: Path, make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_of_another_run_or_step_is_set_aside(
+    tmp_path: Path, make_dataset: MakeDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
     mine, other = tmp_path / "mine", tmp_path / "other"
     train(mine, make_dataset())
     train(other, make_dataset(seed=1))
@@ -302,13 +353,19 @@ def test_a_checkpoint_of_another_run_or_step_is_set_aside(tmp_path: Path, make_d
         shutil.copytree(newest.with_name(newest.name + ".damaged"), newest)
 
 
-def test_a_cache_holds_what_the_base_says_of_the_image(table: SampleTable, caches: tuple[LatentCache, TextCache]) -> None:
+def test_a_cache_holds_what_the_base_says_of_the_image(
+    table: SampleTable, caches: tuple[LatentCache, TextCache]
+) -> None:
     """Image by image and caption by caption, not in the cache's batches."""
     pipe, (latents, text) = tiny_pipeline(), caches
     for row in (0, 7, len(table) - 1):
         image = torch.from_numpy(load_image(table.frame["image"][row], 16, ImageTransform.crop))[None]
-        ids = pipe.tokenizer(table.frame["caption"][row], padding="max_length", truncation=True, return_tensors="pt").input_ids
+        ids = pipe.tokenizer(
+            table.frame["caption"][row], padding="max_length", truncation=True, return_tensors="pt"
+        ).input_ids
         with torch.no_grad():
             posterior, embedding = pipe.vae.encode(image).latent_dist, pipe.text_encoder(ids)[0]
-        for cached, computed in zip((*latents[row], text[row]), (posterior.mean, posterior.std, embedding), strict=True):
+        for cached, computed in zip(
+            (*latents[row], text[row]), (posterior.mean, posterior.std, embedding), strict=True
+        ):
             torch.testing.assert_close(torch.from_numpy(cached), computed[0], atol=1e-5, rtol=0)

@@ -12,7 +12,10 @@ from fineface_train.methods.au_diffusion.adapter import adapter_modules, install
 from fineface_train.methods.au_diffusion.base import _SHAPES, Architecture
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
 
-COUNTS = {Architecture.sd21_random: (865_910_724, 25_559_040, 6_639_616), Architecture.sd15_random: (859_520_964, 19_169_280, 6_377_472)}
+COUNTS = {
+    Architecture.sd21_random: (865_910_724, 25_559_040, 6_639_616),
+    Architecture.sd15_random: (859_520_964, 19_169_280, 6_377_472),
+}
 
 
 @pytest.mark.parametrize("architecture", COUNTS)
@@ -32,7 +35,12 @@ def test_two_steps_at_256_pixels(tmp_path: Path) -> None:
     """The very trainer, on the whole SD 2.1 pipeline: VAE and text encoder to caches, then two steps of the UNet."""
     arguments = [
         *("train", "base=sd21_random", "encoder=res_mlp64", "finetune.lora_alpha=8"),
-        *("data.toyfacs.disfa_subjects=1", "data.toyfacs.disfa_frames=4", "data.toyfacs.affectnet_images=50", "data.affectnet=null"),
+        *(
+            "data.toyfacs.disfa_subjects=1",
+            "data.toyfacs.disfa_frames=4",
+            "data.toyfacs.affectnet_images=50",
+            "data.affectnet=null",
+        ),
         *(f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "trainer.steps=2", "trainer.batch_size=1"),
         *("trainer.sample_every=0", "evaluation.after_training=false", "tracking.wandb=false", "tracking.log_every=1"),
     ]

@@ -1,4 +1,5 @@
-"""A lab without a judge: judge=none makes pictures, pages and comparisons, and every command that these print works as printed."""
+"""A lab without a judge: judge=none makes pictures, pages and comparisons, and every command that these print works as
+printed."""
 
 import json
 import re
@@ -17,8 +18,20 @@ from fineface_train.evaluation.compare import compare_errors
 from fineface_train.files import read_json
 from tests.test_report import Page
 
-SMALL = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60", "trainer.batch_size=4", "tracking.wandb=false"]
-QUICK = ["trainer.steps=2", "trainer.warmup_steps=0", "trainer.sample_every=2", "sampling.steps=1", "tracking.log_every=1"]
+SMALL = [
+    "data.toyfacs.disfa_subjects=3",
+    "data.toyfacs.disfa_frames=12",
+    "data.toyfacs.affectnet_images=60",
+    "trainer.batch_size=4",
+    "tracking.wandb=false",
+]
+QUICK = [
+    "trainer.steps=2",
+    "trainer.warmup_steps=0",
+    "trainer.sample_every=2",
+    "sampling.steps=1",
+    "tracking.log_every=1",
+]
 
 
 def where(root: Path) -> list[str]:
@@ -27,13 +40,18 @@ def where(root: Path) -> list[str]:
 
 def commands(text: str) -> list[list[str]]:
     """The lines of `fineface` in a page, a table or a terminal, as a shell would split them."""
-    lines = re.findall(r"(?:^|`|<code>|<pre.*?>|: )\s*(fineface (?:evaluate|report|train) .*?)(?:`|</code>|</pre>|$)", unescape(text), re.MULTILINE)
+    lines = re.findall(
+        r"(?:^|`|<code>|<pre.*?>|: )\s*(fineface (?:evaluate|report|train) .*?)(?:`|</code>|</pre>|$)",
+        unescape(text),
+        re.MULTILINE,
+    )
     return [shlex.split(line)[1:] for line in lines]
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory, saved_base: Path) -> Path:
-    """A run on a base of photographs (a tiny one), as a lab without LibreFace has it: nothing but the base is chosen."""
+    """A run on a base of photographs (a tiny one), as a lab without LibreFace has it: nothing but the base is
+    chosen."""
     root = tmp_path_factory.mktemp("photo graphs")
     base = root / "Stable Diffusion, ours"
     base.symlink_to(saved_base, target_is_directory=True)
@@ -62,7 +80,9 @@ def test_a_run_ends_in_pictures_and_a_page(photographs: Path) -> None:
         assert sheet.width > 13 * 64  # beside the names
 
 
-def test_its_bundle_is_evaluated_without_a_base(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_bundle_is_evaluated_without_a_base(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     bundle = f"bundle={photographs / 'bundle'}"
     assert main(["evaluate", bundle, f"out={tmp_path / 'out'}", "sampling.steps=1"]) == 0
     told = capsys.readouterr()
@@ -83,7 +103,9 @@ def test_a_judge_of_drawings_is_refused(photographs: Path, capsys: pytest.Captur
     assert "choose judge=none" in capsys.readouterr().err
     assert main(["calibrate", f"bundle={photographs / 'bundle'}"]) == 2
     assert "choose judge=libreface" in capsys.readouterr().err
-    assert main(["evaluate", f"bundle={photographs / 'bundle'}", "judge=libreface", "judge.libreface.weights=null"]) == 2
+    assert (
+        main(["evaluate", f"bundle={photographs / 'bundle'}", "judge=libreface", "judge.libreface.weights=null"]) == 2
+    )
     assert "judge=none makes pictures and a page" in capsys.readouterr().err
 
 
@@ -129,7 +151,13 @@ def test_a_sweep_ends_in_a_comparison(drawn: Path, capsys: pytest.CaptureFixture
 
 def test_its_commands_work_as_printed(drawn: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Judged later, by the printed lines: no image is made again, and the comparison has its numbers."""
-    *judge, report = commands((drawn / "report.html").read_text().split('id="numbers"')[1].split("</section>")[0].replace("\n", "</pre>\n<pre>"))
+    *judge, report = commands(
+        (drawn / "report.html")
+        .read_text()
+        .split('id="numbers"')[1]
+        .split("</section>")[0]
+        .replace("\n", "</pre>\n<pre>")
+    )
     assert len(judge) == 4
     images = [path for run in drawn.parents[1].glob("toyfacs-*") for path in sorted((run / "images").glob("*.png"))]
     before = {path: path.stat().st_mtime_ns for path in images}
@@ -143,28 +171,43 @@ def test_its_commands_work_as_printed(drawn: Path, capsys: pytest.CaptureFixture
     assert {"values", "differences", "losses", "faces"} <= page.sections
     (run, *_) = [path.parent for path in drawn.parents[1].glob("toyfacs-*/metrics.json")]
     assert not (run / "pictures.json").exists()
-    assert main(["evaluate", f"bundle={run / 'bundle'}", "judge=none", "sampling.steps=1"]) == 0  # judged already: the page stays
+    assert (
+        main(["evaluate", f"bundle={run / 'bundle'}", "judge=none", "sampling.steps=1"]) == 0
+    )  # judged already: the page stays
     assert (run / "metrics.json").is_file()
     again = next(line for line in commands((drawn / "report.md").read_text()) if line[0] == "train")
     assert main([*again, "tracking.wandb=false"]) == 0
     assert capsys.readouterr().out.count("finished already; nothing to do") == 2
 
 
-def test_a_sweep_that_was_moved_or_is_seen_from_elsewhere(photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_that_was_moved_or_is_seen_from_elsewhere(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = tmp_path / "runs"
     (runs / "sweeps" / "mine").mkdir(parents=True)
     (runs / photographs.name).symlink_to(photographs, target_is_directory=True)
     gone = f"outputs/{photographs.name}"
-    record = {"arm": "encoder=mlp", "seed": 0, "place": [0], "overrides": ["encoder=mlp"], "folder": gone, "evaluation": gone}
+    record = {
+        "arm": "encoder=mlp",
+        "seed": 0,
+        "place": [0],
+        "overrides": ["encoder=mlp"],
+        "folder": gone,
+        "evaluation": gone,
+    }
     (runs / "sweeps" / "mine" / "arm_1.json").write_text(json.dumps(record))
     assert main(["report", f"out={runs / 'sweeps' / 'mine'}", "tracking.wandb=false"]) == 0
     assert "not judged" in capsys.readouterr().out
-    assert main(["report", f"out={runs / 'sweeps' / 'mine'}", "comparison.reference=nothing", "tracking.wandb=false"]) == 2
+    assert (
+        main(["report", f"out={runs / 'sweeps' / 'mine'}", "comparison.reference=nothing", "tracking.wandb=false"]) == 2
+    )
     (choose,) = commands(capsys.readouterr().err)
     assert main([*choose, "tracking.wandb=false"]) == 0
 
 
-def test_report_says_what_lies_in_a_folder_that_is_none(photographs: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_report_says_what_lies_in_a_folder_that_is_none(
+    photographs: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     for folder, told in (
         (photographs.parent, "1 lies in it: "),
         (photographs / "bundle", "it is a bundle; its run: "),
@@ -199,6 +242,8 @@ def test_differences_of_errors_are_paired_over_subjects() -> None:
     assert found["reference"]["value"] == pytest.approx(np.mean([values.mean() for values in errors.values()]))
     assert "difference" not in found["reference"]
     assert "difference" not in found["alone"]  # no seed in common
-    mixed = compare_errors({"reference": errors, "mixed": {0: better[0], 1: errors[1] + 0.1}}, subjects, "reference")["mixed"]
+    mixed = compare_errors({"reference": errors, "mixed": {0: better[0], 1: errors[1] + 0.1}}, subjects, "reference")[
+        "mixed"
+    ]
     assert not mixed["same_sign"]
     assert mixed["p"] == 1

@@ -1,6 +1,7 @@
 """Train, ablate and compare models that control a face's expression muscle by muscle.
 
-The names that other programs use are here; they are imported when first asked for, so that `import fineface_train` is quick.
+The names that other programs use are here; they are imported when first asked for, so that `import fineface_train` is
+quick.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The twelve Action Units (AUs): their order, names, ranges and text form.
 
-Every AU vector in this project has shape (..., 12), follows the order of `AUS`, and holds FACS
-intensities in [0, 5]: 0 absent, 1 trace (A), 2 slight (B), 3 marked (C), 4 severe (D), 5 maximum (E).
+Every AU vector in this project has shape (..., 12), follows the order of `AUS`, and holds FACS intensities in [0, 5]: 0
+absent, 1 trace (A), 2 slight (B), 3 marked (C), 4 severe (D), 5 maximum (E).
 """
 
 import difflib
@@ -39,7 +39,9 @@ def parse_aus(text: str, *, allow_beyond_range: bool = False) -> list[float]:
     values = [0.0] * AU_COUNT
     for place, numbers in _parse(text).items():
         if len(numbers) > 1:
-            raise ValueError(f"aus: {AU_KEYS[place]} has a range, which only `fineface generate` draws; give one number")
+            raise ValueError(
+                f"aus: {AU_KEYS[place]} has a range, which only `fineface generate` draws; give one number"
+            )
         if not allow_beyond_range and not 0 <= numbers[0] <= MAX_INTENSITY:
             raise ValueError(f"aus: {AU_KEYS[place]}={numbers[0]:g} lies outside 0..{MAX_INTENSITY:g}")
         values[place] = numbers[0]
@@ -47,14 +49,17 @@ def parse_aus(text: str, *, allow_beyond_range: bool = False) -> list[float]:
 
 
 def parse_au_range(text: str) -> tuple[list[float], list[float]]:
-    """Read "AU12=0..5,AU6=2.5" into the 12 intensities where the ranges start and those where they end, alike but for AUs with a range.
+    """Read "AU12=0..5,AU6=2.5" into the 12 intensities where the ranges start and those where they end, alike but for
+    AUs with a range.
 
     Any finite number passes. Raises ValueError as `parse_aus` does, and for a range from a number to itself.
     """
     first, last = [0.0] * AU_COUNT, [0.0] * AU_COUNT
     for place, numbers in _parse(text).items():
         if len(numbers) == 2 and numbers[0] == numbers[1]:
-            raise ValueError(f"aus: {AU_KEYS[place]} goes from {numbers[0]:g} to itself; give one number, or two that differ")
+            raise ValueError(
+                f"aus: {AU_KEYS[place]} goes from {numbers[0]:g} to itself; give one number, or two that differ"
+            )
         first[place], last[place] = numbers[0], numbers[-1]
     return first, last
 
@@ -74,11 +79,16 @@ def _parse(text: str) -> dict[int, list[float]]:
         if AU_KEYS.index(key) in found:
             raise ValueError(f"aus: {key} is given twice in {text!r}")
         if "..." in match[2]:  # to .5, or three dots for two
-            raise ValueError(f"aus: {part!r} can be read in two ways; a range has two dots, and a fraction a 0 before its own: {key}=0..5, {key}=0..0.5")
+            raise ValueError(
+                f"aus: {part!r} can be read in two ways; a range has two dots, and a fraction a 0 before its own: "
+                f"{key}=0..5, {key}=0..0.5"
+            )
         try:
             numbers = [float(number) + 0.0 for number in match[2].split("..", maxsplit=1)]  # -0 is 0
         except ValueError:
-            raise ValueError(f"aus: {match[2]!r} is not a number in {part!r}; a range is written like {key}=0..5") from None
+            raise ValueError(
+                f"aus: {match[2]!r} is not a number in {part!r}; a range is written like {key}=0..5"
+            ) from None
         if not all(map(math.isfinite, numbers)):
             raise ValueError(f"aus: {key}={match[2]} is not finite")
         found[AU_KEYS.index(key)] = numbers
@@ -105,7 +115,10 @@ def _number(value: float) -> str:
 def au_steps(first: Sequence[float], last: Sequence[float], count: int) -> list[tuple[float, ...]]:
     """`count` vectors, two or more, in equal steps from `first` to `last`."""
     shares = [place / (count - 1) for place in range(count)]
-    return [tuple(round(start + (end - start) * share, 9) for start, end in zip(first, last, strict=True)) for share in shares]
+    return [
+        tuple(round(start + (end - start) * share, 9) for start, end in zip(first, last, strict=True))
+        for share in shares
+    ]
 
 
 def describe_aus(values: Sequence[float], words: str = "{strength} {name}") -> str:
@@ -116,8 +129,13 @@ def describe_aus(values: Sequence[float], words: str = "{strength} {name}") -> s
 def au_phrases(values: Sequence[float], words: str = "{strength} {name}") -> list[str]:
     """Each AU in words, strongest first; AUs that round to 0 are not said.
 
-    `words` says one AU by {strength} ("severe"), {name} ("lip corner puller"), {au} ("AU12") and {intensity} ("4", rounded).
+    `words` says one AU by {strength} ("severe"), {name} ("lip corner puller"), {au} ("AU12") and {intensity} ("4",
+    rounded).
     """
     ranked = sorted(zip(values, AU_NAMES, AU_KEYS, strict=True), key=lambda one: -one[0])
     rounded = [(min(5, max(0, round(value))), name, key) for value, name, key in ranked]
-    return [words.format(strength=STRENGTHS[level], name=name, au=key, intensity=level) for level, name, key in rounded if level > 0]
+    return [
+        words.format(strength=STRENGTHS[level], name=name, au=key, intensity=level)
+        for level, name, key in rounded
+        if level > 0
+    ]

@@ -12,21 +12,28 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TextIO
 
-from fineface_train.launch import end_with_launcher, is_main_process, launcher_is_gone
+from fineface_train.loop.launch import end_with_launcher, is_main_process, launcher_is_gone
 
 VERBS = {
-    "prepare": "turn a dataset on disk (or the drawn world) into one table, and a page about it: fineface prepare data=toyfacs",
-    "train": "fit an AU adapter, evaluate it and write a report: fineface train experiment=quickstart; -m sweeps: -m encoder=none,res_mlp64 seed=0,1",
-    "generate": 'draw faces: fineface generate bundle=data/toyfacs/bundle prompt="a person" aus="AU12=5,AU6=2.5"; aus="AU12=0..5" a strip and a GIF',
+    "prepare": "turn a dataset on disk (or the drawn world) into one table, and a page about it: fineface prepare "
+    "data=toyfacs",
+    "train": "fit an AU adapter, evaluate it and write a report: fineface train experiment=quickstart; -m sweeps: -m "
+    "encoder=none,res_mlp64 seed=0,1",
+    "generate": 'draw faces: fineface generate bundle=data/toyfacs/bundle prompt="a person" aus="AU12=5,AU6=2.5"; '
+    'aus="AU12=0..5" a strip and a GIF',
     "evaluate": "measure a bundle: fineface evaluate bundle=outputs/RUN/bundle protocol=quick|paper [out=DIR]",
-    "calibrate": "learn what to ask of a bundle so that the wanted AUs are measured (then calibrated=true): fineface calibrate bundle=outputs/RUN/bundle",
-    "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor experiment=quickstart",
-    "report": "write the page and tables of a run, or compare a sweep's arms: fineface report out=outputs/RUN, fineface report sweep=table1",
+    "calibrate": "learn what to ask of a bundle so that the wanted AUs are measured (then calibrated=true): fineface "
+    "calibrate bundle=outputs/RUN/bundle",
+    "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor "
+    "experiment=quickstart",
+    "report": "write the page and tables of a run, or compare a sweep's arms: fineface report out=outputs/RUN, "
+    "fineface report sweep=table1",
 }
 ELSEWHERE = "; choose a place that you may read and write (data.root, data.cache, run.root, out), or ask its owner"
 REMEDIES: dict[int | None, str] = {
     errno.ENOSPC: "; make room (see run.root and data.root): the same command goes on where it was",
-    errno.ENAMETOOLONG: "; choose shorter names: file systems take 255 bytes of one, and most letters beyond a-z have 2 to 4",
+    errno.ENAMETOOLONG: "; choose shorter names: file systems take 255 bytes of one, and most letters beyond a-z have "
+    "2 to 4",
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ELSEWHERE),
 }
 """What to do about an error of the system, by its number."""
@@ -47,7 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     verb = arguments[0] if arguments else ""
     name = f"fineface {verb}" if verb in VERBS else "fineface"
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure") and stream.errors == "strict":  # a terminal without our letters costs letters, not the run
+        if (
+            hasattr(stream, "reconfigure") and stream.errors == "strict"
+        ):  # a terminal without our letters costs letters, not the run
             stream.reconfigure(errors="backslashreplace")
     end_with_launcher()
     try:
@@ -67,10 +76,18 @@ def main(arguments: list[str] | None = None) -> int:
     except (RuntimeError, MemoryError) as error:
         if launcher_is_gone():  # another process has ended already, and this one has lost the connection to it
             return 128 + signal.SIGTERM
-        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError" and "can't allocate memory" not in str(error):
+        if (
+            not isinstance(error, MemoryError)
+            and type(error).__name__ != "OutOfMemoryError"
+            and "can't allocate memory" not in str(error)
+        ):
             raise
         said = f" ({error})" if str(error) else ""
-        print(f"{name}: out of memory; lower trainer.batch_size (or set trainer.accumulation), or evaluation.batch_size{said}", file=sys.stderr)
+        print(
+            f"{name}: out of memory; lower trainer.batch_size (or set trainer.accumulation), or "
+            f"evaluation.batch_size{said}",
+            file=sys.stderr,
+        )
         status = 2
     return status
 
@@ -83,7 +100,11 @@ def _run(verb: str, overrides: list[str]) -> int:
         import difflib
 
         near = difflib.get_close_matches(verb, VERBS, n=1)
-        print(f"fineface: no verb {verb!r}; there are {', '.join(VERBS)}" + (f"; did you mean {near[0]}?" if near else ""), file=sys.stderr)
+        print(
+            f"fineface: no verb {verb!r}; there are {', '.join(VERBS)}"
+            + (f"; did you mean {near[0]}?" if near else ""),
+            file=sys.stderr,
+        )
         return 2
     if sys.flags.optimize > 1:
         raise ValueError("PYTHONOPTIMIZE=2 (python -OO) takes away the docstrings that transformers reads; unset it")
@@ -92,9 +113,10 @@ def _run(verb: str, overrides: list[str]) -> int:
         if {"-h", "--help"} & set(overrides):
             print(_verb_help(verb))
             return 0
-        from fineface_train import commands, config
-        from fineface_train.base_of_bundle import with_base
+        from fineface_train import config
         from fineface_train.files import check_utf8
+        from fineface_train.verbs import commands
+        from fineface_train.verbs.base_of_bundle import with_base
 
         _show_our_log()
     for override in overrides:
@@ -108,13 +130,17 @@ def _run(verb: str, overrides: list[str]) -> int:
 
 @contextlib.contextmanager
 def _stopping_at_once(verb: str) -> Iterator[None]:
-    """While libraries load, Ctrl-C ends the process there and then: what an import that is cut short raises is anybody's guess."""
+    """While libraries load, Ctrl-C ends the process there and then: what an import that is cut short raises is
+    anybody's guess."""
 
     def stop(number: int, _: FrameType | None) -> None:
         _say_stopped(verb, "")
         os._exit(128 + number)
 
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+    if (
+        signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        or threading.current_thread() is not threading.main_thread()
+    ):
         yield
         return
     signal.signal(signal.SIGINT, stop)
@@ -137,7 +163,8 @@ def _nobody_reads() -> bool:
 
 
 def _lost(stream: TextIO) -> bool:
-    """Whether a stream is a pipe without a reader. What cannot be written is given up, so that the end of the process does not fail on it."""
+    """Whether a stream is a pipe without a reader. What cannot be written is given up, so that the end of the process
+    does not fail on it."""
     try:
         number = stream.fileno()
         stream.flush()
@@ -161,14 +188,17 @@ def _traceback() -> None:
 def _sweep(verb: str, overrides: list[str]) -> int:
     if verb != "train":
         raise ValueError(f"-m sweeps over trainings: fineface train -m ...; there is no fineface {verb} -m")
-    from fineface_train.sweep import sweep
+    from fineface_train.verbs.sweep import sweep
 
     return 1 if sweep(overrides) else 0
 
 
 def _help() -> str:
     verbs = "\n".join(f"  {verb:<10}{text}" for verb, text in VERBS.items())
-    return f"usage: fineface <verb> [key=value ...] [--debug]\n\n{verbs}\n\n`fineface <verb> --help` lists the choices and keys. --debug shows tracebacks."
+    return (
+        f"usage: fineface <verb> [key=value ...] [--debug]\n\n{verbs}\n\n`fineface <verb> --help` lists the choices "
+        f"and keys. --debug shows tracebacks."
+    )
 
 
 def _verb_help(verb: str) -> str:
@@ -178,11 +208,22 @@ def _verb_help(verb: str) -> str:
     from fineface_train.reads import SWEEP, is_read
 
     verbs = (verb, SWEEP) if verb == "train" else (verb,)
-    groups = [path.name for path in sorted(CONFIGS.iterdir()) if path.is_dir() and any(is_read(path.name, one) for one in verbs)]
+    groups = [
+        path.name
+        for path in sorted(CONFIGS.iterdir())
+        if path.is_dir() and any(is_read(path.name, one) for one in verbs)
+    ]
     chosen = "\n".join(f"  {group:<13}{', '.join(choices(group))}" for group in groups)
-    keys = [(key, value) for key, value in flat(plain(load_config([]))) if any(is_read(key, one) for one in verbs) and key not in groups]
+    keys = [
+        (key, value)
+        for key, value in flat(plain(load_config([])))
+        if any(is_read(key, one) for one in verbs) and key not in groups
+    ]
     told = "\n".join(f"  {key}={'null' if value is None else value}" for key, value in keys)
-    return f"fineface {verb}: {VERBS[verb]}\n\nchoices (group=name):\n{chosen}\n\nkeys and their defaults (other choices may set others):\n{told}"
+    return (
+        f"fineface {verb}: {VERBS[verb]}\n\nchoices (group=name):\n{chosen}\n\nkeys and their defaults (other "
+        f"choices may set others):\n{told}"
+    )
 
 
 def _show_our_log() -> None:
@@ -209,4 +250,6 @@ def quieten_libraries() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     logging.getLogger("torch.distributed").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(diffusers|transformers|peft|accelerate|torch)\b")
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module=r"(diffusers|transformers|peft|accelerate|torch)\b"
+    )

@@ -1,4 +1,5 @@
-"""One typed config for all verbs: composed by Hydra from configs/, validated by the dataclasses beside each component."""
+"""One typed config for all verbs: composed by Hydra from configs/, validated by the dataclasses beside each
+component."""
 
 import contextlib
 import dataclasses
@@ -22,9 +23,12 @@ from fineface_train.data.cache import ImageTransform
 from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.data.labels import LabelsConfig
 from fineface_train.data.prepare import DataConfig
-from fineface_train.evaluation.judges import JUDGES, JudgeConfig, JudgeKind
-from fineface_train.evaluation.protocol import ProtocolName
+from fineface_train.evaluation.judges.judges import JUDGES, JudgeConfig, JudgeKind
+from fineface_train.evaluation.plan import ProtocolName
 from fineface_train.files import check_name, check_utf8, flat, plain
+from fineface_train.loop.runs import RunConfig
+from fineface_train.loop.tracking import TrackingConfig
+from fineface_train.loop.trainer import TrainerConfig
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
 from fineface_train.methods.au_diffusion.base import BaseConfig, PromptSet
 from fineface_train.methods.au_diffusion.encoders import ENCODERS, EncoderConfig
@@ -44,13 +48,23 @@ from fineface_train.overrides import (
     unshielded,
 )
 from fineface_train.reads import TRAINING_VERBS, check_given, check_verb, is_read
-from fineface_train.runs import RunConfig
-from fineface_train.tracking import TrackingConfig
-from fineface_train.trainer import TrainerConfig
 
 PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 """What names of pictures end in: of `generate`, an `out` that ends so is meant as one."""
-FILES = (*PICTURES, ".svg", ".html", ".md", ".json", ".jsonl", ".csv", ".parquet", ".yaml", ".txt", ".pdf", ".safetensors")
+FILES = (
+    *PICTURES,
+    ".svg",
+    ".html",
+    ".md",
+    ".json",
+    ".jsonl",
+    ".csv",
+    ".parquet",
+    ".yaml",
+    ".txt",
+    ".pdf",
+    ".safetensors",
+)
 """What names of files end in, which folders are not called."""
 
 
@@ -61,10 +75,11 @@ class EvaluationConfig:
     after_training: bool = True
     """Evaluate and write the report when training ends."""
     every: int = 0
-    """Steps between two looks while training goes on (protocol `glance`: 50 images), as curves in metrics.jsonl and wandb; 0 for none."""
+    """Steps between two looks while training goes on (protocol `glance`: 50 images), as curves in metrics.jsonl and
+    wandb; 0 for none."""
     validation_every: int | None = None
-    """Steps between two looks at the error on 128 examples of images held out of training (split "validation"), and one at the end; 0 for none;
-    null: 500 where judge=none leaves nothing else to go by, else none."""
+    """Steps between two looks at the error on 128 examples of images held out of training (split "validation"), and one
+    at the end; 0 for none; null: 500 where judge=none leaves nothing else to go by, else none."""
     seed: int = 1000
     """Starting noise of prompt k comes from seed + k; the noise of validation too."""
 
@@ -160,7 +175,9 @@ def _composed(overrides: list[Override]) -> DictConfig:
             try:
                 return compose("config", overrides=[override.for_hydra() for override in overrides])
             except AssertionError:  # Hydra's, where a key lies below one that is null; told by name
-                chosen = compose("config", overrides=[override.for_hydra() for override in overrides if override.kind is Kind.group])
+                chosen = compose(
+                    "config", overrides=[override.for_hydra() for override in overrides if override.kind is Kind.group]
+                )
                 raise ValueError(_below_nothing(overrides, chosen)) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_explain(error)) from error
@@ -195,7 +212,8 @@ def register_schema() -> None:
 
 
 def sweep_parameters(arguments: list[str]) -> dict[str, str]:
-    """What the named sweep among the overrides (sweep=table1), if any, varies: its keys, and their values with commas between."""
+    """What the named sweep among the overrides (sweep=table1), if any, varies: its keys, and their values with commas
+    between."""
     register_schema()
     named = [override.for_hydra() for override in read_overrides(arguments, Config) if override.key == "sweep"]
     try:
@@ -206,22 +224,31 @@ def sweep_parameters(arguments: list[str]) -> dict[str, str]:
 
 
 def combinations(arguments: list[str]) -> list[list[str]]:
-    """The overrides of every arm of a sweep: all combinations where one has several values (a,b, or a function such as range(3)).
+    """The overrides of every arm of a sweep: all combinations where one has several values (a,b, or a function such as
+    range(3)).
 
     Raises ValueError for what cannot be read.
     """
-    values = [[f"{override.key}={value}" for value in override.values()] for override in read_overrides(arguments, Config)]
+    values = [
+        [f"{override.key}={value}" for value in override.values()] for override in read_overrides(arguments, Config)
+    ]
     return [list(arm) for arm in itertools.product(*values)]
 
 
 def multirun(arguments: list[str], folder: Path, arm: Callable[[int, DictConfig], None]) -> None:
-    """Have Hydra's launcher call `arm` for every combination of the swept values: its number from 0, its config (see `typed`)."""
+    """Have Hydra's launcher call `arm` for every combination of the swept values: its number from 0, its config (see
+    `typed`)."""
     register_schema()
 
     def job(node: DictConfig) -> None:
         arm(HydraConfig.get().job.num, node)
 
-    quiet = ("hydra/job_logging=none", "hydra/hydra_logging=none", f'hydra.sweep.dir="{folder}"', "hydra.sweep.subdir=.")
+    quiet = (
+        "hydra/job_logging=none",
+        "hydra/hydra_logging=none",
+        f'hydra.sweep.dir="{folder}"',
+        "hydra.sweep.subdir=.",
+    )
     swept = [override.for_hydra(swept=True) for override in read_overrides(arguments, Config)]
     before, sys.argv = sys.argv, [sys.argv[0], "--multirun", *quiet, "hydra.sweeper.params=null", *swept]
     try:
@@ -266,12 +293,18 @@ def validate(config: Config, verb: str | None = None) -> None:
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
                 raise ValueError(f"{key}={value}: must be a number, neither infinite nor none at all (nan)")
-    reads_null = "learned_null" in ENCODERS[config.encoder.name].options and config.conditioning.enters is not Entry.text
+    reads_null = (
+        "learned_null" in ENCODERS[config.encoder.name].options and config.conditioning.enters is not Entry.text
+    )
     if config.encoder.learned_null and reads_null and not config.conditioning.au_dropout:
-        raise ValueError("encoder.learned_null=true: learns from examples whose AUs are hidden, and there are none; set conditioning.au_dropout, e.g. 0.1")
+        raise ValueError(
+            "encoder.learned_null=true: learns from examples whose AUs are hidden, and there are none; set "
+            "conditioning.au_dropout, e.g. 0.1"
+        )
     if config.protocol not in (ProtocolName.quick, ProtocolName.paper):
         raise ValueError(
-            f"protocol={config.protocol.value}: no evaluation (evaluation.every=STEPS glances, `fineface calibrate` calibrates); choose quick or paper"
+            f"protocol={config.protocol.value}: no evaluation (evaluation.every=STEPS glances, `fineface calibrate` "
+            f"calibrates); choose quick or paper"
         )
     if config.n < 1:
         raise ValueError(f"n={config.n}: must be at least 1")
@@ -287,19 +320,30 @@ def validate(config: Config, verb: str | None = None) -> None:
             _check_folder(key, folder)
             files = [ending for ending in FILES if (key, verb) != ("out", "generate") or ending not in PICTURES]
             if Path(folder).suffix.lower() in files and not Path(folder).is_dir():
-                raise ValueError(f"{key}={folder}: reads like a file's name; give a folder, such as {key}={Path(folder).with_suffix('')}")
+                raise ValueError(
+                    f"{key}={folder}: reads like a file's name; give a folder, such as "
+                    f"{key}={Path(folder).with_suffix('')}"
+                )
 
 
 def _check_judge(config: Config, verb: str | None) -> None:
     """Raises ValueError where the judge cannot look at what the base makes."""
     kind, looks, training = config.judge.kind, JUDGES[config.judge.kind], verb is None or verb in TRAINING_VERBS
     if looks.drawn_only and config.base.prompts is not PromptSet.toyfacs and (config.evaluation.wanted or not training):
-        remedy = "choose judge=none (pictures and a page, no numbers), or judge=libreface (docs/annotation.md says what it needs)"
+        remedy = (
+            "choose judge=none (pictures and a page, no numbers), or judge=libreface (docs/annotation.md says "
+            "what it needs)"
+        )
         if training:
-            remedy += ", or evaluation.after_training=false" + (" evaluation.every=0" if config.evaluation.every else "")
+            remedy += ", or evaluation.after_training=false" + (
+                " evaluation.every=0" if config.evaluation.every else ""
+            )
         raise ValueError(f"judge={kind.value} reads drawn faces, which base={config.base.name} does not make; {remedy}")
     if training and config.evaluation.every and kind is JudgeKind.none:
-        raise ValueError(f"evaluation.every={config.evaluation.every}: judge=none measures nothing; choose a judge, or evaluation.every=0")
+        raise ValueError(
+            f"evaluation.every={config.evaluation.every}: judge=none measures nothing; choose a judge, or "
+            f"evaluation.every=0"
+        )
 
 
 def check_seed(key: str, seed: int) -> None:
@@ -315,10 +359,17 @@ def _check_folder(key: str, folder: str) -> None:
     check_utf8(key, str(Path(folder).absolute()))
     file = next((path for path in (Path(folder), *Path(folder).parents) if path.is_file()), None)
     if file is not None:
-        or_picture = ", or for `fineface generate` the name of a picture that is not there yet; nothing is overwritten" if key == "out" else ""
+        or_picture = (
+            ", or for `fineface generate` the name of a picture that is not there yet; nothing is overwritten"
+            if key == "out"
+            else ""
+        )
         raise ValueError(f"{key}={folder}: {file} is a file; give a folder{or_picture}")
     if "${" in folder:
-        raise ValueError(f'{key}={folder}: ${{...}} is not replaced on the command line; leave that to the shell: {key}="$HOME/outputs"')
+        raise ValueError(
+            f"{key}={folder}: ${{...}} is not replaced on the command line; leave that to the shell: "
+            f'{key}="$HOME/outputs"'
+        )
 
 
 def to_yaml(config: Config) -> str:
@@ -332,11 +383,15 @@ def _explain(error: Exception) -> str:
         return unreadable(unshielded(error.override))
     several = re.search(r"Ambiguous value for argument '(.*)'\s+1\. To use it as a list", text, re.DOTALL)
     if several:
-        return f"{several[1]}: are several values, which only a sweep takes (fineface train -m {several[1]} ...); give one"
+        return (
+            f"{several[1]}: are several values, which only a sweep takes (fineface train -m {several[1]} ...); give one"
+        )
     missing = re.search(r"Could not find '([^/']+)/([^']+)'", text)
     if missing:
         return no_such_choice(*missing.groups())
-    unknown = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' (?:is not in struct|not in)", text)
+    unknown = re.search(r"Could not override '([^']+)'", text) or re.search(
+        r"Key '([^']+)' (?:is not in struct|not in)", text
+    )
     cause: BaseException = error.__cause__ or error
     if unknown and not isinstance(cause, ValidationError):
         return unknown_key(getattr(cause, "full_key", None) or unknown[1], Config)

@@ -21,16 +21,21 @@ def check_name(key: str, name: str) -> None:
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise ValueError(f"{key}={name!r}: use letters, digits, '-', '_' and '.' only")
     if len(name.encode()) > MAX_NAME:
-        raise ValueError(f"{key}={name!r}: has {len(name.encode())} bytes, and a folder's name takes at most {MAX_NAME} (most letters beyond a-z are 2 to 4)")
+        raise ValueError(
+            f"{key}={name!r}: has {len(name.encode())} bytes, and a folder's name takes at most {MAX_NAME} (most "
+            f"letters beyond a-z are 2 to 4)"
+        )
 
 
 def check_utf8(key: str, text: str) -> None:
-    """Raises ValueError for text from a shell, the environment or a folder's name that is no UTF-8: it could be written into no file of a run."""
+    """Raises ValueError for text from a shell, the environment or a folder's name that is no UTF-8: it could be written
+    into no file of a run."""
     try:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"{key}={ascii(os.fsencode(text))[2:-1]}: is not UTF-8; set a locale that is (such as LC_ALL=C.UTF-8) and write it anew; "
+            f"{key}={ascii(os.fsencode(text))[2:-1]}: is not UTF-8; set a locale that is (such as LC_ALL=C.UTF-8) and "
+            f"write it anew; "
             "a file or folder whose name is not: rename it, or make a link to it (ln -s)"
         ) from None
 
@@ -50,7 +55,9 @@ def flat(value: dict[str, Any], separator: str = ".", prefix: str = "") -> list[
     """Nested dictionaries as ("a.b", value) pairs; lists stay as they are."""
     pairs: list[tuple[str, Any]] = []
     for key, item in value.items():
-        pairs += flat(item, separator, f"{prefix}{key}{separator}") if isinstance(item, dict) else [(f"{prefix}{key}", item)]
+        pairs += (
+            flat(item, separator, f"{prefix}{key}{separator}") if isinstance(item, dict) else [(f"{prefix}{key}", item)]
+        )
     return pairs
 
 
@@ -76,7 +83,8 @@ def read_parquet(path: Path) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; what was written is synced and moves into its place whole, and goes if writing fails."""
+    """A path beside `path` to write to; what was written is synced and moves into its place whole, and goes if writing
+    fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
@@ -99,9 +107,11 @@ SEAL = "checksums.json"
 
 
 def seal(folder: Path) -> None:
-    """Write down the SHA-256 of every file in `folder` and force all to disk, so that a rename that follows never exposes half-written ones.
+    """Write down the SHA-256 of every file in `folder` and force all to disk, so that a rename that follows never
+    exposes half-written ones.
 
-    A README may be edited later, and is left out. All files get the mode that the umask gives a new one; safetensors' are private else.
+    A README may be edited later, and is left out. All files get the mode that the umask gives a new one; safetensors'
+    are private else.
     """
     digests = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.name not in (SEAL, "README.md")}
     (folder / SEAL).write_text(json.dumps(digests, indent=2) + "\n")
@@ -114,7 +124,8 @@ def seal(folder: Path) -> None:
 
 
 def damage(folder: Path) -> str | None:
-    """What is wrong with a sealed folder, in words that name the file; None if every sealed file is as it was written."""
+    """What is wrong with a sealed folder, in words that name the file; None if every sealed file is as it was
+    written."""
     try:
         digests = json.loads((folder / SEAL).read_text())
         for name, digest in digests.items():

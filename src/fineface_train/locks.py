@@ -16,20 +16,23 @@ from fineface_train.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 LOCKS = "FINEFACE_LOCKS"
-"""Environment variable: `off` goes without locks, for file systems that have none; whoever sets it sees to it that one process writes at a time."""
+"""Environment variable: `off` goes without locks, for file systems that have none; whoever sets it sees to it that one
+process writes at a time."""
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 POLL, HANDOVER, GIVE_UP, REMIND = 0.1, 1.0, 10.0, 600.0
-"""Seconds between two tries; that a holder may take to write down or take away its name; until a lock that nobody seems to
-hold is given up; between two lines about a lock that somebody holds."""
+"""Seconds between two tries; that a holder may take to write down or take away its name; until a lock that nobody seems
+to hold is given up; between two lines about a lock that somebody holds."""
 
 
 @contextlib.contextmanager
 def locked(folder: Path, *, part: str = "", wait: bool = False) -> Iterator[None]:
-    """Hold `folder`, or one part of what is in it, for this process, which is about to write there; reading needs no lock.
+    """Hold `folder`, or one part of what is in it, for this process, which is about to write there; reading needs no
+    lock.
 
     Raises:
-        ValueError: another process has it (with `wait`: its holder is gone, and still nobody gets the lock), `folder` cannot be written,
+        ValueError: another process has it (with `wait`: its holder is gone, and still nobody gets the lock), `folder`
+            cannot be written,
             or its file system has no locks. The message names the holder or the path, and what to do.
     """
     if not _wanted():
@@ -54,7 +57,8 @@ def locked(folder: Path, *, part: str = "", wait: bool = False) -> Iterator[None
 
 
 def writable(folder: Path) -> bool:
-    """Whether this process may make files in `folder`, or make `folder` itself, and take the locks that others have left in it."""
+    """Whether this process may make files in `folder`, or make `folder` itself, and take the locks that others have
+    left in it."""
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return os.access(nearest, os.W_OK | os.X_OK) and all(os.access(path, os.W_OK) for path in folder.glob(".lock*"))
 
@@ -77,15 +81,20 @@ def _acquire(lock: FileLock, folder: Path, path: Path, note: Path, wait: bool) -
         if _may_live(holder):
             alive = now
             if not wait:
-                raise ValueError(f"{folder} is in use by {_named(holder)}; wait for it, stop it, or use another folder (train: run.fresh=true)")
+                raise ValueError(
+                    f"{folder} is in use by {_named(holder)}; wait for it, stop it, or use another folder (train: "
+                    f"run.fresh=true)"
+                )
             if now - told >= REMIND:
                 so_far = f" (for {now - began:.0f} s so far)" if told > 0 else ""
                 logger.warning("%s is in use by %s: waiting for it%s", folder, _named(holder), so_far)
                 told = now
         elif now - alive > (GIVE_UP if wait else HANDOVER):
             raise ValueError(
-                f"{path} is locked, but {_named(holder)} is not running here: a process that it left behind has the lock "
-                f"(`fuser {path}` names it), or the file system kept it. Stop that process or, if there is none, remove {path}"
+                f"{path} is locked, but {_named(holder)} is not running here: a process that it left behind has the "
+                f"lock "
+                f"(`fuser {path}` names it), or the file system kept it. Stop that process or, if there is none, "
+                f"remove {path}"
             )
         time.sleep(POLL)
 
@@ -103,7 +112,8 @@ def _named(holder: dict[str, Any]) -> str:
 
 
 def _may_live(holder: dict[str, Any]) -> bool:
-    """Whether the holder may be running: not, if it left no note or is gone from this machine; of other machines we cannot tell."""
+    """Whether the holder may be running: not, if it left no note or is gone from this machine; of other machines we
+    cannot tell."""
     if not holder or holder["host"] != socket.gethostname():
         return bool(holder)
     try:
@@ -126,5 +136,6 @@ def _refusal(folder: Path, path: Path, note: Path, error: OSError) -> str:
         )
     return (
         f"{path}: its file system gives no lock ({reason}), which keeps two processes from writing in one folder; "
-        f"give a folder on another disk (data.root, data.cache, run.root or out), or set {LOCKS}=off and see to it that one process writes there at a time"
+        f"give a folder on another disk (data.root, data.cache, run.root or out), or set {LOCKS}=off and see to it "
+        f"that one process writes there at a time"
     )

@@ -1,8 +1,8 @@
 """What stands on the command line, key=value: the key known, given once, and texts taken to the letter.
 
-Hydra and OmegaConf have grammars of their own, in which 2024_01 is a number, ${seed} another key's value and ??? nothing at all. Where the
-config's type says that a value is a text, it goes through them as letters and digits (`shielded`) and is itself again in the typed config
-(`unshielded`).
+Hydra and OmegaConf have grammars of their own, in which 2024_01 is a number, ${seed} another key's value and ???
+nothing at all. Where the config's type says that a value is a text, it goes through them as letters and digits
+(`shielded`) and is itself again in the typed config (`unshielded`).
 """
 
 import dataclasses
@@ -22,10 +22,13 @@ from hydra.errors import HydraException
 logger = logging.getLogger(__name__)
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
-HYDRAS = re.compile(r"hydra/launcher|hydra\.launcher\..+|hydra\.job\.env_(set|copy).*|hydra\.sweeper\.max_batch_size|hydra\.searchpath")
+HYDRAS = re.compile(
+    r"hydra/launcher|hydra\.launcher\..+|hydra\.job\.env_(set|copy).*|hydra\.sweeper\.max_batch_size|hydra\.searchpath"
+)
 """Hydra's own keys that change something here."""
 TO_THE_LETTER = ("prompt",)
-"""Texts to which quotes around the whole belong; other texts lose them, as with Hydra, and ~ at their start is the home folder."""
+"""Texts to which quotes around the whole belong; other texts lose them, as with Hydra, and ~ at their start is the home
+folder."""
 QUOTED = r'"(?:[^"\\]|\\[\s\S])*"|\'(?:[^\'\\]|\\[\s\S])*\''
 ITEM = rf"\s*(?:{QUOTED})\s*(?=[,\]])|[^\[\],]*[^\[\],\s][^\[\],]*"
 LIST = rf"\[(?:\s*|(?:{ITEM})(?:,(?:{ITEM}))*)\]"
@@ -34,7 +37,8 @@ SHIELDED = re.compile(r"as_given_((?:[0-9a-f]{2})*)_")
 
 
 class Kind(enum.Enum):
-    """What a key stands for: the choice of a file in configs/, a text, a list of texts, another value, or a key of Hydra's own."""
+    """What a key stands for: the choice of a file in configs/, a text, a list of texts, another value, or a key of
+    Hydra's own."""
 
     group = "group"
     text = "text"
@@ -63,12 +67,16 @@ class Override:
         elif self.kind is Kind.texts and value != "null":
             lists = self._several(LIST) if swept else [value]
             if not all(re.fullmatch(LIST, one) for one in lists):
-                raise ValueError(f"{self}: is a list of texts, such as {key}=[a,b]; put those with commas or brackets in quotes: {key}=['a, b','c']")
+                raise ValueError(
+                    f"{self}: is a list of texts, such as {key}=[a,b]; put those with commas or brackets in quotes: "
+                    f"{key}=['a, b','c']"
+                )
             value = ",".join(re.sub(ITEM, lambda found: shielded(_unquoted(found[0].strip())), one) for one in lists)
         return f"{key}={value}"
 
     def values(self) -> list[str]:
-        """Each value that a sweep gives the key: a,b, or a function such as range(3). Of texts, which may hold commas, "a","b" and [a],[b]."""
+        """Each value that a sweep gives the key: a,b, or a function such as range(3). Of texts, which may hold commas,
+        "a","b" and [a],[b]."""
         if self.kind is Kind.text:
             return self._several(rf"{QUOTED}|null")
         if self.kind is Kind.texts:
@@ -98,7 +106,8 @@ class Override:
 
 
 def read_overrides(arguments: list[str], schema: type) -> list[Override]:
-    """The command line's overrides of a config of the dataclass `schema`, each key once: with its last value, which is told.
+    """The command line's overrides of a config of the dataclass `schema`, each key once: with its last value, which is
+    told.
 
     Raises ValueError for what is no key=value, a key that there is not, or one that is taken away (~key).
     """
@@ -132,26 +141,33 @@ def kind_of(key: str, value: str, schema: type) -> Kind:
     if key.startswith("hydra"):
         if not HYDRAS.fullmatch(key):
             raise ValueError(
-                f"{key}={value}: changes nothing here; of Hydra's own keys there are hydra/launcher, hydra.launcher.*, hydra.job.env_set.* and "
-                "hydra.sweeper.max_batch_size for train -m, and hydra.searchpath (folders and sweeps are named by run.root, run.name and key=a,b)"
+                f"{key}={value}: changes nothing here; of Hydra's own keys there are hydra/launcher, hydra.launcher.*, "
+                f"hydra.job.env_set.* and "
+                "hydra.sweeper.max_batch_size for train -m, and hydra.searchpath (folders and sweeps are named by "
+                "run.root, run.name and key=a,b)"
             )
         return Kind.hydra
     if "/" not in key and (CONFIGS / key).is_dir():
         return Kind.group
     kind = type_of(key, schema)
     if dataclasses.is_dataclass(kind) and value.startswith("{") and value.strip("{} "):
-        raise ValueError(f"{key}={value}: set its keys one by one, such as {key}.{dataclasses.fields(kind)[0].name}=...")
+        raise ValueError(
+            f"{key}={value}: set its keys one by one, such as {key}.{dataclasses.fields(kind)[0].name}=..."
+        )
     if kind is str:
         return Kind.text
     return Kind.texts if get_origin(kind) is list and get_args(kind)[0] is str else Kind.value
 
 
 def type_of(key: str, schema: type) -> Any:
-    """The type of the config's value `key`, without the None of X | None. Raises ValueError where there is no such key."""
+    """The type of the config's value `key`, without the None of X | None. Raises ValueError where there is no such
+    key."""
     kind: Any = schema
     parts = key.split(".")
     for place, part in enumerate(parts):
-        fields = {field.name: field.type for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+        fields = (
+            {field.name: field.type for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+        )
         if part in fields:
             kind = _without_none(fields[part])
         elif get_origin(kind) is dict or (get_origin(kind) is list and part.isdigit()):
@@ -215,24 +231,35 @@ def _unquoted(value: str) -> str:
 
 
 def unreadable(override: str) -> str:
-    return f"{override!r} cannot be read; put text with signs in quotes within quotes, such as 'tracking.tags=[\"a, b\"]'"
+    return (
+        f"{override!r} cannot be read; put text with signs in quotes within quotes, such as 'tracking.tags=[\"a, b\"]'"
+    )
 
 
 def no_such_choice(group: str, name: str) -> str:
     near = difflib.get_close_matches(name, choices(group), n=1)
     left_out = f"; leave {group} out for none" if name == "null" and group in ("experiment", "method", "sweep") else ""
-    return f"{group}={name}: no such choice; there are {', '.join(choices(group)) or 'none'}{left_out}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"{group}={name}: no such choice; there are {', '.join(choices(group)) or 'none'}{left_out}" + (
+        f"; did you mean {near[0]}?" if near else ""
+    )
 
 
 def unknown_key(key: str, schema: type) -> str:
     near = difflib.get_close_matches(key, known_keys(schema), n=1)
-    return f"{key}: no such config key" + (f"; did you mean {near[0]}?" if near else "; `fineface train --help` lists them")
+    return f"{key}: no such config key" + (
+        f"; did you mean {near[0]}?" if near else "; `fineface train --help` lists them"
+    )
 
 
 def _not_taken_away(argument: str, key: str, schema: type) -> str:
     key = key.partition("=")[0]
     if (CONFIGS / key).is_dir():
         instead = next((name for name in ("none", "nothing") if name in choices(key)), choices(key)[0])
-        return f"{argument}: nothing is taken away here; choose one of {', '.join(choices(key))}, such as {key}={instead}"
+        return (
+            f"{argument}: nothing is taken away here; choose one of {', '.join(choices(key))}, such as {key}={instead}"
+        )
     type_of(key, schema)
-    return f"{argument}: nothing is taken away here; leave {key} out for its default, or set {key}=VALUE (null where it may be none)"
+    return (
+        f"{argument}: nothing is taken away here; leave {key} out for its default, or set {key}=VALUE (null where "
+        f"it may be none)"
+    )

@@ -15,19 +15,32 @@ def to_picture(image: Tensor) -> Image.Image:
     return Image.fromarray(to_uint8(image[None])[0])
 
 
-def face_sheet(rows: Sequence[tuple[str, Sequence[Image.Image | None]]], columns: Sequence[str], *, side: int) -> Image.Image:
-    """A row of `side` pixels high faces for each (name, faces), its name at the left and those of the columns above; line breaks are kept."""
+def face_sheet(
+    rows: Sequence[tuple[str, Sequence[Image.Image | None]]], columns: Sequence[str], *, side: int
+) -> Image.Image:
+    """A row of `side` pixels high faces for each (name, faces), its name at the left and those of the columns above;
+    line breaks are kept."""
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     margin = 12 + max(round(pen.textbbox((0, 0), name, font_size=TEXT)[2]) for name, _ in rows)
     head = HEAD + (TEXT + 4) * max(name.count("\n") for name in columns)
     sheet = Image.new("RGB", (margin + len(columns) * (side + GAP), head + len(rows) * (side + GAP)), "white")
     pen = ImageDraw.Draw(sheet)
     for column, name in enumerate(columns):
-        pen.text((margin + column * (side + GAP) + side // 2, head // 2), name, fill="black", font_size=TEXT, anchor="mm", align="center")
+        pen.text(
+            (margin + column * (side + GAP) + side // 2, head // 2),
+            name,
+            fill="black",
+            font_size=TEXT,
+            anchor="mm",
+            align="center",
+        )
     for row, (name, faces) in enumerate(rows):
         top = head + row * (side + GAP)
         pen.text((6, top + side // 2), name, fill="black", font_size=TEXT, anchor="lm")
         for column, face in enumerate(faces):
             if face is not None:
-                sheet.paste(face.convert("RGB").resize((side, side), Image.Resampling.LANCZOS), (margin + column * (side + GAP), top))
+                sheet.paste(
+                    face.convert("RGB").resize((side, side), Image.Resampling.LANCZOS),
+                    (margin + column * (side + GAP), top),
+                )
     return sheet

@@ -10,8 +10,8 @@ from PIL import Image
 
 from fineface_train.aus import AUS
 from fineface_train.data.crew import Crew
-from fineface_train.data.disfa import ensure_frames, read_frames
-from fineface_train.data.disfa_layout import DisfaConfig, Mismatch
+from fineface_train.data.disfa.layout import DisfaConfig, Mismatch
+from fineface_train.data.disfa.reader import ensure_frames, read_frames
 from tests.data.videos import BITS, BLOCK, numbered, write_video
 
 COUNT = 40
@@ -31,7 +31,8 @@ def number_in(path: str) -> int:
 
 @dataclasses.dataclass
 class Tree:
-    """Labels of SN001 (and a whole SN002), and SN001's pictures: a video where `video` is named, else a folder of images."""
+    """Labels of SN001 (and a whole SN002), and SN001's pictures: a video where `video` is named, else a folder of
+    images."""
 
     pictures: Sequence[int] = WHOLE
     """The recording's frames that are there, in order."""
@@ -59,7 +60,10 @@ class Tree:
             folder.mkdir(parents=True)
             for au in AUS:
                 kept = labels[: len(labels) - (self.ends.get(au, 0) if subject == "SN001" else 0)]
-                lines = [f"{(place if self.renumbered else frame) + 1},{(frame * au) % 6}\n" for place, frame in enumerate(kept)]
+                lines = [
+                    f"{(place if self.renumbered else frame) + 1},{(frame * au) % 6}\n"
+                    for place, frame in enumerate(kept)
+                ]
                 (folder / f"{subject}_au{au}.txt").write_text("".join(lines))
             mine = subject == "SN001"
             if self.video is not None:
@@ -77,8 +81,14 @@ class Tree:
 
 
 def joined(root: Path, mismatch: Mismatch, **config: object) -> pd.Series:
-    """The picture's number that each frame (from 0) of SN001 got; every row of every subject is checked to be of its label."""
-    values = {"image_pattern": "{subject}/{index:05d}.png", "neutral_share": 1.0, "captions": None, "mismatch": mismatch}
+    """The picture's number that each frame (from 0) of SN001 got; every row of every subject is checked to be of its
+    label."""
+    values = {
+        "image_pattern": "{subject}/{index:05d}.png",
+        "neutral_share": 1.0,
+        "captions": None,
+        "mismatch": mismatch,
+    }
     chosen = DisfaConfig(root=str(root), **(values | config))  # type: ignore[arg-type]
     chosen.validate("data.disfa")
     ensure_frames(chosen, root.with_name("extracted"), Crew(quiet=True))

@@ -15,7 +15,8 @@ from tests.data.videos import write_video
 
 @dataclasses.dataclass
 class Copy:
-    """How a copy of DISFA is laid out. The default is what its owners' documents and the published code say, with frames in place of videos."""
+    """How a copy of DISFA is laid out. The default is what its owners' documents and the published code say, with
+    frames in place of videos."""
 
     labels: str = "ActionUnit_Labels"
     label_folder: str = "{subject}"
@@ -53,8 +54,13 @@ class Copy:
         folder.mkdir(parents=True)
         for au in AUS:
             values = np.loadtxt(source / f"{source.name}_au{au}.txt", delimiter=",")[:, 1]
-            lines = [self.label_line.format(frame=self.first_label + index, value=value) for index, value in enumerate(values)]
-            (folder / self.label_file.format(subject=source.name, au=au)).write_bytes(self.head + ("".join(lines) + self.tail).encode())
+            lines = [
+                self.label_line.format(frame=self.first_label + index, value=value)
+                for index, value in enumerate(values)
+            ]
+            (folder / self.label_file.format(subject=source.name, au=au)).write_bytes(
+                self.head + ("".join(lines) + self.tail).encode()
+            )
 
     def _write_pictures(self, subject: str, pictures: Sequence[Path], root: Path) -> None:
         if self.images is not None:

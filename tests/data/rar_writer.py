@@ -1,6 +1,8 @@
-"""RAR archives for tests: members stored without compression, in as many volumes as wanted, in the fourth format or the fifth.
+"""RAR archives for tests: members stored without compression, in as many volumes as wanted, in the fourth format or the
+fifth.
 
-After the public descriptions: technote.txt of RAR 4 and https://www.rarlab.com/technote.htm of RAR 5. Sizes are those of tests (under 4 GB).
+After the public descriptions: technote.txt of RAR 4 and https://www.rarlab.com/technote.htm of RAR 5. Sizes are those
+of tests (under 4 GB).
 """
 
 import dataclasses
@@ -30,8 +32,11 @@ class Member:
     size: int | None = None
 
 
-def write_rar(first: Path, members: Sequence[Member], *, volume_size: int | None = None, version: int = 4, mark_end: bool = True) -> list[Path]:
-    """Write `members` to `first` and, where they need more than `volume_size` bytes, to the volumes after it; returns all of them.
+def write_rar(
+    first: Path, members: Sequence[Member], *, volume_size: int | None = None, version: int = 4, mark_end: bool = True
+) -> list[Path]:
+    """Write `members` to `first` and, where they need more than `volume_size` bytes, to the volumes after it; returns
+    all of them.
 
     `x.part1.rar` is followed by `x.part2.rar`, `x.rar` (fourth format) by `x.r00`.
     """
@@ -47,7 +52,11 @@ def write_rar(first: Path, members: Sequence[Member], *, volume_size: int | None
     for member in members:
         position = 0
         while True:
-            room = len(member.data) if volume_size is None else volume_size - len(volume) - len(file_block(member, b"", True, True)) - 12
+            room = (
+                len(member.data)
+                if volume_size is None
+                else volume_size - len(volume) - len(file_block(member, b"", True, True)) - 12
+            )
             chunk = member.data[position : position + max(0, room)]
             before, after = position > 0, position + len(chunk) < len(member.data)
             if chunk or not member.data:
@@ -81,7 +90,14 @@ def _head4(number: int, in_volumes: bool, new_numbering: bool) -> bytes:
 
 def _file4(member: Member, chunk: bytes, before: bool, after: bool) -> bytes:
     name = member.name.encode()
-    flags = 0x8000 | 0x0200 * (not member.name.isascii()) | 0x0001 * before | 0x0002 * after | 0x0004 * member.encrypted | 0x00E0 * (member.mode == FOLDER)
+    flags = (
+        0x8000
+        | 0x0200 * (not member.name.isascii())
+        | 0x0001 * before
+        | 0x0002 * after
+        | 0x0004 * member.encrypted
+        | 0x00E0 * (member.mode == FOLDER)
+    )
     crc = zlib.crc32(chunk if after else member.data) if member.crc is None else member.crc
     size = len(member.data) if member.size is None else member.size
     fields = struct.pack("<LLBLLBBHL", len(chunk), size, 3, crc, 0x4A21_0000, 29, 0x30, len(name), member.mode)
@@ -108,7 +124,9 @@ def _block5(kind: int, flags: int, fields: bytes, extra: bytes = b"", data_size:
 
 
 def _head5(number: int, in_volumes: bool, new_numbering: bool) -> bytes:
-    return RAR5 + _block5(1, 0, (_vint(0x01 | 0x02 * (number > 0)) + (_vint(number) if number else b"")) if in_volumes else _vint(0))
+    return RAR5 + _block5(
+        1, 0, (_vint(0x01 | 0x02 * (number > 0)) + (_vint(number) if number else b"")) if in_volumes else _vint(0)
+    )
 
 
 def _file5(member: Member, chunk: bytes, before: bool, after: bool) -> bytes:
@@ -119,7 +137,14 @@ def _file5(member: Member, chunk: bytes, before: bool, after: bool) -> bytes:
         extra = _vint(len(record)) + record
     crc = zlib.crc32(chunk if after else member.data) if member.crc is None else member.crc
     size = len(member.data) if member.size is None else member.size
-    fields = _vint(0x04 | 0x01 * (member.mode == FOLDER)) + _vint(size) + _vint(member.mode) + struct.pack("<L", crc) + _vint(0) + _vint(1)
+    fields = (
+        _vint(0x04 | 0x01 * (member.mode == FOLDER))
+        + _vint(size)
+        + _vint(member.mode)
+        + struct.pack("<L", crc)
+        + _vint(0)
+        + _vint(1)
+    )
     return _block5(2, 0x08 * before | 0x10 * after, fields + _vint(len(name)) + name, extra, len(chunk))
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.affectnet import AffectNetConfig, PhotoFilter, TotalFilter, read_affectnet
+from fineface_train.data.affectnet.reader import AffectNetConfig, PhotoFilter, TotalFilter, read_affectnet
 from fineface_train.data.crew import ALONE
 from fineface_train.data.stages import Stages
 from fineface_train.toyfacs.combinations import holds_held_out
@@ -55,7 +55,10 @@ def test_every_filter_drops_what_it_should_and_counts_it(corpus: Path, stages: S
     table = read_affectnet(affectnet_config(corpus), seed=0, stages=stages).table
     counts = table.counts["affectnet"]
     assert counts["read"] == 60
-    assert [counts[f"dropped: {name}"] for name in ("HasFace is false", "IsPhoto is false", "IsReal is false", "under min_side")] == [1, 1, 1, 1]
+    assert [
+        counts[f"dropped: {name}"]
+        for name in ("HasFace is false", "IsPhoto is false", "IsReal is false", "under min_side")
+    ] == [1, 1, 1, 1]
     low = good[LEVELS].sum(axis=1) < 0.2
     assert counts["dropped: low total"] == low.sum() > 0
     assert counts["kept"] == len(table) == 60 - 4 - low.sum()
@@ -70,7 +73,11 @@ def test_the_low_total_filter_takes_sum_or_max(own_corpus: Path, stages: Stages)
     _rewrite(own_corpus, good)
     ids = [f"affectnet/{name}" for name in good["ImageName"]]
     by_sum = set(read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages).table.frame["id"])
-    by_max = set(read_affectnet(affectnet_config(own_corpus, total_filter=TotalFilter.max), seed=0, stages=stages).table.frame["id"])
+    by_max = set(
+        read_affectnet(affectnet_config(own_corpus, total_filter=TotalFilter.max), seed=0, stages=stages).table.frame[
+            "id"
+        ]
+    )
     assert {ids[0], ids[1]} <= by_sum
     assert not {ids[0], ids[1]} & by_max
     assert by_max < by_sum
@@ -84,7 +91,9 @@ def test_both_sides_are_measured(own_corpus: Path, stages: Stages) -> None:
     _rewrite(own_corpus, good)
 
     def dropped(**changes: int) -> int:
-        return read_affectnet(affectnet_config(own_corpus, **changes), seed=0, stages=stages).table.counts["affectnet"]["dropped: under min_side"]
+        return read_affectnet(affectnet_config(own_corpus, **changes), seed=0, stages=stages).table.counts["affectnet"][
+            "dropped: under min_side"
+        ]
 
     assert dropped(min_side=512) == 2
     assert dropped(min_side=511) == 0
@@ -107,7 +116,10 @@ def test_a_tenth_is_validation_whatever_the_other_rows(own_corpus: Path, stages:
     fewer = read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages).table.frame.set_index("id")["split"]
     assert 0 < len(fewer) < len(table)
     assert (table[fewer.index] == fewer).all()
-    assert (read_affectnet(affectnet_config(own_corpus), seed=1, stages=stages).table.frame.set_index("id")["split"] != fewer).any()
+    assert (
+        read_affectnet(affectnet_config(own_corpus), seed=1, stages=stages).table.frame.set_index("id")["split"]
+        != fewer
+    ).any()
 
 
 def test_faults_are_named(own_corpus: Path, stages: Stages) -> None:
@@ -133,7 +145,11 @@ def test_faults_are_named(own_corpus: Path, stages: Stages) -> None:
     with pytest.raises(ValueError, match=r"columns missing: IsPhoto, AU26_rec"):
         read_affectnet(config, seed=0, stages=stages)
     _rewrite(own_corpus, pd.concat([rows, rows.iloc[:1].assign(TextDescription="somebody else")]))
-    with pytest.raises(ValueError, match=r"line 62: ImageName=.* occurs twice, first in line 2, with another caption; remove the rows that are wrong"):
+    with pytest.raises(
+        ValueError,
+        match=r"line 62: ImageName=.* occurs twice, first in line 2, with another caption; remove the rows that are "
+        r"wrong",
+    ):
         read_affectnet(config, seed=0, stages=stages)
     _rewrite(own_corpus, rows)
     (own_corpus / "affectnet" / "images" / rows["ImageName"][first_good]).unlink()
@@ -160,15 +176,23 @@ def test_what_is_no_photograph_keeps_its_aus_where_another_filter_is_in_force(co
     rows = _metadata(corpus)
     painted = rows[rows["HasFace"] & ~(rows["IsPhoto"] & rows["IsReal"])]
     assert len(painted) == 2
-    read = read_affectnet(affectnet_config(corpus, photo_filter=PhotoFilter.none, total_threshold=0), seed=0, stages=stages)
+    read = read_affectnet(
+        affectnet_config(corpus, photo_filter=PhotoFilter.none, total_threshold=0), seed=0, stages=stages
+    )
     assert read.raw is not None
     raw = read.raw.set_index("id")
     for _, row in painted.iterrows():
-        np.testing.assert_allclose(raw.loc[f"affectnet/{row['ImageName']}", list(AU_KEYS)].astype(float), 5 * row[LEVELS].astype(float), rtol=1e-6)
+        np.testing.assert_allclose(
+            raw.loc[f"affectnet/{row['ImageName']}", list(AU_KEYS)].astype(float),
+            5 * row[LEVELS].astype(float),
+            rtol=1e-6,
+        )
     assert "dropped: IsPhoto is false" not in read.table.counts["affectnet"]
 
 
-def test_images_that_were_scaled_down_are_told(own_corpus: Path, stages: Stages, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_that_were_scaled_down_are_told(
+    own_corpus: Path, stages: Stages, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = _metadata(own_corpus)
     rows[["ImageResolutionX", "ImageResolutionY"]] = rows[["ImageResolutionX", "ImageResolutionY"]] * 8
     _rewrite(own_corpus, rows)
@@ -176,7 +200,10 @@ def test_images_that_were_scaled_down_are_told(own_corpus: Path, stages: Stages,
     read_affectnet(affectnet_config(own_corpus, min_side=48), seed=0, stages=loud)
     assert "smaller than" not in caplog.text
     read_affectnet(affectnet_config(own_corpus, min_side=512), seed=0, stages=loud)
-    assert "images looked at are smaller than affecnet_metadata.csv says and data.affectnet.min_side=512 wants" in caplog.text
+    assert (
+        "images looked at are smaller than affecnet_metadata.csv says and data.affectnet.min_side=512 wants"
+        in caplog.text
+    )
     assert "(64 x 64 pixels)" in caplog.text
 
 
@@ -187,7 +214,10 @@ def test_two_copies_or_parts_of_one_are_not_guessed_between(own_corpus: Path, st
     (root / "aligned").rename(root / "images" / "aligned")
     assert len(read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages).table)
     shutil.copytree(root / "images" / "aligned", root / "images" / "original")
-    with pytest.raises(ValueError, match=r"the list's names begin in 2 folders \(.*aligned, .*original\); set data\.affectnet\.images to the one"):
+    with pytest.raises(
+        ValueError,
+        match=r"the list's names begin in 2 folders \(.*aligned, .*original\); set data\.affectnet\.images to the one",
+    ):
         read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages)
 
 
@@ -196,13 +226,16 @@ def test_names_in_the_other_form_of_unicode_are_found(own_corpus: Path, stages: 
     name = rows["ImageName"][0]
     old = own_corpus / "affectnet" / "images" / name
     old.rename(old.with_name(unicodedata.normalize("NFD", "Zo\u00e9.png")))
-    rows.loc[rows["ImageName"] == name, "ImageName"] = str(Path(name).with_name(unicodedata.normalize("NFC", "Zo\u00e9.png")))
+    rows.loc[rows["ImageName"] == name, "ImageName"] = str(
+        Path(name).with_name(unicodedata.normalize("NFC", "Zo\u00e9.png"))
+    )
     _rewrite(own_corpus, rows)
     assert len(read_affectnet(affectnet_config(own_corpus), seed=0, stages=stages).table)
 
 
 def test_what_cannot_be_read_shapes_nothing(own_corpus: Path, stages: Stages) -> None:
-    """Left out, an image that is broken leaves the others' AUs as if it had never been there: minima and maxima are of those that are used."""
+    """Left out, an image that is broken leaves the others' AUs as if it had never been there: minima and maxima are of
+    those that are used."""
     good = _good(own_corpus)
     names = good["ImageName"].tolist()
     good.iloc[0, good.columns.get_indexer(LEVELS)] = 1.0  # the largest of every AU
@@ -226,13 +259,18 @@ def test_a_name_that_no_file_can_have_is_a_missing_image(own_corpus: Path, stage
     rows = _good(own_corpus)
     rows.iloc[2, rows.columns.get_loc("ImageName")] = "1/" + 300 * "a" + ".png"
     _rewrite(own_corpus, rows)
-    with pytest.raises(ValueError, match=r"data\.affectnet\.images=.*: 1 of \d+ images are missing, the first is .*/1/aaa"):
+    with pytest.raises(
+        ValueError, match=r"data\.affectnet\.images=.*: 1 of \d+ images are missing, the first is .*/1/aaa"
+    ):
         read_affectnet(affectnet_config(own_corpus), 0, stages)
 
 
 def test_who_has_the_metadata_is_told(own_corpus: Path, stages: Stages) -> None:
     (own_corpus / "affectnet" / "affecnet_metadata.csv").rename(own_corpus / "affectnet" / "other.csv")
-    with pytest.raises(ValueError, match=r"metadata=affecnet_metadata\.csv: .*comes with FineFace's published code.*data=affectnet_official"):
+    with pytest.raises(
+        ValueError,
+        match=r"metadata=affecnet_metadata\.csv: .*comes with FineFace's published code.*data=affectnet_official",
+    ):
         read_affectnet(affectnet_config(own_corpus), 0, stages)
     with pytest.raises(ValueError, match=r"images=nowhere: .*AffectNet is licensed: request it") as error:
         read_affectnet(affectnet_config(own_corpus, metadata="other.csv", images="nowhere"), 0, stages)
@@ -242,6 +280,8 @@ def test_who_has_the_metadata_is_told(own_corpus: Path, stages: Stages) -> None:
 def test_a_list_without_its_first_line_is_told(own_corpus: Path, stages: Stages) -> None:
     row = "1/a.jpg,10,20,300,300," + ";".join(str(number / 7) for number in range(136)) + ",1,0.1,-0.2"
     (own_corpus / "affectnet" / "training.csv").write_text(f"{row}\n{row.replace('a.jpg', 'b.jpg')}\n")
-    with pytest.raises(ValueError, match=r"training\.csv, line 1: names neither .* and so on; if it is a row of the list already") as error:
+    with pytest.raises(
+        ValueError, match=r"training\.csv, line 1: names neither .* and so on; if it is a row of the list already"
+    ) as error:
         read_affectnet(affectnet_config(own_corpus, metadata="training.csv"), 0, stages)
     assert len(str(error.value)) < 700

@@ -1,4 +1,5 @@
-"""AffectNet as it is sent since 2021: small files of numpy for each image, of which the expression tells whether there is a face."""
+"""AffectNet as it is sent since 2021: small files of numpy for each image, of which the expression tells whether there
+is a face."""
 
 import dataclasses
 from pathlib import Path
@@ -7,10 +8,10 @@ import numpy as np
 import pytest
 
 from fineface_train.config import load_config
-from fineface_train.data import affectnet
-from fineface_train.data.affectnet import AffectNetConfig, read_affectnet
-from fineface_train.data.affectnet_2021 import read_annotations
-from fineface_train.data.images import image_size
+from fineface_train.data.affectnet import reader as affectnet
+from fineface_train.data.affectnet.edition_2021 import read_annotations
+from fineface_train.data.affectnet.reader import AffectNetConfig, read_affectnet
+from fineface_train.data.formats.images import image_size
 from tests.data.conftest import no_models
 from tests.data.test_affectnet_official import BY_MODELS, Told, official
 
@@ -39,7 +40,9 @@ def test_it_is_read_like_the_list(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert frame["AU12"].tolist() == [1.0, 2.0, 4.0]
     assert frame["caption"].tolist() == ["person 0", "person 1", "person 3"]
     assert [image_size(path) for path in frame["image"]] == [(64, 64)] * 3
-    assert f"{tmp_path}/val_set/annotations: is not read: validation is data.affectnet.validation_share of" in caplog.text
+    assert (
+        f"{tmp_path}/val_set/annotations: is not read: validation is data.affectnet.validation_share of" in caplog.text
+    )
     assert "1 images are in no row" not in caplog.text
     inputs = affectnet.input_files(config)
     assert sorted(path.name for path in inputs) == ["0_exp.npy", "1_exp.npy", "2_exp.npy", "3_exp.npy"]
@@ -61,7 +64,9 @@ def test_the_preset_is_what_the_message_says(tmp_path: Path) -> None:
         assert other is not None
         with pytest.raises(ValueError, match=rf"does not exist; this is AffectNet as it is sent since 2021 .*{remedy}"):
             affectnet.check(other)
-    with pytest.raises(ValueError, match=r"data\.affectnet\.metadata: .*train_set is a folder; give .*train_set/annotations"):
+    with pytest.raises(
+        ValueError, match=r"data\.affectnet\.metadata: .*train_set is a folder; give .*train_set/annotations"
+    ):
         affectnet.check(dataclasses.replace(chosen, metadata="train_set"))
 
 

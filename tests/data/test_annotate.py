@@ -1,4 +1,5 @@
-"""AUs of images without labels: kept, resumed, shared, and never mixed with those of other weights. LibreFace itself is in test_libreface.py."""
+"""AUs of images without labels: kept, resumed, shared, and never mixed with those of other weights. LibreFace itself is
+in test_libreface.py."""
 
 import dataclasses
 import hashlib
@@ -11,14 +12,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import fineface_train.data.annotate as module
+import fineface_train.data.annotators.annotate as module
 from fineface_train.aus import AUS
-from fineface_train.data.annotate import AnnotateConfig, AnnotatorKind, annotate, annotated_by
-from fineface_train.data.annotator import Annotator
+from fineface_train.data.annotators.annotate import AnnotateConfig, AnnotatorKind, annotate, annotated_by
+from fineface_train.data.annotators.libreface import (
+    LibreFaceConfig,
+    check_environment,
+    find_uv,
+    find_weights,
+    libreface,
+)
+from fineface_train.data.annotators.openface import OpenFaceConfig
+from fineface_train.data.annotators.program import Annotator
 from fineface_train.data.contents import image_contents
 from fineface_train.data.crew import Crew
-from fineface_train.data.libreface import LibreFaceConfig, check_environment, find_uv, find_weights, libreface
-from fineface_train.data.openface import OpenFaceConfig
 
 STAND_IN = Path(__file__).parents[1] / "annotator_stand_in.py"
 KEY = "data.annotate"
@@ -30,7 +37,9 @@ def config(tmp_path: Path) -> AnnotateConfig:
     folder = tmp_path / "weights" / "AU_Recognition" / "weights"
     folder.mkdir(parents=True)
     (folder / "combined_resnet.pt").write_bytes(b"weights")
-    return AnnotateConfig(AnnotatorKind.libreface, LibreFaceConfig(weights=str(tmp_path / "weights"), batch_size=2, uv=sys.executable))
+    return AnnotateConfig(
+        AnnotatorKind.libreface, LibreFaceConfig(weights=str(tmp_path / "weights"), batch_size=2, uv=sys.executable)
+    )
 
 
 @pytest.fixture
@@ -52,13 +61,17 @@ def use_stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, wrong: str = "no
     monkeypatch.setattr(module, "libreface", program)
 
 
-def test_rows_go_on_after_a_crash(tmp_path: Path, config: AnnotateConfig, images: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_go_on_after_a_crash(
+    tmp_path: Path, config: AnnotateConfig, images: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     use_stand_in(monkeypatch, tmp_path, "dies at the third list")
     with pytest.raises(ChildProcessError, match="out of memory"):
         annotate(*images, tmp_path / "rows", config, KEY)
     use_stand_in(monkeypatch, tmp_path)
     frame = annotate(*images, tmp_path / "rows", config, KEY)
-    assert (tmp_path / "log").read_text().split() == ["2", "2", "2", "2", "2", "1"], "two lists were kept, the third was asked for again"
+    assert (tmp_path / "log").read_text().split() == ["2", "2", "2", "2", "2", "1"], (
+        "two lists were kept, the third was asked for again"
+    )
     assert frame["path"].tolist() == images[0]
     assert frame["status"].tolist() == ["ok", "ok", "ok", "no_face", "ok", "unreadable", "ok", "several_faces", "ok"]
     expected = np.array([0, 1, 2, np.nan, 4, np.nan, 6, 7, 8], dtype=np.float32) / 51
@@ -69,7 +82,9 @@ def test_rows_go_on_after_a_crash(tmp_path: Path, config: AnnotateConfig, images
     assert annotate(*images, tmp_path / "rows", config, KEY).equals(frame), "what is known starts no program"
 
 
-def test_only_images_without_a_face(tmp_path: Path, config: AnnotateConfig, images: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_images_without_a_face(
+    tmp_path: Path, config: AnnotateConfig, images: tuple[list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     use_stand_in(monkeypatch, tmp_path)
     frame = annotate(images[0][3:4], images[1][3:4], tmp_path / "rows", config, KEY)
     assert frame["AU1"].dtype == np.float32
@@ -189,7 +204,8 @@ def test_aus_that_all_lie_within_one_are_asked_about(
         Image.new("RGB", (4, 4), (20, 45, 0)).save(path)
     contents = image_contents(images[0], tmp_path / "contents.parquet", progress=False)
     asked = (
-        r"data\.annotate\.scale=null: the AUs of all 9 images lie in 0\.\.1 \(the highest is 0\.882\): do they count from 0 to 1\? Set .*scale=1 if.*scale=5"
+        r"data\.annotate\.scale=null: the AUs of all 9 images lie in 0\.\.1 \(the highest is 0\.882\): do they "
+        r"count from 0 to 1\? Set .*scale=1 if.*scale=5"
     )
     with pytest.raises(ValueError, match=asked):
         annotate(images[0], contents, tmp_path / "rows", config, KEY)
@@ -198,14 +214,21 @@ def test_aus_that_all_lie_within_one_are_asked_about(
     assert np.allclose(as_five["AU1"], 20 / 51)
     assert np.allclose(as_one["AU1"], 100 / 51)
     assert len((tmp_path / "log").read_text().split()) == 1, "nothing is read again for another scale"
-    with pytest.raises(ValueError, match=r"data\.annotate\.scale=0\.5: the AUs of 9 of 9 images go beyond it, first those of .*0\.png"):
+    with pytest.raises(
+        ValueError, match=r"data\.annotate\.scale=0\.5: the AUs of 9 of 9 images go beyond it, first those of .*0\.png"
+    ):
         annotate(images[0], contents, tmp_path / "rows", dataclasses.replace(config, scale=0.5), KEY)
     with pytest.raises(ValueError, match=r"data\.annotate\.scale=0: must be the number that means intensity 5"):
         AnnotateConfig(scale=0).validate(KEY)
 
 
-@pytest.mark.parametrize(("cells", "scale", "expected"), [((0, 1), 1.0, 5.0), ((0, 50), 100.0, 2.5), ((0.5, 4), None, 4.0), ((0, 0), None, 0.0)])
-def test_openface_files_on_another_scale(tmp_path: Path, cells: tuple[float, float], scale: float | None, expected: float) -> None:
+@pytest.mark.parametrize(
+    ("cells", "scale", "expected"),
+    [((0, 1), 1.0, 5.0), ((0, 50), 100.0, 2.5), ((0.5, 4), None, 4.0), ((0, 0), None, 0.0)],
+)
+def test_openface_files_on_another_scale(
+    tmp_path: Path, cells: tuple[float, float], scale: float | None, expected: float
+) -> None:
     columns = [f"AU{au:02d}_r" for au in AUS]
     for name in "ab":
         rows = [["confidence", *columns], [0.9, cells[1], *[cells[0]] * 11]]
@@ -215,5 +238,9 @@ def test_openface_files_on_another_scale(tmp_path: Path, cells: tuple[float, flo
     frame = annotate(paths, paths, tmp_path, chosen, KEY)
     assert frame["AU1"].tolist() == [expected] * 2
     if cells == (0, 1):
-        with pytest.raises(ValueError, match=r"scale=null: the AUs of all 2 images are 0 or 1, as if they told which are shown and not how strongly"):
+        with pytest.raises(
+            ValueError,
+            match=r"scale=null: the AUs of all 2 images are 0 or 1, as if they told which are shown and not how "
+            r"strongly",
+        ):
             annotate(paths, paths, tmp_path, dataclasses.replace(chosen, scale=None), KEY)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fineface_train.data.annotator import Annotator
+from fineface_train.data.annotators.program import Annotator
 
 STAND_IN = Path(__file__).parents[1] / "annotator_stand_in.py"
 
@@ -54,7 +54,12 @@ def test_one_program_answers_all_lists(tmp_path: Path, images: list[str]) -> Non
         assert alive(tmp_path)
     assert ended(tmp_path)
     assert [row["status"] for row in first] == ["ok", "several_faces", "no_face", "unreadable"]
-    assert [(row["AU1"], row["AU2"], row["AU26"]) for row in first] == [(1.0, 0.0, 5.0), (2.0, 0.0, 0.0), (None, None, None), (None, None, None)]
+    assert [(row["AU1"], row["AU2"], row["AU26"]) for row in first] == [
+        (1.0, 0.0, 5.0),
+        (2.0, 0.0, 0.0),
+        (None, None, None),
+        (None, None, None),
+    ]
     assert second == first[:1]
     assert (tmp_path / "log").read_text() == "4\n1\n"
     assert read(images) == first, "a closed annotator starts again"
@@ -101,8 +106,11 @@ def test_a_program_that_hangs_is_ended_with_its_children(wrong: str, tmp_path: P
 
 
 def test_the_program_ends_when_we_are_killed(tmp_path: Path, images: list[str]) -> None:
-    code = f"read = Annotator('stand-in 1', {command(tmp_path)!r}); read([{images[0]!r}]); print('read', flush=True); input()"
-    code = f"from fineface_train.data.annotator import Annotator; {code}"
+    code = (
+        f"read = Annotator('stand-in 1', {command(tmp_path)!r}); read([{images[0]!r}]); print('read', flush=True); "
+        f"input()"
+    )
+    code = f"from fineface_train.data.annotators.program import Annotator; {code}"
     us = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert us.stdout is not None
     assert us.stdout.readline() == "read\n"
@@ -119,7 +127,9 @@ def test_the_program_ends_with_the_annotator_that_nobody_holds(tmp_path: Path, i
     assert ended(tmp_path)
 
 
-def test_the_program_does_not_get_our_packages(tmp_path: Path, images: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_does_not_get_our_packages(
+    tmp_path: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "ours").mkdir()
     (tmp_path / "ours" / "csv.py").write_text("raise SystemExit('our module')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "ours"))

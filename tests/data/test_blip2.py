@@ -28,7 +28,15 @@ from transformers import (
     OPTConfig,
 )
 
-from fineface_train.data.blip2 import Answer, Blip2Config, Question, answer_kind, ask_images, caption_images, photo_filter
+from fineface_train.data.annotators.blip2 import (
+    Answer,
+    Blip2Config,
+    Question,
+    answer_kind,
+    ask_images,
+    caption_images,
+    photo_filter,
+)
 from fineface_train.data.crew import Crew
 from fineface_train.files import sha256
 
@@ -40,13 +48,23 @@ def tiny_blip2() -> tuple[Blip2ForConditionalGeneration, Blip2Processor]:
     symbols = ["<s>", "<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
     words = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>", "add_bos_token": True}
     tokenizer = GPT2Tokenizer(vocab={symbol: index for index, symbol in enumerate(symbols)}, merges=[], **words)
-    processor = Blip2Processor(BlipImageProcessorPil(size={"height": 28, "width": 28}), tokenizer, num_query_tokens=QUERIES)
+    processor = Blip2Processor(
+        BlipImageProcessorPil(size={"height": 28, "width": 28}), tokenizer, num_query_tokens=QUERIES
+    )
     small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     ids = {"bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 1}
     shape = Blip2Shape(
         vision_config=Blip2VisionConfig(**small, intermediate_size=32, image_size=28, initializer_range=0.3),
         qformer_config=Blip2QFormerConfig(**small, vocab_size=8, intermediate_size=32, initializer_range=0.3),
-        text_config=OPTConfig(**small, **ids, vocab_size=len(tokenizer), ffn_dim=32, word_embed_proj_dim=32, max_position_embeddings=128, init_std=0.3),
+        text_config=OPTConfig(
+            **small,
+            **ids,
+            vocab_size=len(tokenizer),
+            ffn_dim=32,
+            word_embed_proj_dim=32,
+            max_position_embeddings=128,
+            init_std=0.3,
+        ),
         num_query_tokens=QUERIES,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         initializer_range=0.3,
@@ -89,7 +107,9 @@ class Asked:
         self.fail_at: int | None = None
         original = Blip2ForConditionalGeneration.generate
 
-        def generate(model: Blip2ForConditionalGeneration, pixel_values: Tensor, input_ids: Tensor, **options: object) -> Tensor:
+        def generate(
+            model: Blip2ForConditionalGeneration, pixel_values: Tensor, input_ids: Tensor, **options: object
+        ) -> Tensor:
             if len(self.ids) == self.fail_at:
                 raise KeyboardInterrupt
             self.ids.append(input_ids)
@@ -115,11 +135,18 @@ def test_captions_are_what_the_model_says_of_each_image_alone(
     assert frame["path"].tolist() == images[0]
     assert [len(batch) for batch in asked.pixels] == [3, 3, 2]
     assert all(pixels.dtype == torch.float32 and pixels.shape[1:] == (3, 28, 28) for pixels in asked.pixels)
-    model, processor = Blip2ForConditionalGeneration.from_pretrained(model_folder), Blip2Processor.from_pretrained(model_folder)
+    model, processor = (
+        Blip2ForConditionalGeneration.from_pretrained(model_folder),
+        Blip2Processor.from_pretrained(model_folder),
+    )
     start = [model.config.image_token_index] * QUERIES + [model.config.text_config.bos_token_id]
     assert all(row == start for ids in asked.ids for row in ids.tolist())
     for path, caption in zip(images[0], frame["caption"], strict=True):
-        ids = model.generate(**processor(images=Image.open(path).convert("RGB"), text="", return_tensors="pt"), max_new_tokens=8, do_sample=False)
+        ids = model.generate(
+            **processor(images=Image.open(path).convert("RGB"), text="", return_tensors="pt"),
+            max_new_tokens=8,
+            do_sample=False,
+        )
         assert caption == " ".join(processor.batch_decode(ids[:, len(start) :], skip_special_tokens=True)[0].split())
     assert frame["caption"].nunique() > 1
     assert frame["made_with"].str.fullmatch(r"tiny [0-9a-f]{8} float32").all()
@@ -138,7 +165,11 @@ def test_questions_are_asked_in_the_models_form(
 
 
 def test_nothing_is_asked_twice(
-    config: Blip2Config, images: tuple[list[str], list[str]], asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Blip2Config,
+    images: tuple[list[str], list[str]],
+    asked: Asked,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked.fail_at = 2
     with pytest.raises(KeyboardInterrupt):
@@ -149,12 +180,18 @@ def test_nothing_is_asked_twice(
     other = dataclasses.replace(config, caption_prompt="a photo of")
     assert caption_images(other, *images, tmp_path / "rows")["caption"].tolist() != first["caption"].tolist()
     assert asked.images == 2 * len(images[0])
-    monkeypatch.setattr(Blip2ForConditionalGeneration, "from_pretrained", None)  # what is kept is read without the model
+    monkeypatch.setattr(
+        Blip2ForConditionalGeneration, "from_pretrained", None
+    )  # what is kept is read without the model
     assert caption_images(config, *images, tmp_path / "rows").equals(first)
 
 
 def test_processes_share_the_images(
-    config: Blip2Config, images: tuple[list[str], list[str]], asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Blip2Config,
+    images: tuple[list[str], list[str]],
+    asked: Asked,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     alone = caption_images(config, *images, tmp_path / "alone")
     seen, barrier, loading, frames = asked.images, threading.Barrier(2, timeout=60), threading.Lock(), {}
@@ -175,17 +212,33 @@ def test_processes_share_the_images(
     for thread in threads:
         thread.join()
     assert asked.images - seen == len(images[0])
-    assert sorted(len(path.read_text().splitlines()) for path in (tmp_path / "shared").glob("captions-*/rows-*.jsonl")) == [3, 5]
+    assert sorted(
+        len(path.read_text().splitlines()) for path in (tmp_path / "shared").glob("captions-*/rows-*.jsonl")
+    ) == [3, 5]
     assert frames[0].equals(alone)
     assert frames[1].equals(alone)
 
 
 def test_faults_are_told_in_the_rows(
-    config: Blip2Config, images: tuple[list[str], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    config: Blip2Config,
+    images: tuple[list[str], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     paths, _ = images
     Path(paths[1]).write_bytes(Path(paths[1]).read_bytes()[:60])
-    said = iter(["a man", " \n ", "a beard and a beard and a beard and a beard", "...", "very very happy", "a man with a hat, with a hat, with a hat", "A a"])
+    said = iter(
+        [
+            "a man",
+            " \n ",
+            "a beard and a beard and a beard and a beard",
+            "...",
+            "very very happy",
+            "a man with a hat, with a hat, with a hat",
+            "A a",
+        ]
+    )
     monkeypatch.setattr(Blip2Processor, "batch_decode", lambda self, ids, **_: [next(said) for _ in ids])
     caplog.set_level(logging.WARNING)
     frame = caption_images(config, paths, [sha256(Path(path)) for path in paths], tmp_path / "rows")
@@ -196,7 +249,9 @@ def test_faults_are_told_in_the_rows(
     assert "1 of 8 images are unreadable" in caplog.text
 
 
-def test_an_image_that_went_is_no_fault_of_the_image(config: Blip2Config, images: tuple[list[str], list[str]], tmp_path: Path) -> None:
+def test_an_image_that_went_is_no_fault_of_the_image(
+    config: Blip2Config, images: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
     (paths, contents) = images
     Path(paths[4]).write_bytes(b"something else")
     with pytest.raises(ValueError, match=r"4\.png: was changed by somebody else"):
@@ -225,7 +280,15 @@ def test_an_answer_is_known_by_its_first_word(text: str, kind: Answer) -> None:
 
 
 def test_the_photo_filter_counts_each_row_once() -> None:
-    answers = [["no", "yes"], ["yes", "no"], ["maybe", "yes"], ["no", "no"], ["no", "a man"], ["no", "yes it is"], ["", ""]]
+    answers = [
+        ["no", "yes"],
+        ["yes", "no"],
+        ["maybe", "yes"],
+        ["no", "no"],
+        ["no", "a man"],
+        ["no", "yes it is"],
+        ["", ""],
+    ]
     answered = pd.DataFrame({"answers": answers, "status": ["ok"] * 6 + ["unreadable"]})
     kept, counts = photo_filter(Blip2Config(), answered)
     assert kept.tolist() == [True, False, False, False, False, True, False]
@@ -255,21 +318,40 @@ def _without_weights_of(part: str, folder: Path) -> None:
 
 def _another_model(folder: Path) -> None:
     shutil.rmtree(folder)
-    CLIPTextModel(CLIPTextConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)).save_pretrained(folder)
+    CLIPTextModel(
+        CLIPTextConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    ).save_pretrained(folder)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: shutil.rmtree(folder), r"data\.blip2\.model=.*: neither a folder nor a model that the hub gave us"),
-        (lambda folder: (folder / "model.safetensors").unlink(), r"data\.blip2\.model=.*holds no config\.json with \*\.safetensors"),
+        (
+            lambda folder: shutil.rmtree(folder),
+            r"data\.blip2\.model=.*: neither a folder nor a model that the hub gave us",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").unlink(),
+            r"data\.blip2\.model=.*holds no config\.json with \*\.safetensors",
+        ),
         (_another_model, r"data\.blip2\.model=.*: is a clip_text_model, not a blip-2"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"\1" * 100), r"data\.blip2\.model=.*cannot be loaded as a BLIP-2"),
-        (lambda folder: _without_weights_of("qformer.layernorm", folder), r"data\.blip2\.model=.*2 weights are missing, the first is qformer\.layernorm\.bias"),
-        (_without_image_token, r"data\.blip2\.model=.*a copy of 2024 or newer whose config\.json has image_token_index"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"\1" * 100),
+            r"data\.blip2\.model=.*cannot be loaded as a BLIP-2",
+        ),
+        (
+            lambda folder: _without_weights_of("qformer.layernorm", folder),
+            r"data\.blip2\.model=.*2 weights are missing, the first is qformer\.layernorm\.bias",
+        ),
+        (
+            _without_image_token,
+            r"data\.blip2\.model=.*a copy of 2024 or newer whose config\.json has image_token_index",
+        ),
     ],
 )
-def test_another_model_is_refused(change: object, message: str, config: Blip2Config, images: tuple[list[str], list[str]], tmp_path: Path) -> None:
+def test_another_model_is_refused(
+    change: object, message: str, config: Blip2Config, images: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(str(config.model), tmp_path / "changed"))
     change(folder)
     with pytest.raises(ValueError, match=message):
@@ -282,9 +364,15 @@ def test_another_model_is_refused(change: object, message: str, config: Blip2Con
         ({"batch_size": 0}, r"data\.blip2\.batch_size=0: must be at least 1"),
         ({"max_new_tokens": -1}, r"data\.blip2\.max_new_tokens=-1: must be at least 1"),
         ({"model": " "}, r"data\.blip2\.model is empty"),
-        ({"questions": [Question("Question: Real? Answer:"), Question(" ")]}, r"data\.blip2\.questions\[1\]\.prompt is empty"),
+        (
+            {"questions": [Question("Question: Real? Answer:"), Question(" ")]},
+            r"data\.blip2\.questions\[1\]\.prompt is empty",
+        ),
         ({"questions": []}, r"data\.blip2\.questions is empty"),
-        ({"questions": [Question("Real?", Answer.other)]}, r"data\.blip2\.questions\[0\]\.wanted=other: must be yes or no"),
+        (
+            {"questions": [Question("Real?", Answer.other)]},
+            r"data\.blip2\.questions\[0\]\.wanted=other: must be yes or no",
+        ),
     ],
 )
 def test_wrong_values_are_named(changes: dict, message: str) -> None:

@@ -42,7 +42,10 @@ def test_the_same_files_elsewhere_are_the_same(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / "here" / name).write_text(name)
     shutil.copytree(tmp_path / "here", tmp_path / "there")
-    found = [image_contents([str(tmp_path / place / name) for name in "ab"], tmp_path / f"{place}.parquet", progress=False) for place in ("here", "there")]
+    found = [
+        image_contents([str(tmp_path / place / name) for name in "ab"], tmp_path / f"{place}.parquet", progress=False)
+        for place in ("here", "there")
+    ]
     assert found[0] == found[1]
 
 

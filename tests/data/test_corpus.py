@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,25 @@ from PIL import Image
 from fineface_train.aus import AU_COUNT, AU_KEYS, AUS
 from fineface_train.toyfacs import corpus as corpus_module
 from fineface_train.toyfacs.combinations import HELD_OUT_COMBINATIONS, SEEN_COMBINATIONS, active_mask, holds_held_out
-from fineface_train.toyfacs.corpus import DISFA_SUBJECTS, CorpusConfig, corpus_stamp, read_stamp, sample_expressions, write_corpus
+from fineface_train.toyfacs.corpus import (
+    DISFA_SUBJECTS,
+    CorpusConfig,
+    corpus_stamp,
+    read_stamp,
+    sample_expressions,
+    write_corpus,
+)
 from fineface_train.toyfacs.faces import BACKGROUNDS, HAIRS, SHIRTS, SKINS, is_held_out_identity
 from tests.conftest import SMALL
 from tests.data.conftest import affectnet_config, disfa_config
 
 
 def _bytes(root: Path) -> dict[str, str]:
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
 
 
 def _identity(caption: str) -> tuple[str, ...]:
@@ -37,7 +49,9 @@ def test_the_layouts_are_those_of_the_real_datasets(corpus: Path) -> None:
     lines = (labels / "SN001" / "SN001_au12.txt").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == [str(frame) for frame in range(1, 13)]
     assert {line.split(",")[1] for line in lines} <= set("012345")
-    assert sorted(path.name for path in (corpus / "disfa" / "frames" / "SN001").iterdir()) == [f"{index:05d}.png" for index in range(12)]
+    assert sorted(path.name for path in (corpus / "disfa" / "frames" / "SN001").iterdir()) == [
+        f"{index:05d}.png" for index in range(12)
+    ]
     assert len((labels / "SN002" / "SN002_au1.txt").read_text().splitlines()) == 11
     metadata = pd.read_csv(corpus / "affectnet" / "affecnet_metadata.csv")
     assert list(metadata) == [
@@ -45,7 +59,9 @@ def test_the_layouts_are_those_of_the_real_datasets(corpus: Path) -> None:
         *(f"{key}_rec" for key in AU_KEYS),
         "TextDescription",
     ]
-    for name, width, height in zip(metadata["ImageName"], metadata["ImageResolutionX"], metadata["ImageResolutionY"], strict=True):
+    for name, width, height in zip(
+        metadata["ImageName"], metadata["ImageResolutionX"], metadata["ImageResolutionY"], strict=True
+    ):
         with Image.open(corpus / "affectnet" / "images" / name) as image:
             assert image.size == (width, height)
 
@@ -95,8 +111,15 @@ def test_no_held_out_identity_enters(corpus: Path) -> None:
 
 def test_captions_tell_attributes_and_no_expression(corpus: Path) -> None:
     texts = pd.read_csv(corpus / "affectnet" / "affecnet_metadata.csv")["TextDescription"]
-    assert all(any(f"{shirt} shirt" in text for shirt in SHIRTS) and any(ground in text for ground in BACKGROUNDS) for text in texts)
-    assert not any(word in text for text in texts for word in ("raiser", "lowerer", "puller", "depressor", "wrinkler", "stretcher", "lips part", "jaw"))
+    assert all(
+        any(f"{shirt} shirt" in text for shirt in SHIRTS) and any(ground in text for ground in BACKGROUNDS)
+        for text in texts
+    )
+    assert not any(
+        word in text
+        for text in texts
+        for word in ("raiser", "lowerer", "puller", "depressor", "wrinkler", "stretcher", "lips part", "jaw")
+    )
 
 
 @pytest.mark.parametrize("integers", [True, False])
@@ -116,7 +139,10 @@ def test_expressions_of_a_whole_part(integers: bool, seed: int) -> None:
     assert {tuple(row) for row in active_mask(SEEN_COMBINATIONS)} <= shown
     # Sparse and co-occurring otherwise: cheeks rise with the lip corners far more often than without them.
     assert 1 < active.sum(axis=1).mean() < 3
-    assert active[active[:, AU_KEYS.index("AU12")], AU_KEYS.index("AU6")].mean() > 2 * active[~active[:, AU_KEYS.index("AU12")], AU_KEYS.index("AU6")].mean()
+    assert (
+        active[active[:, AU_KEYS.index("AU12")], AU_KEYS.index("AU6")].mean()
+        > 2 * active[~active[:, AU_KEYS.index("AU12")], AU_KEYS.index("AU6")].mean()
+    )
 
 
 def test_combinations() -> None:
@@ -164,3 +190,13 @@ def test_fixture_configs_are_valid(corpus: Path) -> None:
     SMALL.validate("data.toyfacs")
     disfa_config(corpus).validate("data.disfa")
     affectnet_config(corpus).validate("data.affectnet")
+
+
+def test_drawings_are_those_of_this_version(corpus: Path) -> None:
+    """Corpora on disk are known by `DRAWING`, so a drawing that changes needs another one. Means of 4 x 4 parts, 0-255."""
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "drawings.json").read_text())
+    assert golden["version"] == corpus_stamp(SMALL)["code"]
+    for name, means in golden["images"].items():
+        with Image.open(corpus / name) as image:
+            parts = np.array(image.convert("RGB").resize((4, 4), Image.Resampling.BOX), float)
+        assert np.abs(parts - np.array(means)).max() <= 1, name

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fineface_train.data.csv_rows import numbers, read_rows, refuse, without_repeats
+from fineface_train.data.formats.csv_rows import numbers, read_rows, refuse, without_repeats
 
 GOOD = b'name,size,caption\na.png,3,"a man, smiling"\nb.png,4.5,woman\n'
 
@@ -26,7 +26,8 @@ def written(folder: Path, data: bytes) -> Path:
         GOOD.replace(b'"a man, smiling"', b"a man, smiling").replace(b",", b";").replace(b"man; s", b"man, s"),
         b"name\tsize\tcaption\na.png\t3\ta man, smiling\nb.png\t4.5\twoman\n",
         b"sep=,\n" + GOOD,
-        b"sep=;\r\n" + GOOD.replace(b'"a man, smiling"', b"a man, smiling").replace(b",", b";").replace(b"man; s", b"man, s"),
+        b"sep=;\r\n"
+        + GOOD.replace(b'"a man, smiling"', b"a man, smiling").replace(b",", b";").replace(b"man; s", b"man, s"),
         b"\xef\xbb\xbf" + b'"sep=,"\n' + GOOD,
         GOOD.decode().encode("utf-16"),
         GOOD.decode().encode("utf-16-le"),
@@ -53,7 +54,15 @@ def written(folder: Path, data: bytes) -> Path:
             "UTF-16",
             "bare UTF-16",
         ),
-        *("other case", "column twice", "empty cells below", "nameless column", "empty cells beyond", "blanks behind commas", "CR alone"),
+        *(
+            "other case",
+            "column twice",
+            "empty cells below",
+            "nameless column",
+            "empty cells beyond",
+            "blanks behind commas",
+            "CR alone",
+        ),
         "spaces, blank line, extra column",
     ],
 )
@@ -77,7 +86,11 @@ def test_the_index_is_the_line_also_behind_text_of_several_lines(tmp_path: Path)
         (b"", r"rows\.csv: columns missing: name, size; it has nothing"),
         (b"name,size\n", r"rows\.csv: holds no rows"),
         (b"name;sizes\na;1\n", r"columns missing: size; it has name, sizes"),
-        (b"name,size,size\na,1,1\nb,1,2\n", r"line 1: column size occurs twice, and line 3 has '1' in the one and '2' in the other; remove or rename one"),
+        (
+            b"name,size,size\na,1,1\nb,1,2\n",
+            r"line 1: column size occurs twice, and line 3 has '1' in the one and '2' in the other; remove or rename "
+            r"one",
+        ),
         (b"name,size\na,1\nb,1,2\n", r"line 3: 3 cells, but the header has 2"),
         (b"name,size\na\n", r"line 2: 1 cells, but the header has 2"),
         (b'name,size\n"a,1\nb,2\n', r"line 3: cannot be read as CSV"),
@@ -87,7 +100,10 @@ def test_the_index_is_the_line_also_behind_text_of_several_lines(tmp_path: Path)
             b"name,size\na,1\nZo\xe9,1\nLo\xefs,1\n",
             r"line 3: is not UTF-8 text \(2 such lines\); as Windows .* reads 'Zo\u00e9,1'; .*iconv -f CP1252",
         ),
-        (b"PK\x03\x04\x00\x00\x08\xff\xfe", r"is not UTF-8 text: it begins as a zip archive or an Excel workbook does; unpack it"),
+        (
+            b"PK\x03\x04\x00\x00\x08\xff\xfe",
+            r"is not UTF-8 text: it begins as a zip archive or an Excel workbook does; unpack it",
+        ),
         ("name,size\na,1\n".encode("utf-16")[:-1], r"begins as UTF-16 text does, and is none"),
     ],
 )
@@ -105,12 +121,20 @@ def test_refusals_name_line_value_and_how_many(tmp_path: Path) -> None:
     assert numbers(path, frame["size"].iloc[:1], 0, 1).tolist() == [1.0]
 
 
-def test_rows_that_repeat_are_told_with_their_lines_and_kept_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_that_repeat_are_told_with_their_lines_and_kept_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = written(tmp_path, b"sep=,\nname,size,note\na,1,x\nb,2,x\na,1,y\nc,3,x\nb,2,z\na,1,x\n")
     frame = read_rows(path, ["name", "size"])
     assert without_repeats(path, frame, "name").to_numpy().tolist() == [["a", "1"], ["b", "2"], ["c", "3"]]
-    assert "rows.csv: 3 rows repeat another in all that is used, and are left out: 'a' in lines 3, 5, 8; 'b' in lines 4, 7" in caplog.text
-    told = r"line 5: name='a' occurs twice, first in line 3, with another note; .* \(2 such names: 'a' in lines 3, 5, 8; 'b' in lines 4, 7\)"
+    assert (
+        "rows.csv: 3 rows repeat another in all that is used, and are left out: 'a' in lines 3, 5, 8; 'b' in lines 4, 7"
+        in caplog.text
+    )
+    told = (
+        r"line 5: name='a' occurs twice, first in line 3, with another note; .* \(2 such names: 'a' in lines 3, 5, "
+        r"8; 'b' in lines 4, 7\)"
+    )
     with pytest.raises(ValueError, match=told):
         without_repeats(path, read_rows(path, ["name", "note"]), "name")
 

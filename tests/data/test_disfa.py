@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from fineface_train.aus import AUS
-from fineface_train.data.disfa import input_files, read_disfa, splits
-from fineface_train.data.disfa_layout import FOLDS, SUBJECTS, DisfaConfig, Mismatch
+from fineface_train.data.disfa.layout import FOLDS, SUBJECTS, DisfaConfig, Mismatch
+from fineface_train.data.disfa.reader import input_files, read_disfa, splits
 from fineface_train.data.stages import Stages
 from fineface_train.toyfacs.combinations import holds_held_out
 from fineface_train.toyfacs.corpus import sample_expressions
@@ -32,9 +32,12 @@ def test_truth_comes_back_exactly(corpus: Path) -> None:
 
 
 def test_labels_and_images_belong_together(corpus: Path) -> None:
-    """A mouth differs from the subject's usual one where AUs of the lower face are labelled; shifted by a frame it would not."""
+    """A mouth differs from the subject's usual one where AUs of the lower face are labelled; shifted by a frame it
+    would not."""
     table = disfa_samples(disfa_config(corpus), seed=0)
-    mouths = np.stack([np.asarray(Image.open(path).convert("L"), dtype=float)[38:56, 18:46] for path in table.frame["image"]])
+    mouths = np.stack(
+        [np.asarray(Image.open(path).convert("L"), dtype=float)[38:56, 18:46] for path in table.frame["image"]]
+    )
     labelled = table.aus()[:, AUS.index(12) :].sum(axis=1)
     change = np.zeros(len(table))
     for rows in table.frame.groupby("subject").indices.values():
@@ -63,7 +66,9 @@ def test_a_share_of_the_subjects_can_be_kept_for_the_test() -> None:
     without, split = splits(SUBJECTS, DisfaConfig(), seed=0), splits(SUBJECTS, DisfaConfig(test_share=0.2), seed=0)
     assert pd.Series(without).value_counts().to_dict() == {"train": 24, "validation": 3}
     assert pd.Series(split).value_counts().to_dict() == {"train": 18, "test": 6, "validation": 3}
-    assert {subject for subject, name in without.items() if name == "validation"} == {subject for subject, name in split.items() if name == "validation"}
+    assert {subject for subject, name in without.items() if name == "validation"} == {
+        subject for subject, name in split.items() if name == "validation"
+    }
 
 
 def test_subjects_are_chosen_for_splits_among_those_that_have_frames(own_corpus: Path) -> None:
@@ -74,7 +79,9 @@ def test_subjects_are_chosen_for_splits_among_those_that_have_frames(own_corpus:
     frame = disfa_samples(disfa_config(own_corpus)).frame
     assert chosen not in set(frame["subject"])
     assert frame.groupby("split")["subject"].nunique().to_dict() == {"train": 1, "validation": 1}
-    with pytest.raises(ValueError, match=r"data\.disfa: no frame is left \(.*under min_side 35.*lower data\.disfa\.min_side=100 or"):
+    with pytest.raises(
+        ValueError, match=r"data\.disfa: no frame is left \(.*under min_side 35.*lower data\.disfa\.min_side=100 or"
+    ):
         disfa_samples(disfa_config(own_corpus, min_side=100))
 
 
@@ -83,7 +90,15 @@ class Captioner(Stages):
 
     def captions(self, paths: Sequence[str]) -> pd.DataFrame:
         names = [f"a picture called {Path(path).stem}" for path in paths]
-        return pd.DataFrame({"path": paths, "caption": names, "status": ["repeats"] + ["ok"] * (len(names) - 1), "fault": "", "made_with": "a model"})
+        return pd.DataFrame(
+            {
+                "path": paths,
+                "caption": names,
+                "status": ["repeats"] + ["ok"] * (len(names) - 1),
+                "fault": "",
+                "made_with": "a model",
+            }
+        )
 
 
 def test_captions_can_be_made_of_the_frames_that_are_used(corpus: Path, tmp_path: Path) -> None:
@@ -96,7 +111,9 @@ def test_captions_can_be_made_of_the_frames_that_are_used(corpus: Path, tmp_path
     assert table.counts["disfa"]["kept"] == len(table) == len(all_of) - 1
     assert table.counts["disfa"]["read"] == 35
     assert table.frame["id"].tolist() == all_of["id"].iloc[1:].tolist()
-    assert table.frame["caption"].tolist() == [f"a picture called {int(name[-5:]) - 1:05d}" for name in table.frame["id"]]
+    assert table.frame["caption"].tolist() == [
+        f"a picture called {int(name[-5:]) - 1:05d}" for name in table.frame["id"]
+    ]
     assert set(table.frame["caption_from"]) == {"a model"}
     assert set(table.frame["aus_from"]) == {"ActionUnit_Labels"}
 
@@ -118,10 +135,14 @@ def test_captions_are_joined_by_subject_and_frame(own_corpus: Path) -> None:
     captions.assign(caption=captions["caption"].where(captions.index != 20, " ")).to_csv(path, index=False)
     with pytest.raises(ValueError, match=r"1 of 35 frames have no caption, the first is SN002, frame 9"):
         disfa_samples(disfa_config(own_corpus), seed=0)
-    captions.astype({"frame": object}).assign(frame=captions["frame"].where(captions.index != 20, "nine")).to_csv(path, index=False)
+    captions.astype({"frame": object}).assign(frame=captions["frame"].where(captions.index != 20, "nine")).to_csv(
+        path, index=False
+    )
     with pytest.raises(ValueError, match=r"line 22: frame='nine': must be a number"):
         disfa_samples(disfa_config(own_corpus), seed=0)
-    captions.assign(subject=captions["subject"].str.replace("SN00", "sn")).to_csv(path, index=False, encoding="utf-8-sig", lineterminator="\r\n")
+    captions.assign(subject=captions["subject"].str.replace("SN00", "sn")).to_csv(
+        path, index=False, encoding="utf-8-sig", lineterminator="\r\n"
+    )
     assert disfa_samples(disfa_config(own_corpus), seed=0).frame["caption"].tolist() == before
     pd.concat([captions, captions.iloc[:1]]).to_csv(path, index=False)
     with pytest.raises(ValueError, match=r"line 37: subject SN001, frame 1 occurs twice"):
@@ -143,17 +164,26 @@ def test_captions_are_joined_by_subject_and_frame(own_corpus: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("subjects", [True, False])
-def test_captions_in_row_order_beside_a_column_of_another_order_are_refused(name: str, value: str, subjects: bool, own_corpus: Path) -> None:
+def test_captions_in_row_order_beside_a_column_of_another_order_are_refused(
+    name: str, value: str, subjects: bool, own_corpus: Path
+) -> None:
     path = own_corpus / "disfa" / "disfa_captions.csv"
     captions = pd.read_csv(path)
     before = disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist()
-    cells = [value.format(subject=row.subject, index=row.frame - 1, row=place) for place, row in enumerate(captions.itertuples())]
+    cells = [
+        value.format(subject=row.subject, index=row.frame - 1, row=place)
+        for place, row in enumerate(captions.itertuples())
+    ]
     told = captions.assign(**{name: cells})[[name, *(["subject"] if subjects else []), "caption"]]
     told.to_csv(path, index=False)
     assert disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist() == before
     order = [*range(20), *range(21, 23), 20, *range(23, 35)]  # one row of SN002 stands two too low
     told.iloc[order].to_csv(path, index=False)
-    with pytest.raises(ValueError, match=rf"captions\.csv, line 2[24]: {re.escape(name or '(no name)')}='.*': does not follow the labels' frames.*add columns"):
+    with pytest.raises(
+        ValueError,
+        match=rf"captions\.csv, line 2[24]: {re.escape(name or '(no name)')}='.*': does not follow the labels' "
+        rf"frames.*add columns",
+    ):
         disfa_samples(disfa_config(own_corpus))
     told.sample(frac=1, random_state=0).to_csv(path, index=False)
     with pytest.raises(ValueError, match=r"captions\.csv, line \d+: .*add columns subject and frame"):
@@ -173,7 +203,9 @@ def test_captions_in_row_order_beside_a_column_of_another_order_are_refused(name
     ],
     ids=["scores", "small_scores", "repeated", "text", "times", "not_all_told", "not_all_numbers"],
 )
-def test_columns_that_number_nothing_do_not_matter_to_captions_in_row_order(column: Sequence[object], own_corpus: Path) -> None:
+def test_columns_that_number_nothing_do_not_matter_to_captions_in_row_order(
+    column: Sequence[object], own_corpus: Path
+) -> None:
     path = own_corpus / "disfa" / "disfa_captions.csv"
     before = disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist()
     captions = pd.read_csv(path)[["caption"]].assign(other=column)
@@ -182,11 +214,14 @@ def test_columns_that_number_nothing_do_not_matter_to_captions_in_row_order(colu
 
 
 def test_captions_in_row_order_stay_with_their_frames_whatever_is_left_out(own_corpus: Path) -> None:
-    """The rows are of all labelled frames: also where a label file lacks one, a subject is left out, or one has a fault that nothing lets pass."""
+    """The rows are of all labelled frames: also where a label file lacks one, a subject is left out, or one has a fault
+    that nothing lets pass."""
     path = own_corpus / "disfa" / "disfa_captions.csv"
     usual = disfa_samples(disfa_config(own_corpus)).frame.set_index("id")
     keys = pd.read_csv(path)
-    keys.assign(caption=[f"{subject} {frame}" for subject, frame in zip(keys["subject"], keys["frame"], strict=True)])[["caption"]].to_csv(path, index=False)
+    keys.assign(caption=[f"{subject} {frame}" for subject, frame in zip(keys["subject"], keys["frame"], strict=True)])[
+        ["caption"]
+    ].to_csv(path, index=False)
 
     def told(**changes: object) -> pd.DataFrame:
         frame = disfa_samples(disfa_config(own_corpus, **changes)).frame
@@ -196,14 +231,20 @@ def test_captions_in_row_order_stay_with_their_frames_whatever_is_left_out(own_c
     assert len(told()) == len(usual)
     first, *others = [subject.removeprefix("disfa/") for subject in usual["subject"].unique()]
     assert set(told(subjects=others)["subject"]) == {f"disfa/{subject}" for subject in others}
-    assert input_files(disfa_config(own_corpus, subjects=others))[:12] == sorted((own_corpus / "disfa" / "ActionUnit_Labels" / first).iterdir())
+    assert input_files(disfa_config(own_corpus, subjects=others))[:12] == sorted(
+        (own_corpus / "disfa" / "ActionUnit_Labels" / first).iterdir()
+    )
     labels = own_corpus / "disfa" / "ActionUnit_Labels" / first
     file = next(labels.glob("*_au12.txt"))
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines[:4], *lines[5:]]) + "\n")
     assert len(told(mismatch=Mismatch.common)) == len(usual) - 1
     next(labels.glob("*_au20.txt")).unlink()
-    with pytest.raises(ValueError, match=rf"1 of 3 subjects .*{first}_au20.txt: missing.*; mend the copy, or leave such subjects out with data.disfa.subjects"):
+    with pytest.raises(
+        ValueError,
+        match=rf"1 of 3 subjects .*{first}_au20.txt: missing.*; mend the copy, or leave such subjects out with "
+        rf"data.disfa.subjects",
+    ):
         told(mismatch=Mismatch.common)
     assert len(told(subjects=others)) == len(usual) - (usual["subject"] == f"disfa/{first}").sum()
 
@@ -213,7 +254,9 @@ def test_captions_beside_two_columns_without_a_name_are_refused(own_corpus: Path
     captions = pd.read_csv(path).set_index(["subject", "frame"]).rename_axis([None, None])
     captions.to_csv(path)
     assert path.read_text().startswith(",,caption")
-    with pytest.raises(ValueError, match=r"captions\.csv, line 1: 2 columns have no name.*add columns subject and frame"):
+    with pytest.raises(
+        ValueError, match=r"captions\.csv, line 1: 2 columns have no name.*add columns subject and frame"
+    ):
         disfa_samples(disfa_config(own_corpus))
 
 
@@ -225,7 +268,10 @@ def test_captions_of_frames_without_labels_are_told(own_corpus: Path, caplog: py
     strange = pd.DataFrame({"subject": ["SN002", "SN031"], "frame": [12, 1], "caption": ["too late", "nobody"]})
     pd.concat([captions, strange]).to_csv(path, index=False)
     assert disfa_samples(disfa_config(own_corpus)).frame["caption"].tolist() == before
-    assert "captions.csv: 2 of 37 captions are of frames without labels, and not used; the first is in line 37: SN002, frame 12" in caplog.text
+    assert (
+        "captions.csv: 2 of 37 captions are of frames without labels, and not used; the first is in line 37: SN002, "
+        "frame 12" in caplog.text
+    )
     caplog.clear()
     disfa_samples(disfa_config(own_corpus, subjects=["SN001", "SN002"]))
     assert "captions.csv: 1 of 37 captions are of frames without labels" in caplog.text
@@ -238,11 +284,15 @@ def test_frames_without_an_au_are_thinned_by_the_seed(tmp_path: Path) -> None:
     labels.mkdir(parents=True)
     images.mkdir(parents=True)
     for au in AUS:
-        (labels / f"{subject}_au{au}.txt").write_text("".join(f"{frame},{3 if au == 12 and frame <= 100 else 0}\n" for frame in range(1, frames + 1)))
+        (labels / f"{subject}_au{au}.txt").write_text(
+            "".join(f"{frame},{3 if au == 12 and frame <= 100 else 0}\n" for frame in range(1, frames + 1))
+        )
     Image.new("RGB", (70, 66)).save(images / "00000.jpg")
     for index in range(1, frames):
         shutil.copy(images / "00000.jpg", images / f"{index:05d}.jpg")
-    pd.DataFrame({"subject": subject, "frame": range(1, frames + 1), "caption": "a person"}).to_csv(tmp_path / "disfa_captions.csv", index=False)
+    pd.DataFrame({"subject": subject, "frame": range(1, frames + 1), "caption": "a person"}).to_csv(
+        tmp_path / "disfa_captions.csv", index=False
+    )
 
     def read(seed: int, share: float) -> set[str]:
         table = disfa_samples(DisfaConfig(root=str(tmp_path), neutral_share=share), seed)
@@ -291,7 +341,10 @@ def test_images_may_be_numbered_from_one(own_corpus: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_pattern": "{subject}/frame.jpg"}, r"data\.disfa\.image_pattern='\{subject\}/frame\.jpg': must contain"),
+        (
+            {"image_pattern": "{subject}/frame.jpg"},
+            r"data\.disfa\.image_pattern='\{subject\}/frame\.jpg': must contain",
+        ),
         ({"first_index": -1}, r"first_index=-1"),
         ({"neutral_share": 1.5}, r"neutral_share=1\.5"),
         ({"image_pattern": "{subject}/{index}_{index}.jpg"}, r"once \{index\}"),

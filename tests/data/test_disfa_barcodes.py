@@ -1,4 +1,5 @@
-"""Whatever a recording lost, repeated or was turned into: each row has the picture of its label, or the copy is refused with what to do."""
+"""Whatever a recording lost, repeated or was turned into: each row has the picture of its label, or the copy is refused
+with what to do."""
 
 import random
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fineface_train.data.disfa_layout import Camera, Mismatch
+from fineface_train.data.disfa.layout import Camera, Mismatch
 from tests.data.barcodes import COUNT, WHOLE, Tree, joined
 from tests.data.videos import _packet, cut, spoil_packet
 
@@ -98,8 +99,14 @@ BRIDGED = {
 }
 LEAVES_OUT = [index + (index > 17) for index in WHOLE]
 REFUSED = {
-    "clock_leaves_out_what_labels_do_not_count": (Tree(video=".avi", times=LEAVES_OUT), r"leaves out 1 before frame 18; .*fewer than the clock counts"),
-    "one_left_out_and_one_too_many": (Tree([*without(18), 40], ".mp4", "mpeg4", times=LEAVES_OUT), "fewer than the clock counts"),
+    "clock_leaves_out_what_labels_do_not_count": (
+        Tree(video=".avi", times=LEAVES_OUT),
+        r"leaves out 1 before frame 18; .*fewer than the clock counts",
+    ),
+    "one_left_out_and_one_too_many": (
+        Tree([*without(18), 40], ".mp4", "mpeg4", times=LEAVES_OUT),
+        "fewer than the clock counts",
+    ),
     "first_lost": (Tree(without(0), ".avi"), UNKNOWN),
     "last_lost": (Tree(without(LAST), ".avi"), UNKNOWN),
     "two_lost": (Tree(without(0, 1), ".mp4", "mpeg4"), UNKNOWN),
@@ -116,7 +123,10 @@ REFUSED = {
     "every_frame_twice": (Tree(np.repeat(range(20), 2).tolist(), ".avi"), REPEATS),
     "images_with_a_still": (Tree([*range(12), 11, *range(13, COUNT)]), REPEATS),
     "half_lost": (Tree(range(20), ".avi"), DIFFER),
-    "at_25": (Tree(at_rate(25), ".avi", rate=25), rf"50 frames at 25 a second are 2\.00 s, 40 labels at DISFA's 20 a second are 2\.00 s.*{ANOTHER_RATE}"),
+    "at_25": (
+        Tree(at_rate(25), ".avi", rate=25),
+        rf"50 frames at 25 a second are 2\.00 s, 40 labels at DISFA's 20 a second are 2\.00 s.*{ANOTHER_RATE}",
+    ),
     "at_25_mp4": (Tree(at_rate(25), ".mp4", "libx264", 2, rate=25), ANOTHER_RATE),
     "at_30": (Tree(at_rate(30), ".mp4", "mpeg4", rate=30), ANOTHER_RATE),
     "at_10": (Tree(at_rate(10), ".avi", rate=10), ANOTHER_RATE),
@@ -124,22 +134,40 @@ REFUSED = {
     "at_50_as_many_as_labels": (Tree(at_rate(50, COUNT), ".avi", rate=50), ANOTHER_RATE),
     "at_25_without_the_clock": (Tree(at_rate(25), ".avi"), DIFFER),
     "varying_rate_and_one_lost": (Tree(without(0), ".avi", times=JITTER[:-1], rate=60), DIFFER),
-    "one_left_out_and_first_lost": (Tree(without(0, 17), ".avi", times=[index - 1 for index in without(0, 17)]), UNKNOWN),
+    "one_left_out_and_first_lost": (
+        Tree(without(0, 17), ".avi", times=[index - 1 for index in without(0, 17)]),
+        UNKNOWN,
+    ),
     "one_left_out_and_last_lost": (Tree(without(17, LAST), ".mp4", "mpeg4", times=without(17, LAST)), UNKNOWN),
-    "one_left_out_and_a_jump_that_is_none": (Tree(without(0), ".avi", times=[*range(0, 200, 20), 216, 232, 240, *range(260, 780, 20)], rate=400), DIFFER),
+    "one_left_out_and_a_jump_that_is_none": (
+        Tree(without(0), ".avi", times=[*range(0, 200, 20), 216, 232, 240, *range(260, 780, 20)], rate=400),
+        DIFFER,
+    ),
     "left_out_of_an_avi_stored_out_of_order": (Tree(without(12), ".avi", "libx264", 2, times=without(12)), DIFFER),
     "clock_from_1_and_first_lost": (Tree(without(0), ".mkv", "mpeg4", times=without(0)), UNKNOWN),
     "clock_from_1_and_last_lost": (Tree(without(LAST), ".mkv", "mpeg4", times=range(1, COUNT)), UNKNOWN),
-    "chunks_overwritten": (Tree(video=".avi", spoil=overwritten(4, 5)), "promises 40 frames.*where 2 of the promised frames were is not told"),
-    "chunks_overwritten_and_labels_end_early": (Tree(video=".avi", spoil=overwritten(4, 5), labels=range(38)), "2 of the promised frames"),
+    "chunks_overwritten": (
+        Tree(video=".avi", spoil=overwritten(4, 5)),
+        "promises 40 frames.*where 2 of the promised frames were is not told",
+    ),
+    "chunks_overwritten_and_labels_end_early": (
+        Tree(video=".avi", spoil=overwritten(4, 5), labels=range(38)),
+        "2 of the promised frames",
+    ),
     "broken_and_one_more_than_labels": (Tree(video=".avi", spoil=spoiled(6), labels=range(LAST)), UNKNOWN),
     "broken_and_first_lost": (Tree(without(0), ".avi", spoil=spoiled(6)), UNKNOWN),
     "cut_off_and_first_lost": (Tree(without(0), ".avi", spoil=lambda path: cut(path, 30)), DIFFER),
     "hidden_in_front": (Tree(video=".mp4", spoil=shown_from(1, 512), codec="mpeg4"), "hides|promised frames"),
-    "hidden_in_front_and_as_many": (Tree([*WHOLE, 40], ".mp4", spoil=shown_from(1, 512), codec="mpeg4"), "hides|promised frames"),
+    "hidden_in_front_and_as_many": (
+        Tree([*WHOLE, 40], ".mp4", spoil=shown_from(1, 512), codec="mpeg4"),
+        "hides|promised frames",
+    ),
     "hidden_in_front_mjpeg": (Tree(video=".mov", spoil=shown_from(1, 512)), "hides|promised frames"),
     "labels_end_early_and_one_left_out": (Tree(without(17), ".avi", times=without(17), labels=range(LAST)), DIFFER),
-    "labels_end_early_and_varying_rate": (Tree(without(17), ".avi", times=[JITTER[i] for i in without(17)], rate=60, labels=range(LAST)), DIFFER),
+    "labels_end_early_and_varying_rate": (
+        Tree(without(17), ".avi", times=[JITTER[i] for i in without(17)], rate=60, labels=range(LAST)),
+        DIFFER,
+    ),
     "labels_end_early": (Tree(video=".avi", labels=range(LAST)), UNKNOWN),
     "labels_begin_late_counted_from_1": (Tree(video=".avi", labels=range(1, COUNT), renumbered=True), UNKNOWN),
     "first_image_lost": (Tree(without(0)), UNKNOWN),
@@ -147,7 +175,10 @@ REFUSED = {
     "images_renumbered_after_a_loss": (Tree(without(20)), UNKNOWN),
     "first_image_lost_of_numbered": (Tree(without(0), numbers=without(0)), "numbered from 1, or image 0 is missing"),
     "first_images_lost_of_numbered": (Tree(without(0, 1), numbers=without(0, 1)), UNKNOWN),
-    "images_from_1_with_the_ends_lost": (Tree(without(0, 5, LAST), numbers=[number + 1 for number in without(0, 5, LAST)]), UNKNOWN),
+    "images_from_1_with_the_ends_lost": (
+        Tree(without(0, 5, LAST), numbers=[number + 1 for number in without(0, 5, LAST)]),
+        UNKNOWN,
+    ),
     "image_and_last_lost": (Tree(without(5, LAST), numbers=without(5, LAST)), UNKNOWN),
     "an_image_more": (Tree([*WHOLE, 99]), UNKNOWN),
     "an_image_in_front": (Tree([99, *WHOLE]), UNKNOWN),
@@ -180,7 +211,9 @@ def test_what_nothing_tells_is_refused_with_what_to_do(name: str, tmp_path: Path
     tree, fault = REFUSED[name]
     root = tree.write(tmp_path / "disfa")
     for mismatch in Mismatch:
-        with pytest.raises(ValueError, match=rf"1 of 2 subjects.*({fault}).*; (get|give) .*data\.disfa\.subjects") as error:
+        with pytest.raises(
+            ValueError, match=rf"1 of 2 subjects.*({fault}).*; (get|give) .*data\.disfa\.subjects"
+        ) as error:
             joined(root, mismatch)
         assert "mismatch=common" not in str(error.value)
     assert set(joined(root, Mismatch.error, subjects=["SN002"])) == set()
@@ -210,14 +243,18 @@ def test_what_nothing_tells_is_refused_with_what_to_do(name: str, tmp_path: Path
         (Tree([*range(12), 11, *range(13, COUNT)]), [1, 40]),
     ],
 )
-def test_what_somebody_has_looked_at_is_joined_by_where_it_begins_and_ends(tree: Tree, span: list[int], tmp_path: Path) -> None:
+def test_what_somebody_has_looked_at_is_joined_by_where_it_begins_and_ends(
+    tree: Tree, span: list[int], tmp_path: Path
+) -> None:
     root = tree.write(tmp_path / "disfa")
     with pytest.raises(ValueError, match=r"data\.disfa\.mismatch=common"):
         joined(root, Mismatch.error, spans=[f"SN001:{span[0]}..{span[1]}"])
     found = joined(root, Mismatch.common, spans=[f"SN001:{span[0]}..{span[1]}"])
     first = 1 if tree.renumbered else 0
     twice = tree.pictures[0] == tree.pictures[1]  # which of the two is not looked at
-    assert found.to_dict() == {frame - first: frame for frame in tree.labels if frame in tree.pictures and not (twice and frame == 0)}
+    assert found.to_dict() == {
+        frame - first: frame for frame in tree.labels if frame in tree.pictures and not (twice and frame == 0)
+    }
 
 
 def test_labels_that_end_early_are_not_of_the_frames_in_order(tmp_path: Path) -> None:
@@ -245,7 +282,16 @@ def test_one_span_is_for_all_that_need_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("at_25", "at_25_mp4", "images_at_25", "half_lost", "chunks_overwritten", "varying_rate_and_one_lost", "at_10", "one_between_lost"),
+        *(
+            "at_25",
+            "at_25_mp4",
+            "images_at_25",
+            "half_lost",
+            "chunks_overwritten",
+            "varying_rate_and_one_lost",
+            "at_10",
+            "one_between_lost",
+        ),
         *("images_renumbered_after_a_loss", "labels_end_early_and_varying_rate"),
     ],
 )
@@ -266,7 +312,14 @@ def test_chance_losses_never_shift_a_label(seed: int, tmp_path: Path) -> None:
     kept = without(*shown, *silent)
     places = np.array(kept) - np.array([sum(lost < frame for lost in silent - shown) for frame in kept])
     video, codec, between = chance.choice(
-        [(None, "", 0), (".avi", "mjpeg", 0), (".avi", "mpeg4", 0), (".mp4", "mpeg4", 2), (".mkv", "mpeg4", 2), (".avi", "libx264", 2)]
+        [
+            (None, "", 0),
+            (".avi", "mjpeg", 0),
+            (".avi", "mpeg4", 0),
+            (".mp4", "mpeg4", 2),
+            (".mkv", "mpeg4", 2),
+            (".avi", "libx264", 2),
+        ]
     )
     times = [int(place) for place in places]
     root = Tree(kept, video, codec, between, times=times, numbers=times).write(tmp_path / "disfa")

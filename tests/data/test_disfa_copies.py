@@ -1,4 +1,5 @@
-"""Copies of DISFA that are laid out in other ways give the same table; what a copy lacks is told for all subjects at once."""
+"""Copies of DISFA that are laid out in other ways give the same table; what a copy lacks is told for all subjects at
+once."""
 
 import logging
 import shutil
@@ -10,12 +11,12 @@ import pytest
 from PIL import Image
 
 from fineface_train.data.crew import Crew
-from fineface_train.data.disfa import ensure_frames, input_files
-from fineface_train.data.disfa_clues import subject_of
-from fineface_train.data.disfa_layout import FOLDS, SUBJECTS, Camera, DisfaConfig, Mismatch
+from fineface_train.data.disfa.clues import subject_of
+from fineface_train.data.disfa.layout import FOLDS, SUBJECTS, Camera, DisfaConfig, Mismatch
+from fineface_train.data.disfa.reader import ensure_frames, input_files
+from fineface_train.data.formats.video import FrameFormat
 from fineface_train.data.prepare import DataConfig, prepare
 from fineface_train.data.table import SampleTable
-from fineface_train.data.video import FrameFormat
 from fineface_train.toyfacs.corpus import DISFA_SUBJECTS
 from tests.data.conftest import affectnet_config, disfa_config, disfa_samples
 from tests.data.disfa_copy import Copy
@@ -70,7 +71,10 @@ def videos(**differences: object) -> Copy:
         (Copy(label_line="{frame}.0 {value:.0f}\n"), {}),
         # Videos.
         (videos(), {}),
-        (videos(codec="mpeg4", videos="Video_LeftCamera", video_file="LeftVideo{subject}_Comp.AVI"), {"frame_format": FrameFormat.png}),
+        (
+            videos(codec="mpeg4", videos="Video_LeftCamera", video_file="LeftVideo{subject}_Comp.AVI"),
+            {"frame_format": FrameFormat.png},
+        ),
         (videos(videos="Left_Video", video_file="{subject}.mp4", codec="mpeg4"), {}),
         (videos(videos="Videos_LeftCamera/Videos_LeftCamera"), {"captions": "disfa_captions.csv"}),
         (videos(videos="clips", video_file="s-{subject}-l.avi"), {"videos": "clips", "video_pattern": "s-{subject}-l"}),
@@ -80,28 +84,44 @@ def videos(**differences: object) -> Copy:
         (Copy(videos="Videos_LeftCamera"), {}),
     ],
 )
-def test_copies_that_differ_give_the_same_table(copy: Copy, config: dict, corpus: Path, usual: SampleTable, tmp_path: Path) -> None:
+def test_copies_that_differ_give_the_same_table(
+    copy: Copy, config: dict, corpus: Path, usual: SampleTable, tmp_path: Path
+) -> None:
     table = read(copy.write(corpus, tmp_path / "disfa"), **config)
     assert table.fingerprint() == usual.fingerprint()
     exact = copy.images is not None and config.get("videos") != "Videos_LeftCamera"
     assert all(("extracted" in path) != exact for path in table.frame["image"])
-    pictures, wanted = (np.stack([np.asarray(Image.open(path).convert("RGB"), dtype=float) for path in each.frame["image"]]) for each in (table, usual))
+    pictures, wanted = (
+        np.stack([np.asarray(Image.open(path).convert("RGB"), dtype=float) for path in each.frame["image"]])
+        for each in (table, usual)
+    )
     away = np.abs(pictures[:, None] - wanted[None]).mean(axis=(2, 3, 4))  # of each picture from every one
     assert (away.argmin(axis=1) == np.arange(len(table))).all()
     assert away.diagonal().max() <= (0 if exact else 6)
 
 
-@pytest.mark.parametrize(("more", "spans"), [({"SN001": 1, "SN002": -1}, ["SN001:1..13", "SN002:1..10"]), ({"SN001": -2}, ["SN001:1..10"])])
+@pytest.mark.parametrize(
+    ("more", "spans"), [({"SN001": 1, "SN002": -1}, ["SN001:1..13", "SN002:1..10"]), ({"SN001": -2}, ["SN001:1..10"])]
+)
 @pytest.mark.parametrize("kind", ["frames", "videos"])
 def test_images_and_labels_that_differ_in_number(
-    kind: str, more: dict[str, int], spans: list[str], corpus: Path, usual: SampleTable, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kind: str,
+    more: dict[str, int],
+    spans: list[str],
+    corpus: Path,
+    usual: SampleTable,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """4,844 here and 4,845 there, in small: refused, with every subject named; once it is known which labels they are, what both have, counted."""
+    """4,844 here and 4,845 there, in small: refused, with every subject named; once it is known which labels they are,
+    what both have, counted."""
     copy = Copy(more_images=more) if kind == "frames" else videos(more_images=more)
     root = copy.write(corpus, tmp_path / "disfa")
     labelled = usual.frame.groupby("subject").size().rename(lambda name: name.removeprefix("disfa/"))
     for mismatch in Mismatch:
-        with pytest.raises(ValueError, match=rf"{len(more)} of 3 subjects.*nothing tells.*data\.disfa\.spans=\[SUBJECT:FIRST\.\.LAST\]") as error:
+        with pytest.raises(
+            ValueError, match=rf"{len(more)} of 3 subjects.*nothing tells.*data\.disfa\.spans=\[SUBJECT:FIRST\.\.LAST\]"
+        ) as error:
             read(root, mismatch=mismatch)
         assert "mismatch=common" not in str(error.value)
         assert all(subject in str(error.value) for subject in more)
@@ -110,25 +130,37 @@ def test_images_and_labels_that_differ_in_number(
     with pytest.raises(ValueError, match=r"data\.disfa\.mismatch=common"):
         read(root, spans=spans)
     table = read(root, mismatch=Mismatch.common, spans=spans)
-    kept = {f"disfa/{subject}/{frame:05d}" for subject, count in labelled.items() for frame in range(1, count + 1 + min(0, more.get(subject, 0)))}
+    kept = {
+        f"disfa/{subject}/{frame:05d}"
+        for subject, count in labelled.items()
+        for frame in range(1, count + 1 + min(0, more.get(subject, 0)))
+    }
     assert set(table.frame["id"]) == kept
     wanted = usual.frame[usual.frame["id"].isin(kept)].drop(columns="image").reset_index(drop=True)
     assert table.frame.drop(columns="image").equals(wanted)
     lost = {f"dropped: no image, {subject}": -surplus for subject, surplus in more.items() if surplus < 0}
     assert {name: count for name, count in table.counts["disfa"].items() if "no image" in name} == lost
-    assert all(f"{subject}: {labelled[subject] + min(0, surplus)} images" in caplog.text for subject, surplus in more.items() if surplus < 0)
+    assert all(
+        f"{subject}: {labelled[subject] + min(0, surplus)} images" in caplog.text
+        for subject, surplus in more.items()
+        if surplus < 0
+    )
 
 
 def test_a_lost_image_is_left_out_and_shifts_nothing(corpus: Path, usual: SampleTable, tmp_path: Path) -> None:
     root = Copy().write(corpus, tmp_path / "disfa")
     for name in ("SN001/00001.png", "SN002/00004.png"):
         (root / "frames" / name).unlink()
-    with pytest.raises(ValueError, match=r"2 of 3 subjects.*SN001: 11 images.*without an image: 1, from frame 2\).*SN002.*from frame 5"):
+    with pytest.raises(
+        ValueError, match=r"2 of 3 subjects.*SN001: 11 images.*without an image: 1, from frame 2\).*SN002.*from frame 5"
+    ):
         read(root)
     table = read(root, mismatch=Mismatch.common)
     lost = usual.frame["id"].isin(["disfa/SN001/00002", "disfa/SN002/00005"])
     assert table.frame.drop(columns="image").equals(usual.frame[~lost].drop(columns="image").reset_index(drop=True))
-    assert [Path(path).stem for path in table.frame["image"]] == [Path(path).stem for path in usual.frame["image"][~lost]]
+    assert [Path(path).stem for path in table.frame["image"]] == [
+        Path(path).stem for path in usual.frame["image"][~lost]
+    ]
     assert table.counts["disfa"]["read"] == table.counts["disfa"]["kept"] + 2
 
 
@@ -139,28 +171,57 @@ def test_a_lost_image_is_left_out_and_shifts_nothing(corpus: Path, usual: Sample
         (
             Copy(first_index=1),
             {},
-            r"SN001: images are numbered 1 to 12, but 12 .*first_index=0 are 0 to 11.*\(alike with 3 subjects\).*first_index=1 would fit",
+            r"SN001: images are numbered 1 to 12, but 12 .*first_index=0 are 0 to 11.*\(alike with 3 "
+            r"subjects\).*first_index=1 would fit",
         ),
         (Copy(first_index=7), {}, r"no subject has an image 0: data\.disfa\.first_index=7 would fit"),
-        (Copy(), {"first_index": 1}, r"images are numbered 0 to 11, but 12 labelled frames with data\.disfa\.first_index=1 are 1 to 12"),
+        (
+            Copy(),
+            {"first_index": 1},
+            r"images are numbered 0 to 11, but 12 labelled frames with data\.disfa\.first_index=1 are 1 to 12",
+        ),
         (
             Copy(first_label=0),
             {},
-            r"SN001_au1\.txt, line 1: '0,\d': frames must count from 1, by .*same in 36 files of 3 subjects\); data\.disfa\.first_label=0 would fit$",
+            r"SN001_au1\.txt, line 1: '0,\d': frames must count from 1, by .*same in 36 files of 3 subjects\); "
+            r"data\.disfa\.first_label=0 would fit$",
         ),
-        (Copy(image_file="{subject}/{index:05d}.jpg"), {}, r"image_pattern='\{subject\}/\{index:05d\}\.png' fits no file, such as SN001/00000\.jpg"),
-        (Copy(), {"image_pattern": "{subject}/f{index}.png"}, r"image_pattern='\{subject\}/f\{index\}\.png' fits no file, such as SN001/00000\.png"),
-        (Copy(image_file="{subject}_{index:04d}.png"), {}, r"fits no file, such as SN001_0000\.png in .*frames; .*='\{subject\}_\{index:04d\}\.png' would"),
+        (
+            Copy(image_file="{subject}/{index:05d}.jpg"),
+            {},
+            r"image_pattern='\{subject\}/\{index:05d\}\.png' fits no file, such as SN001/00000\.jpg",
+        ),
+        (
+            Copy(),
+            {"image_pattern": "{subject}/f{index}.png"},
+            r"image_pattern='\{subject\}/f\{index\}\.png' fits no file, such as SN001/00000\.png",
+        ),
+        (
+            Copy(image_file="{subject}_{index:04d}.png"),
+            {},
+            r"fits no file, such as SN001_0000\.png in .*frames; .*='\{subject\}_\{index:04d\}\.png' would",
+        ),
         (
             Copy(image_file="{subject}/aligned/frame_det_00_{index:06d}.bmp"),
             {},
-            r"fits no file, such as SN001/aligned/.*; data\.disfa\.image_pattern='\{subject\}/aligned/frame_det_00_\{index:06d\}\.bmp' would",
+            r"fits no file, such as SN001/aligned/.*; "
+            r"data\.disfa\.image_pattern='\{subject\}/aligned/frame_det_00_\{index:06d\}\.bmp' would",
         ),
-        (Copy(image_file="LeftVideo{subject}_comp/{index}.png"), {}, r"such as LeftVideoSN001_comp/0\.png .*='LeftVideo\{subject\}_comp/\{index\}\.png' would"),
-        (Copy(image_file="all/{subject[4]}-{index}.png"), {}, r"fits no file, such as 1-0\.png in .*frames/all; images are told by a subject such as SN001"),
+        (
+            Copy(image_file="LeftVideo{subject}_comp/{index}.png"),
+            {},
+            r"such as LeftVideoSN001_comp/0\.png .*='LeftVideo\{subject\}_comp/\{index\}\.png' would",
+        ),
+        (
+            Copy(image_file="all/{subject[4]}-{index}.png"),
+            {},
+            r"fits no file, such as 1-0\.png in .*frames/all; images are told by a subject such as SN001",
+        ),
     ],
 )
-def test_numbers_that_fit_no_frame_never_pass(copy: Copy, config: dict, message: str, mismatch: Mismatch, corpus: Path, tmp_path: Path) -> None:
+def test_numbers_that_fit_no_frame_never_pass(
+    copy: Copy, config: dict, message: str, mismatch: Mismatch, corpus: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=message):
         read(copy.write(corpus, tmp_path / "disfa"), mismatch=mismatch, **config)
 
@@ -173,7 +234,10 @@ def test_one_subject_whose_images_are_called_otherwise_is_told(name: str, corpus
         moved.parent.mkdir(exist_ok=True)
         path.rename(moved)
     (root / "frames" / "SN002" / "notes.txt").write_text("x")
-    fault = rf"1 of 3 subjects.*SN002: 0 images, .*image_pattern='.*' does not fit its {name.format('SN002', '00000')}: rename, move or convert"
+    fault = (
+        rf"1 of 3 subjects.*SN002: 0 images, .*image_pattern='.*' does not fit its "
+        rf"{name.format('SN002', '00000')}: rename, move or convert"
+    )
     with pytest.raises(ValueError, match=fault):
         read(root)
 
@@ -183,7 +247,10 @@ def test_one_subject_numbered_from_another_base_never_passes(corpus: Path, tmp_p
     for path in sorted((root / "frames" / "SN002").iterdir(), reverse=True):
         path.rename(path.with_name(f"{int(path.stem) + 1:05d}.png"))
     for mismatch in Mismatch:
-        with pytest.raises(ValueError, match=r"1 of 3 subjects.*SN002: images are numbered 1 to 11, but 11 labelled frames .* are 0 to 10"):
+        with pytest.raises(
+            ValueError,
+            match=r"1 of 3 subjects.*SN002: images are numbered 1 to 11, but 11 labelled frames .* are 0 to 10",
+        ):
             read(root, mismatch=mismatch)
 
 
@@ -192,23 +259,33 @@ def test_one_subject_that_may_be_numbered_from_another_base_never_passes(corpus:
     root = Copy().write(corpus, tmp_path / "disfa")
     (root / "frames" / "SN002" / "00000.png").unlink()
     for mismatch in Mismatch:
-        with pytest.raises(ValueError, match=r"1 of 3 subjects.*SN002: images are numbered 1 to 10, but 11 labelled frames .* are 0 to 10"):
+        with pytest.raises(
+            ValueError,
+            match=r"1 of 3 subjects.*SN002: images are numbered 1 to 10, but 11 labelled frames .* are 0 to 10",
+        ):
             read(root, mismatch=mismatch)
 
 
 def test_a_subject_that_begins_one_later_and_has_gaps_never_passes(corpus: Path, tmp_path: Path) -> None:
-    """Images 1 to 10 of 11 labels without 5: numbered from 1 with two lost, or from 0 with the first lost; two later likewise."""
+    """Images 1 to 10 of 11 labels without 5: numbered from 1 with two lost, or from 0 with the first lost; two later
+    likewise."""
     root = Copy().write(corpus, tmp_path / "disfa")
     for number in (0, 5):
         (root / "frames" / "SN002" / f"{number:05d}.png").unlink()
     for mismatch in Mismatch:
-        with pytest.raises(ValueError, match=r"1 of 3 subjects.*SN002: images are numbered 1 to 10, .*image 0 is missing: put it.*data\.disfa\.subjects"):
+        with pytest.raises(
+            ValueError,
+            match=r"1 of 3 subjects.*SN002: images are numbered 1 to 10, .*image 0 is missing: put "
+            r"it.*data\.disfa\.subjects",
+        ):
             read(root, mismatch=mismatch)
     assert set(read(root, subjects=["SN001", "SN003"]).frame["subject"]) == {"disfa/SN001", "disfa/SN003"}
     (root / "frames" / "SN002" / "00001.png").unlink()
     with pytest.raises(ValueError, match=r"1 of 3 subjects.*SN002: images are numbered 2 to 10, .*nothing tells"):
         read(root, mismatch=Mismatch.common)
-    assert (read(root, mismatch=Mismatch.common, spans=["SN002:3..11"]).frame["subject"] == "disfa/SN002").sum() == 11 - 3
+    assert (
+        read(root, mismatch=Mismatch.common, spans=["SN002:3..11"]).frame["subject"] == "disfa/SN002"
+    ).sum() == 11 - 3
 
 
 def test_subjects_that_are_missing_or_strange(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -226,7 +303,10 @@ def test_subjects_that_are_missing_or_strange(corpus: Path, tmp_path: Path, capl
     assert len(read(root, mismatch=Mismatch.common)) == 24
     assert "SN032: has images, but no labels" in caplog.text
     shutil.rmtree(root / "frames" / "SN003")
-    with pytest.raises(ValueError, match=r"2 of 3 subjects.*SN003: 0 images, but the labels have 12 frames \(without an image: 12, from frame 1\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"2 of 3 subjects.*SN003: 0 images, but the labels have 12 frames \(without an image: 12, from frame 1\)",
+    ):
         read(root)
     (root / "ActionUnit_Labels" / "SN003").rename(root / "ActionUnit_Labels" / "SN014")
     for path in (root / "ActionUnit_Labels" / "SN014").iterdir():
@@ -244,7 +324,9 @@ def _captions(root: Path, subject: str) -> str:
     return "others.csv"
 
 
-def test_faults_of_all_subjects_are_told_at_once(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_faults_of_all_subjects_are_told_at_once(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = Copy().write(corpus, tmp_path / "disfa")
     labels = root / "ActionUnit_Labels"
     (labels / "SN001" / "SN001_au12.txt").write_text("1,0\n2,7\n3,x\n")
@@ -263,7 +345,9 @@ def test_faults_of_all_subjects_are_told_at_once(corpus: Path, tmp_path: Path, c
         read(root)
     assert all(fault in str(error.value) for fault in told)
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match=r"2 of 3 subjects .*; mend the copy, or leave such subjects out with data\.disfa\.subjects") as error:
+    with pytest.raises(
+        ValueError, match=r"2 of 3 subjects .*; mend the copy, or leave such subjects out with data\.disfa\.subjects"
+    ) as error:
         read(root, mismatch=Mismatch.common)  # what may pass is not what stops it
     assert all(fault in str(error.value) for fault in told[:3])
     assert "SN003" not in str(error.value)
@@ -275,7 +359,9 @@ def test_faults_of_all_subjects_are_told_at_once(corpus: Path, tmp_path: Path, c
     assert all(fault in caplog.text for fault in [*told, "both are image 1", "both are image 2", "both are image 6"])
 
 
-def test_labels_that_only_some_files_have_are_left_out_and_counted(corpus: Path, usual: SampleTable, tmp_path: Path) -> None:
+def test_labels_that_only_some_files_have_are_left_out_and_counted(
+    corpus: Path, usual: SampleTable, tmp_path: Path
+) -> None:
     root = Copy().write(corpus, tmp_path / "disfa")
     path = root / "ActionUnit_Labels" / "SN002" / "SN002_au4.txt"
     lines = path.read_text().splitlines(keepends=True)
@@ -292,7 +378,11 @@ def test_labels_that_only_some_files_have_are_left_out_and_counted(corpus: Path,
 def test_a_broken_video_is_told_and_loses_only_what_is_broken(corpus: Path, usual: SampleTable, tmp_path: Path) -> None:
     root = videos().write(corpus, tmp_path / "disfa")
     spoil_packet(root / "Videos_LeftCamera" / "LeftVideoSN002_comp.avi", 4)
-    with pytest.raises(ValueError, match=r"1 of 3 subjects.*LeftVideoSN002_comp\.avi: the file promises 11 frames; its clock leaves out 1 before frame 4"):
+    with pytest.raises(
+        ValueError,
+        match=r"1 of 3 subjects.*LeftVideoSN002_comp\.avi: the file promises 11 frames; its clock leaves out 1 before "
+        r"frame 4",
+    ):
         read(root)
     table = read(root, mismatch=Mismatch.common)
     assert set(usual.frame["id"]) - set(table.frame["id"]) == {"disfa/SN002/00005"}
@@ -302,7 +392,9 @@ def test_a_broken_video_is_told_and_loses_only_what_is_broken(corpus: Path, usua
             read(root, mismatch=mismatch)
 
 
-def test_a_varying_frame_rate_passes_only_with_as_many_frames_as_labels(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_varying_frame_rate_passes_only_with_as_many_frames_as_labels(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = videos().write(corpus, tmp_path / "disfa")
     pictures = [np.asarray(Image.open(path)) for path in sorted((corpus / "disfa" / "frames" / "SN001").iterdir())]
     path = root / "Videos_LeftCamera" / "LeftVideoSN001_comp.avi"
@@ -318,32 +410,69 @@ def test_a_varying_frame_rate_passes_only_with_as_many_frames_as_labels(corpus: 
 @pytest.mark.parametrize(
     ("change", "config", "message"),
     [
-        (lambda root: shutil.rmtree(root / "Videos_LeftCamera"), {}, r"images=frames: .*frames does not exist, nor does a folder of videos such as .* holds"),
-        (lambda root: None, {"videos": None}, r"images=frames: .*frames does not exist; set data\.disfa\.root.* holds ActionUnit_Labels, Videos_LeftCamera"),
-        (lambda root: None, {"videos": "Video_Left"}, r"data\.disfa\.videos=Video_Left: .*does not exist"),
-        (lambda root: None, {"camera": Camera.right, "videos": "Videos_LeftCamera"}, r"no video of the right camera .* it holds LeftVideoSN001_comp\.avi, "),
-        (lambda root: None, {"video_pattern": "Left{subject}"}, r"video_pattern='Left\{subject\}' fits"),
-        (lambda root: (root / "videos_leftcamera").mkdir(), {"videos": "VIDEOSLEFTCAMERA"}, r"Videos_LeftCamera and videos_leftcamera could both be"),
         (
-            lambda root: shutil.copy(root / "Videos_LeftCamera/LeftVideoSN001_comp.avi", root / "Videos_LeftCamera/SN001.mp4"),
+            lambda root: shutil.rmtree(root / "Videos_LeftCamera"),
+            {},
+            r"images=frames: .*frames does not exist, nor does a folder of videos such as .* holds",
+        ),
+        (
+            lambda root: None,
+            {"videos": None},
+            r"images=frames: .*frames does not exist; set data\.disfa\.root.* holds ActionUnit_Labels, "
+            r"Videos_LeftCamera",
+        ),
+        (lambda root: None, {"videos": "Video_Left"}, r"data\.disfa\.videos=Video_Left: .*does not exist"),
+        (
+            lambda root: None,
+            {"camera": Camera.right, "videos": "Videos_LeftCamera"},
+            r"no video of the right camera .* it holds LeftVideoSN001_comp\.avi, ",
+        ),
+        (lambda root: None, {"video_pattern": "Left{subject}"}, r"video_pattern='Left\{subject\}' fits"),
+        (
+            lambda root: (root / "videos_leftcamera").mkdir(),
+            {"videos": "VIDEOSLEFTCAMERA"},
+            r"Videos_LeftCamera and videos_leftcamera could both be",
+        ),
+        (
+            lambda root: shutil.copy(
+                root / "Videos_LeftCamera/LeftVideoSN001_comp.avi", root / "Videos_LeftCamera/SN001.mp4"
+            ),
             {},
             r"LeftVideoSN001_comp\.avi and SN001\.mp4 are both videos of SN001; remove one",
         ),
         (lambda root: (root / "ActionUnit_Labels/SN1").mkdir(), {}, r"SN001 and SN1 are both labels of SN001"),
-        (lambda root: shutil.copy(*[root / "ActionUnit_Labels/SN001" / name for name in ("SN001_au1.txt", "SN001_AU01.txt")]), {}, r"are both AU 1"),
-        (lambda root: (root / "ActionUnit_Labels/SN001/SN001_au1.txt").rename(root / "ActionUnit_Labels/SN001/SN002_au1.txt"), {}, r"is not of SN001"),
+        (
+            lambda root: shutil.copy(
+                *[root / "ActionUnit_Labels/SN001" / name for name in ("SN001_au1.txt", "SN001_AU01.txt")]
+            ),
+            {},
+            r"are both AU 1",
+        ),
+        (
+            lambda root: (root / "ActionUnit_Labels/SN001/SN001_au1.txt").rename(
+                root / "ActionUnit_Labels/SN001/SN002_au1.txt"
+            ),
+            {},
+            r"is not of SN001",
+        ),
     ],
 )
-def test_layouts_that_cannot_be_read_are_named(change: object, config: dict, message: str, corpus: Path, tmp_path: Path) -> None:
+def test_layouts_that_cannot_be_read_are_named(
+    change: object, config: dict, message: str, corpus: Path, tmp_path: Path
+) -> None:
     root = videos().write(corpus, tmp_path / "disfa")
     change(root)  # type: ignore[operator]
     with pytest.raises(ValueError, match=message):
         read(root, **config)
 
 
-def test_prepare_extracts_once_and_notices_a_new_video(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_prepare_extracts_once_and_notices_a_new_video(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = videos().write(corpus, tmp_path / "disfa")
-    config = DataConfig(name="disfa", root=str(tmp_path / "prepared"), disfa=DisfaConfig(root=str(root), neutral_share=1.0))
+    config = DataConfig(
+        name="disfa", root=str(tmp_path / "prepared"), disfa=DisfaConfig(root=str(root), neutral_share=1.0)
+    )
     caplog.set_level(logging.INFO)
     table = prepare(config)
     assert table.frame["image"].iloc[0] == str(tmp_path / "prepared" / "frames" / "SN001" / "00000.jpg")
@@ -355,14 +484,26 @@ def test_prepare_extracts_once_and_notices_a_new_video(corpus: Path, tmp_path: P
     other = videos(more_images={"SN001": 1}).write(corpus, tmp_path / "other")
     name = "Videos_LeftCamera/LeftVideoSN001_comp.avi"
     shutil.copy(other / name, root / name)
-    with pytest.raises(ValueError, match=r"LeftVideoSN001_comp.*which of its 13 frames belongs to which of 12 labels is not sure"):
+    with pytest.raises(
+        ValueError, match=r"LeftVideoSN001_comp.*which of its 13 frames belongs to which of 12 labels is not sure"
+    ):
         prepare(config)
 
 
-def test_faults_of_all_labels_and_lists_are_told_before_hours_of_extraction(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_of_all_labels_and_lists_are_told_before_hours_of_extraction(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = videos().write(corpus, tmp_path / "disfa")
-    monkeypatch.setattr("fineface_train.data.disfa.extract_videos", lambda *_: pytest.fail("extracted before the faults were told"))
-    config = DataConfig(name="both", root=str(tmp_path / "prepared"), disfa=DisfaConfig(root=str(root)), affectnet=affectnet_config(corpus))
+    monkeypatch.setattr(
+        "fineface_train.data.disfa.reader.extract_videos",
+        lambda *_: pytest.fail("extracted before the faults were told"),
+    )
+    config = DataConfig(
+        name="both",
+        root=str(tmp_path / "prepared"),
+        disfa=DisfaConfig(root=str(root)),
+        affectnet=affectnet_config(corpus),
+    )
     label = next((root / "ActionUnit_Labels").glob("SN002/*12.txt"))
     whole = label.read_text()
     label.write_text(whole.replace("\n", "\n7,9\n", 1))
@@ -380,14 +521,19 @@ def test_faults_of_all_labels_and_lists_are_told_before_hours_of_extraction(corp
 def test_a_subject_without_a_video_is_told_as_such(corpus: Path, tmp_path: Path) -> None:
     root = videos().write(corpus, tmp_path / "disfa")
     next((root / "Videos_LeftCamera").glob("*SN002*")).unlink()
-    with pytest.raises(ValueError, match=r"SN002: no video of it in .*Videos_LeftCamera, but labels of \d+ frames; mend the copy, or use what") as error:
+    with pytest.raises(
+        ValueError,
+        match=r"SN002: no video of it in .*Videos_LeftCamera, but labels of \d+ frames; mend the copy, or use what",
+    ) as error:
         read(root)
     assert "image_pattern" not in str(error.value)
 
 
 def test_prepare_notices_a_frame_that_is_put_back_into_a_deeper_folder(corpus: Path, tmp_path: Path) -> None:
     root = Copy(image_file="{subject}/aligned/{index:05d}.png").write(corpus, tmp_path / "disfa")
-    chosen = DisfaConfig(root=str(root), image_pattern="{subject}/aligned/{index:05d}.png", neutral_share=1.0, mismatch=Mismatch.common)
+    chosen = DisfaConfig(
+        root=str(root), image_pattern="{subject}/aligned/{index:05d}.png", neutral_share=1.0, mismatch=Mismatch.common
+    )
     config = DataConfig(name="disfa", root=str(tmp_path / "prepared"), disfa=chosen)
     lost = root / "frames" / "SN002" / "aligned" / "00003.png"
     lost.rename(tmp_path / "aside.png")
@@ -408,6 +554,9 @@ def test_the_folds_are_a_partition_of_the_27_subjects() -> None:
     assert [len(fold) for fold in FOLDS] == [9, 9, 9]
 
 
-@pytest.mark.parametrize(("name", "subject"), [("SN001", "SN001"), ("sn1", "SN001"), ("LeftVideoSN032_comp", "SN032"), ("SN001_SN002", None), ("x1", None)])
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [("SN001", "SN001"), ("sn1", "SN001"), ("LeftVideoSN032_comp", "SN032"), ("SN001_SN002", None), ("x1", None)],
+)
 def test_subjects_are_found_in_names(name: str, subject: str | None) -> None:
     assert subject_of(name) == subject

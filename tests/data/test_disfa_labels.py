@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fineface_train.data.disfa_labels import read_labels
+from fineface_train.data.disfa.labels import read_labels
 
 PLAIN = ["1,0", "2,3", "3,5", "4,0"]
 
@@ -15,7 +15,10 @@ def read(folder: Path, text: str | bytes, first: int = 1) -> tuple[dict, list[st
     labels, findings = read_labels(path, first)
     faults = [*findings.wrong, *findings.unequal]
     assert all(fault.text.startswith(str(path)) for fault in faults)
-    return labels.to_dict(), *([fault.text.removeprefix(str(path)).lstrip(",: ") for fault in each] for each in (findings.wrong, findings.unequal))
+    return labels.to_dict(), *(
+        [fault.text.removeprefix(str(path)).lstrip(",: ") for fault in each]
+        for each in (findings.wrong, findings.unequal)
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,9 @@ def test_a_bad_line_is_named(line: int, text: str, rule: str, tmp_path: Path) ->
         ("frame,intensity\n", ["holds no frames"], []),
     ],
 )
-def test_frames_that_are_missing_or_out_of_order(text: str | bytes, wrong: list[str], missing: list[str], tmp_path: Path) -> None:
+def test_frames_that_are_missing_or_out_of_order(
+    text: str | bytes, wrong: list[str], missing: list[str], tmp_path: Path
+) -> None:
     assert read(tmp_path, text)[1:] == (wrong, missing)
 
 

@@ -1,4 +1,5 @@
-"""What stands beside the pixels, however odd, costs no picture: it is turned as the orientation says, and the rest is left alone."""
+"""What stands beside the pixels, however odd, costs no picture: it is turned as the orientation says, and the rest is
+left alone."""
 
 import random
 import struct
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fineface_train.data.image_metadata import EXIF, NUMBERS, XMP, bare, orientation
-from fineface_train.data.images import UPRIGHT, image_or_fault, image_size, read_image
+from fineface_train.data.formats.image_metadata import EXIF, NUMBERS, XMP, bare, orientation
+from fineface_train.data.formats.images import UPRIGHT, image_or_fault, image_size, read_image
 from fineface_train.files import sha256
 from tests.data.test_images import PICTURE, RED, chunk, encoded
 
@@ -66,8 +67,13 @@ def _tiff(image: Image.Image, exif: bytes) -> bytes:
     bits = struct.pack(order + "3H", 8, 8, 8)
     own = [(256, 4, 1, size[0]), (257, 4, 1, size[1]), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 14)]
     own += [(277, 3, 1, 3), (278, 4, 1, size[1]), (279, 4, 1, len(pixels))]
-    ours = [entry(order, tag, kind, many, struct.pack(order + ("H" if kind == 3 and many == 1 else "L"), value)) for tag, kind, many, value in own]
-    entries = sorted([*ours, *(one for one in theirs if len(one) == 12)], key=lambda one: struct.unpack_from(order + "H", one)[0])
+    ours = [
+        entry(order, tag, kind, many, struct.pack(order + ("H" if kind == 3 and many == 1 else "L"), value))
+        for tag, kind, many, value in own
+    ]
+    entries = sorted(
+        [*ours, *(one for one in theirs if len(one) == 12)], key=lambda one: struct.unpack_from(order + "H", one)[0]
+    )
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "L", 14 + len(pixels)) + bits
     return head + pixels + struct.pack(order + "H", len(entries)) + b"".join(entries) + bytes(4)
 
@@ -103,7 +109,9 @@ ODD = {
 @pytest.mark.parametrize("kind", FORMATS)
 def test_an_odd_tag_beside_the_orientation_costs_no_picture(kind: str, odd: str, order: str, tmp_path: Path) -> None:
     for value in (1, 3, 6, 7):
-        entries = sorted([short(order, value), ODD[odd](order)], key=lambda one: struct.unpack_from(order + "H", one)[0])
+        entries = sorted(
+            [short(order, value), ODD[odd](order)], key=lambda one: struct.unpack_from(order + "H", one)[0]
+        )
         check_upright(tmp_path / "x", picture(kind, block(order, *entries), value))
 
 
@@ -149,8 +157,16 @@ def test_the_orientation_is_read_wherever_it_can_be(exif: bytes, told: int) -> N
 
 def test_xmp_tells_where_exif_does_not() -> None:
     exif = block("<", short("<", 3))
-    for xmp in (b'<x tiff:Orientation="6"/>', b"<tiff:Orientation>6</tiff:Orientation>", "<tiff:Orientation>6</tiff:Orientation>"):
-        assert (orientation([b""], xmp), orientation([exif], xmp), orientation([block("<", short("<", 0))], xmp)) == (6, 3, 1)
+    for xmp in (
+        b'<x tiff:Orientation="6"/>',
+        b"<tiff:Orientation>6</tiff:Orientation>",
+        "<tiff:Orientation>6</tiff:Orientation>",
+    ):
+        assert (orientation([b""], xmp), orientation([exif], xmp), orientation([block("<", short("<", 0))], xmp)) == (
+            6,
+            3,
+            1,
+        )
     assert orientation([], b'tiff:Orientation="9"') == 1
 
 
@@ -168,7 +184,11 @@ def text_chunk(kind: bytes, size: int) -> bytes:
 @pytest.mark.parametrize(
     ("where", "extra"),
     [
-        *[(place, text_chunk(kind, 2_000_000)) for kind in (b"tEXt", b"zTXt", b"iTXt", b"iCCP") for place in ("before", "after")],
+        *[
+            (place, text_chunk(kind, 2_000_000))
+            for kind in (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+            for place in ("before", "after")
+        ],
         ("before", text_chunk(b"zTXt", 1_000_000) * 70),
         ("before", chunk(b"iCCP", b"profile\0\7nothing")),
         ("before", chunk(b"iCCP", b"")),
@@ -184,7 +204,10 @@ def text_chunk(kind: bytes, size: int) -> bytes:
 def test_text_and_profiles_of_a_png_cost_no_picture(where: str, extra: bytes, tmp_path: Path) -> None:
     exif = chunk(b"eXIf", block("<", short("<", 6)))
     data = encoded(stored(6), "PNG")
-    check_upright(tmp_path / "x.png", data[:33] + extra + exif + data[33:] if where == "before" else data[:-12] + exif + extra + data[-12:])
+    check_upright(
+        tmp_path / "x.png",
+        data[:33] + extra + exif + data[33:] if where == "before" else data[:-12] + exif + extra + data[-12:],
+    )
 
 
 def test_an_orientation_in_a_text_chunk_or_a_damaged_block() -> None:
@@ -231,19 +254,33 @@ def test_pixels_are_those_of_the_whole_file(tmp_path: Path) -> None:
     """Every way to store pixels: taking a file apart must not change how it is decoded."""
     draw = np.random.default_rng(0)
     noise = Image.fromarray(draw.integers(0, 256, (40, 56, 3), dtype=np.uint8))
-    ways: list[tuple[str, str, dict]] = [("JPEG", mode, {"progressive": progressive}) for mode in ("L", "RGB", "CMYK") for progressive in (False, True)]
+    ways: list[tuple[str, str, dict]] = [
+        ("JPEG", mode, {"progressive": progressive}) for mode in ("L", "RGB", "CMYK") for progressive in (False, True)
+    ]
     ways += [("JPEG", "RGB", {"icc_profile": bytes(200_000), "comment": b"x", "dpi": (9, 9), "keep_rgb": True})]
-    ways += [("PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")] + [("WEBP", "RGBA", {"icc_profile": b"x"})]
+    ways += [("PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA")] + [
+        ("WEBP", "RGBA", {"icc_profile": b"x"})
+    ]
     for compression in (None, "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "jpeg"):
-        ways += [("TIFF", mode, {"compression": compression, "dpi": (300, 300), "software": "x"}) for mode in ("L", "RGB", "CMYK")]
-    ways += [("TIFF", "RGB", {"compression": "tiff_lzw", "tiffinfo": {317: 2}}), ("TIFF", "P", {}), ("TIFF", "1", {"compression": "group4"})]
+        ways += [
+            ("TIFF", mode, {"compression": compression, "dpi": (300, 300), "software": "x"})
+            for mode in ("L", "RGB", "CMYK")
+        ]
+    ways += [
+        ("TIFF", "RGB", {"compression": "tiff_lzw", "tiffinfo": {317: 2}}),
+        ("TIFF", "P", {}),
+        ("TIFF", "1", {"compression": "group4"}),
+    ]
     ways += [("TIFF", "RGB", {"big_tiff": True}), ("TIFF", "YCbCr", {})]
     for number, (kind, mode, options) in enumerate(ways):
         path = tmp_path / str(number)
         path.write_bytes(encoded(noise.convert(mode), kind, **options))
         with Image.open(path) as image:
             expected = image.convert("RGBA")
-        assert np.array_equal(np.asarray(read_image(path)), np.asarray(Image.alpha_composite(Image.new("RGBA", noise.size, "white"), expected))[..., :3]), (
+        assert np.array_equal(
+            np.asarray(read_image(path)),
+            np.asarray(Image.alpha_composite(Image.new("RGBA", noise.size, "white"), expected))[..., :3],
+        ), (
             kind,
             mode,
             options,
@@ -270,16 +307,22 @@ ERRORS = (
 )
 
 
-@pytest.mark.parametrize("error", [*ERRORS, RuntimeError("x"), AssertionError(), NotImplementedError("x"), RecursionError("x")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [*ERRORS, RuntimeError("x"), AssertionError(), NotImplementedError("x"), RecursionError("x")], ids=repr
+)
 @pytest.mark.parametrize("place", ["open", "load"])
-def test_whatever_a_decoder_raises_names_the_file(place: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_decoder_raises_names_the_file(
+    place: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x.png"
     PICTURE.save(path)
 
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(Image, "open", fail) if place == "open" else monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    monkeypatch.setattr(Image, "open", fail) if place == "open" else monkeypatch.setattr(
+        "PIL.PngImagePlugin.PngImageFile.load", fail
+    )
     for read in (read_image, image_size) if place == "open" else (read_image,):
         with pytest.raises(ValueError, match=rf"x\.png: cannot be read as an image \({type(error).__name__}: "):
             read(path)
@@ -287,7 +330,9 @@ def test_whatever_a_decoder_raises_names_the_file(place: str, error: Exception, 
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
-def test_what_is_no_fault_of_the_file_passes(error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_fault_of_the_file_passes(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x.png"
     PICTURE.save(path)
 
@@ -301,11 +346,34 @@ def test_what_is_no_fault_of_the_file_passes(error: type[BaseException], tmp_pat
 
 def random_entry(draw: random.Random, order: str) -> bytes:
     """One of any tag but the orientation, of any type; numbers and offsets small, large, or anything."""
-    tags = (256, 270, 271, 282, 283, 296, 305, 306, 315, 513, 700, 33432, 34377, 34665, 34675, 34853, 37500, 40965, 50341, draw.randrange(65536))
+    tags = (
+        256,
+        270,
+        271,
+        282,
+        283,
+        296,
+        305,
+        306,
+        315,
+        513,
+        700,
+        33432,
+        34377,
+        34665,
+        34675,
+        34853,
+        37500,
+        40965,
+        50341,
+        draw.randrange(65536),
+    )
     tag = draw.choice(tags)
     counts = (0, 1, 1, 1, 2, 4, 5, 100, 65_535, 2**31, 2**32 - 1)
     value = draw.choice((draw.randbytes(4), struct.pack(order + "L", draw.choice((0, 8, 26, 60, 2**31, 2**32 - 1)))))
-    return entry(order, 270 if tag == 0x0112 else tag, draw.choice((*NUMBERS, 0, 2, 14, 99)), draw.choice(counts), value)
+    return entry(
+        order, 270 if tag == 0x0112 else tag, draw.choice((*NUMBERS, 0, 2, 14, 99)), draw.choice(counts), value
+    )
 
 
 def fuzz_exif(seed: int, path: Path) -> None:
@@ -314,18 +382,31 @@ def fuzz_exif(seed: int, path: Path) -> None:
     order, value, kind = draw.choice("<>"), draw.randint(1, 8), draw.choice(FORMATS)
     entries = [random_entry(draw, order) for _ in range(draw.randrange(6))]
     if kind == "TIFF":  # there some of them say where the pixels are
-        entries = [one for one in entries if struct.unpack_from(order + "H", one)[0] not in (*range(254, 360), *range(512, 540), *range(32_995, 32_999))]
+        entries = [
+            one
+            for one in entries
+            if struct.unpack_from(order + "H", one)[0]
+            not in (*range(254, 360), *range(512, 540), *range(32_995, 32_999))
+        ]
     entries.insert(draw.randint(0, len(entries)), short(order, value))
-    exif = block(order, *entries, after=draw.choice((b"", bytes(4), draw.randbytes(4), struct.pack(order + "L", 8))), tail=draw.randbytes(draw.randrange(40)))
+    exif = block(
+        order,
+        *entries,
+        after=draw.choice((b"", bytes(4), draw.randbytes(4), struct.pack(order + "L", 8))),
+        tail=draw.randbytes(draw.randrange(40)),
+    )
     check_upright(path, picture(kind, exif, value))
 
 
 def fuzz_damage(seed: int, path: Path) -> bool:
-    """One file with bytes changed, bits turned, or cut off: it is refused by name, or read, and then its size is told right. Returns whether it was read."""
+    """One file with bytes changed, bits turned, or cut off: it is refused by name, or read, and then its size is told
+    right. Returns whether it was read."""
     draw = random.Random(seed)
     kind = draw.choice((*FORMATS, "GIF", "BMP"))
     order = draw.choice("<>")
-    exif = block(order, *(random_entry(draw, order) for _ in range(draw.randrange(3))), short(order, draw.randint(0, 9)))
+    exif = block(
+        order, *(random_entry(draw, order) for _ in range(draw.randrange(3))), short(order, draw.randint(0, 9))
+    )
     data = bytearray(encoded(PICTURE, kind) if kind in ("GIF", "BMP") or draw.random() < 0.3 else picture(kind, exif))
     reach = draw.choice((len(data), min(60, len(data)), min(200, len(data))))
     for _ in range(draw.randint(1, 4)):

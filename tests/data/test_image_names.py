@@ -1,11 +1,12 @@
-"""Which file a name of a list means, where list and copy do not quite agree: what fits one way only is taken and told, all else is refused."""
+"""Which file a name of a list means, where list and copy do not quite agree: what fits one way only is taken and told,
+all else is refused."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from fineface_train.data.image_names import Located, find_images, locate, tell_unnamed
+from fineface_train.data.formats.image_names import Located, find_images, locate, tell_unnamed
 
 KEY = "data.x.images"
 
@@ -64,7 +65,11 @@ def test_what_fits_one_way_only(tmp_path: Path, files: list[str], names: list[st
             ["a.jpg", "b.jpg"],
             r"1 of 2 names .* such as 'a\.jpg' \(1/a\.jpg, 2/a\.jpg\); give the list names with their folders",
         ),
-        (["1/a.jpeg", "1/a.png", "1/b.jpg"], ["1/a.jpg", "1/b.jpg"], r"'1/a\.jpg' \(1/a\.jpeg, 1/a\.png\)|'1/a\.jpg' \(a\.jpeg"),
+        (
+            ["1/a.jpeg", "1/a.png", "1/b.jpg"],
+            ["1/a.jpg", "1/b.jpg"],
+            r"'1/a\.jpg' \(1/a\.jpeg, 1/a\.png\)|'1/a\.jpg' \(a\.jpeg",
+        ),
         (["x/1/a.jpg", "y/1/a.jpg"], ["1/a.jpg"], r"the list's names begin in 2 folders \(.*x, .*y\)"),
         (["x/1/a.JPG", "y/z/1/a.JPG"], ["1/a.jpg"], r"the list's names begin in 2 folders \(.*x, .*z\)"),
     ],
@@ -82,7 +87,9 @@ def test_a_folder_too_low_a_link_and_a_loop(tmp_path: Path) -> None:
     assert found(find_images(tmp_path / "link", ["1/a.jpg", "2/b.jpg"], KEY)) == ["1/a.jpg", "2/b.JPG"]
 
 
-def test_names_stay_those_of_the_list_but_for_what_stands_before_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_names_stay_those_of_the_list_but_for_what_stands_before_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A row's id and split follow from its name, so that they are the same on every machine."""
     root = copy(tmp_path / "images", "1/a.JPG", "2/b.jpg", "2/c.jpg", "notes.txt")
     located = locate(root, ["/home/x/1/a.jpg", "/home/x/2/b.jpg"], KEY)
@@ -90,7 +97,8 @@ def test_names_stay_those_of_the_list_but_for_what_stands_before_all(tmp_path: P
     tell_unnamed(located, ["/home/x/1/a.jpg", "/home/x/2/b.jpg", "/home/x/3/d.jpg"], root, KEY, "list.csv")
     for told in (
         f"{KEY}={root}: all names of the list begin with '/home/x/', which is taken off",
-        f"1 of 2 images are found in another folder than the list says, or in another case or suffix: '1/a.jpg' is {root}/1/a.JPG",
+        f"1 of 2 images are found in another folder than the list says, or in another case or suffix: '1/a.jpg' is "
+        f"{root}/1/a.JPG",
         f"{KEY}={root}: 1 images are in no row of list.csv, and not used, such as 2/c.jpg",
     ):
         assert told in caplog.text

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from fineface_train.data.images import MAX_BYTES, MAX_PIXELS, image_size, read_image
+from fineface_train.data.formats.images import MAX_BYTES, MAX_PIXELS, image_size, read_image
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 PICTURE = Image.new("RGB", (24, 16), BLUE)
@@ -46,12 +46,25 @@ def rotated(kind: str, orientation: int = 6) -> bytes:
     """As a camera that was turned stores it: upright only as its EXIF says."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored = PICTURE.transpose({3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation])
-    return encoded(stored, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}))
+    stored = PICTURE.transpose(
+        {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}[orientation]
+    )
+    return encoded(
+        stored,
+        kind,
+        exif=exif,
+        **({"lossless": True} if kind == "WEBP" else {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}),
+    )
 
 
 def frames(kind: str) -> bytes:
-    return encoded(PICTURE, kind, save_all=True, append_images=[Image.new("RGB", PICTURE.size, GREEN)], **({"lossless": True} if kind == "WEBP" else {}))
+    return encoded(
+        PICTURE,
+        kind,
+        save_all=True,
+        append_images=[Image.new("RGB", PICTURE.size, GREEN)],
+        **({"lossless": True} if kind == "WEBP" else {}),
+    )
 
 
 def with_profile() -> bytes:
@@ -100,7 +113,12 @@ def png(width: int, height: int, *before: bytes) -> bytes:
         ("rotated.png", lambda: rotated("PNG"), RED, BLUE),
         ("rotated.tif", lambda: rotated("TIFF"), RED, BLUE),
         ("rotated.webp", lambda: rotated("WEBP"), RED, BLUE),
-        ("no_orientation.jpg", lambda: encoded(PICTURE, "JPEG", quality=100, subsampling=0, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"), RED, BLUE),
+        (
+            "no_orientation.jpg",
+            lambda: encoded(PICTURE, "JPEG", quality=100, subsampling=0, exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"),
+            RED,
+            BLUE,
+        ),
         ("profile.png", with_profile, RED, BLUE),
     ],
 )
@@ -114,7 +132,10 @@ def test_every_kind_of_image_becomes_upright_rgb(
     assert image.mode == "RGB"
     assert image.size == image_size(path) == PICTURE.size
     for place, colour in (((2, 2), top_left), ((20, 12), bottom_right)):
-        assert np.abs(np.subtract(image.getpixel(place), colour)).max() <= 6, (place, image.getpixel(place))  # JPEG's rounding
+        assert np.abs(np.subtract(image.getpixel(place), colour)).max() <= 6, (
+            place,
+            image.getpixel(place),
+        )  # JPEG's rounding
 
 
 def test_plain_images_are_what_pillow_decodes(tmp_path: Path) -> None:
@@ -131,7 +152,9 @@ def test_all_16_bits_are_scaled(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(read_image(tmp_path / "ramp.png"))[..., 1], levels // 256)
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # pytest takes no notice of the filter in images.py
+@pytest.mark.filterwarnings(
+    "ignore::PIL.Image.DecompressionBombWarning"
+)  # pytest takes no notice of the filter in images.py
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
@@ -214,7 +237,14 @@ def test_an_orientation_after_the_pixels_is_seen(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL", "ignore::PIL.Image.DecompressionBombWarning")
 def test_damage_anywhere_is_refused_or_read_but_never_crashes(tmp_path: Path) -> None:
     path, draw, refused = tmp_path / "x", np.random.default_rng(0), 0
-    for data in (encoded(PICTURE, "PNG"), rotated("JPEG"), rotated("WEBP"), encoded(PICTURE, "GIF"), encoded(PICTURE, "BMP"), rotated("TIFF")):
+    for data in (
+        encoded(PICTURE, "PNG"),
+        rotated("JPEG"),
+        rotated("WEBP"),
+        encoded(PICTURE, "GIF"),
+        encoded(PICTURE, "BMP"),
+        rotated("TIFF"),
+    ):
         for _ in range(150):
             damaged = bytearray(data)
             for place in draw.integers(0, min(len(data), 200), 3):

@@ -43,14 +43,18 @@ def test_none() -> None:
     assert np.allclose(corrected(columns(0.1, 0.5), Transform.none)["AU1"], [0.5, 2.5])
 
 
-@pytest.mark.parametrize(("low_cut", "expected"), [(0.0, [0.9, 1.0, 1.05, 1.2]), (1.0, [0, 1.0, 1.05, 1.2]), (1.1, [0, 0, 0, 1.2])])
+@pytest.mark.parametrize(
+    ("low_cut", "expected"), [(0.0, [0.9, 1.0, 1.05, 1.2]), (1.0, [0, 1.0, 1.05, 1.2]), (1.1, [0, 0, 0, 1.2])]
+)
 def test_low_cut(low_cut: float, expected: list[float]) -> None:
     assert np.allclose(corrected(columns(0.18, 0.2, 0.21, 0.24), Transform.paper, low_cut)["AU12"], expected)
 
 
 def test_powers_are_a_choice() -> None:
     raw = columns(0.0, 0.1, 0.4, 0.5)
-    aus = dict(zip(AU_KEYS, fit_correction(raw, Transform.paper, 0.0, POWERS | {"AU12": 2.0, "AU4": 1.0})(raw).T, strict=True))
+    aus = dict(
+        zip(AU_KEYS, fit_correction(raw, Transform.paper, 0.0, POWERS | {"AU12": 2.0, "AU4": 1.0})(raw).T, strict=True)
+    )
     assert np.allclose(aus["AU12"], 5 * np.array([0.0, 0.04, 0.64, 1.0]))
     assert np.allclose(aus["AU4"], [0, 0.5, 2, 2.5])
 
@@ -66,7 +70,9 @@ def test_new_images_get_the_numbers_of_the_fitted_ones(tmp_path: Path) -> None:
         assert kept(np.full((1, 12), 1.0)).max() <= 5
 
 
-@pytest.mark.parametrize("text", ["{}", '{"curves": {}, "low_cut": 1}', '{"curves": {"AU1": {"power": 1, "colour": 2}}, "low_cut": 1}', "x"])
+@pytest.mark.parametrize(
+    "text", ["{}", '{"curves": {}, "low_cut": 1}', '{"curves": {"AU1": {"power": 1, "colour": 2}}, "low_cut": 1}', "x"]
+)
 def test_what_is_no_correction_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "correction.json"
     path.write_text(text)
@@ -79,6 +85,10 @@ def test_what_is_no_correction_is_named(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("value", [None, "x", -1, 0, [1], True])
 def test_a_correction_of_no_numbers_is_refused(tmp_path: Path, value: object) -> None:
     path = tmp_path / "correction.json"
-    path.write_text(json.dumps({"curves": {key: {"power": value if key == "AU4" else 1} for key in AU_KEYS}, "low_cut": 0}))
-    with pytest.raises(ValueError, match=r"correction\.json is no correction of AUs \(AU4\.power=.* must be a number above 0\)"):
+    path.write_text(
+        json.dumps({"curves": {key: {"power": value if key == "AU4" else 1} for key in AU_KEYS}, "low_cut": 0})
+    )
+    with pytest.raises(
+        ValueError, match=r"correction\.json is no correction of AUs \(AU4\.power=.* must be a number above 0\)"
+    ):
         Correction.read(path)

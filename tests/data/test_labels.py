@@ -50,7 +50,10 @@ def test_no_smoothing_leaves_labels_alone() -> None:
     assert np.array_equal(smooth(aus, np.ones(12), 0.0, LabelsConfig(std=0.0, rounding_probability=0.0)), aus)
 
 
-@pytest.mark.parametrize(("change", "message"), [({"std": -0.1}, r"labels\.std=-0\.1"), ({"rounding_probability": 2.0}, r"labels\.rounding_probability=2\.0")])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"std": -0.1}, r"labels\.std=-0\.1"), ({"rounding_probability": 2.0}, r"labels\.rounding_probability=2\.0")],
+)
 def test_config_errors_name_key_and_value(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LabelsConfig(**change).validate("labels")

@@ -1,6 +1,8 @@
-"""LibreFace itself, on photographs, with random weights of its shape: needs its environment (4.5 GB) and faces, so it must be asked for.
+"""LibreFace itself, on photographs, with random weights of its shape: needs its environment (4.5 GB) and faces, so it
+must be asked for.
 
-FINEFACE_TEST_LIBREFACE=1 FINEFACE_TEST_FACES=<folder with photographs of one face each> pytest tests/data/test_libreface.py
+FINEFACE_TEST_LIBREFACE=1 FINEFACE_TEST_FACES=<folder with photographs of one face each> pytest
+tests/data/test_libreface.py
 """
 
 import json
@@ -17,15 +19,16 @@ import torch
 from PIL import Image, ImageOps
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.annotate import AnnotateConfig, AnnotatorKind, annotate
+from fineface_train.data.annotators.annotate import AnnotateConfig, AnnotatorKind, annotate
+from fineface_train.data.annotators.libreface import SCRIPT, LibreFaceConfig, check_environment, find_uv, libreface
 from fineface_train.data.contents import image_contents
-from fineface_train.data.libreface import SCRIPT, LibreFaceConfig, check_environment, find_uv, libreface
-from fineface_train.evaluation.photo_judges import LibreFaceJudge
+from fineface_train.evaluation.judges.photographs import LibreFaceJudge
 
 FACES = os.environ.get("FINEFACE_TEST_FACES", "")
 pytestmark = pytest.mark.skipif(
     os.environ.get("FINEFACE_TEST_LIBREFACE") != "1" or not FACES,
-    reason="LibreFace itself is not run: set FINEFACE_TEST_LIBREFACE=1 (fetches 4.5 GB once) and FINEFACE_TEST_FACES to a folder of photographs",
+    reason="LibreFace itself is not run: set FINEFACE_TEST_LIBREFACE=1 (fetches 4.5 GB once) and FINEFACE_TEST_FACES "
+    "to a folder of photographs",
 )
 ITS_OWN = """
 import json, sys, torchvision
@@ -46,7 +49,9 @@ def python() -> str:
     uv = find_uv(LibreFaceConfig(), "libreface")
     subprocess.run([uv, "sync", "--locked", "--script", str(SCRIPT)], check=True)
     check_environment(LibreFaceConfig(), "libreface")
-    return subprocess.run([uv, "python", "find", "--script", str(SCRIPT)], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        [uv, "python", "find", "--script", str(SCRIPT)], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +71,9 @@ def odd(photographs: list[str], tmp_path_factory: pytest.TempPathFactory) -> dic
     """Path and status of everything that a folder may hold."""
     folder = tmp_path_factory.mktemp("odd")
     with Image.open(photographs[0]) as first, Image.open(photographs[-1]) as second:
-        large, small = (ImageOps.fit(image.convert("RGB"), (size, size)) for image, size in ((first, 256), (second, 180)))
+        large, small = (
+            ImageOps.fit(image.convert("RGB"), (size, size)) for image, size in ((first, 256), (second, 180))
+        )
     exif = Image.Exif()
     exif[0x0112] = 6
     for name, parts in {"large.png": [large], "small.png": [small], "two.png": [large, small]}.items():
@@ -86,7 +93,10 @@ def odd(photographs: list[str], tmp_path_factory: pytest.TempPathFactory) -> dic
     Image.new("1", (14000, 14000)).save(folder / "bomb.png")
     statuses = {"two.png": "several_faces", "noise.png": "no_face", "dot.png": "no_face"}
     statuses |= dict.fromkeys(("cut.jpg", "empty.png", "text.jpg", "bomb.png", "gone.png"), "unreadable")
-    return {str(folder / name): statuses.get(name, "ok") for name in sorted({path.name for path in folder.iterdir()} | {"gone.png"})}
+    return {
+        str(folder / name): statuses.get(name, "ok")
+        for name in sorted({path.name for path in folder.iterdir()} | {"gone.png"})
+    }
 
 
 def test_every_image_gets_a_row(config: AnnotateConfig, photographs: list[str], odd: dict[str, str]) -> None:
@@ -98,27 +108,40 @@ def test_every_image_gets_a_row(config: AnnotateConfig, photographs: list[str], 
     apart = np.abs(first - other).max()
     assert apart > 0.05, "random weights tell the faces apart"
     assert np.allclose(aus["turned.jpg"], first, atol=0.2 * apart), "turned as EXIF says"
-    assert np.allclose(aus["two.png"], aus["large.png"], atol=0.2 * np.abs(aus["small.png"] - aus["large.png"]).max()), "the larger face is read"
+    assert np.allclose(
+        aus["two.png"], aus["large.png"], atol=0.2 * np.abs(aus["small.png"] - aus["large.png"]).max()
+    ), "the larger face is read"
 
 
-def test_rows_are_those_of_libreface(config: AnnotateConfig, photographs: list[str], python: str, tmp_path: Path) -> None:
+def test_rows_are_those_of_libreface(
+    config: AnnotateConfig, photographs: list[str], python: str, tmp_path: Path
+) -> None:
     weights = Path(str(config.libreface.weights)) / "AU_Recognition" / "weights"
     its = tmp_path / "weights" / "AU_Recognition" / "weights"
     its.mkdir(parents=True)
     (its / "combined_repvgg.pt").symlink_to(weights / "combined_resnet.pt")
-    done = subprocess.run([python, "-c", ITS_OWN, str(tmp_path / "weights"), str(tmp_path), *photographs], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [python, "-c", ITS_OWN, str(tmp_path / "weights"), str(tmp_path), *photographs],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     with libreface(config.libreface, "libreface") as read:
         rows = read(photographs)
-    assert np.allclose([[row[key] for key in AU_KEYS] for row in rows], json.loads(done.stdout.splitlines()[-1]), atol=1e-5)
+    assert np.allclose(
+        [[row[key] for key in AU_KEYS] for row in rows], json.loads(done.stdout.splitlines()[-1]), atol=1e-5
+    )
 
 
-def test_a_run_that_is_killed_goes_on(config: AnnotateConfig, photographs: list[str], odd: dict[str, str], tmp_path: Path) -> None:
+def test_a_run_that_is_killed_goes_on(
+    config: AnnotateConfig, photographs: list[str], odd: dict[str, str], tmp_path: Path
+) -> None:
     paths = [*photographs, *(path for path in odd if Path(path).exists())]
     contents = image_contents(paths, tmp_path / "contents.parquet", progress=False)
     code = f"""if True:
         from pathlib import Path
-        from fineface_train.data.annotate import AnnotateConfig, AnnotatorKind, annotate
-        from fineface_train.data.libreface import LibreFaceConfig
+        from fineface_train.data.annotators.annotate import AnnotateConfig, AnnotatorKind, annotate
+        from fineface_train.data.annotators.libreface import LibreFaceConfig
         config = AnnotateConfig(AnnotatorKind.libreface, LibreFaceConfig({config.libreface.weights!r}, batch_size=2))
         annotate({paths!r}, {contents!r}, Path({str(tmp_path / "rows")!r}), config, "a")
     """
@@ -132,7 +155,10 @@ def test_a_run_that_is_killed_goes_on(config: AnnotateConfig, photographs: list[
     assert 0 < lines < len(set(contents))
     frame = annotate(paths, contents, tmp_path / "rows", config, "a")
     assert frame["path"].tolist() == paths
-    assert frame["status"].tolist() == [*["ok"] * len(photographs), *(status for path, status in odd.items() if Path(path).exists())]
+    assert frame["status"].tolist() == [
+        *["ok"] * len(photographs),
+        *(status for path, status in odd.items() if Path(path).exists()),
+    ]
     assert len(kept.read_text().splitlines()) == len(set(contents))
 
 
@@ -146,7 +172,9 @@ def test_other_weights_are_refused_by_the_program_too(config: AnnotateConfig, ph
 def test_it_judges_images(config: AnnotateConfig, photographs: list[str]) -> None:
     with Image.open(photographs[0]) as image:
         pixels = torch.from_numpy(np.array(ImageOps.fit(image.convert("RGB"), (128, 128)))).permute(2, 0, 1)[None] / 255
-    aus, found = LibreFaceJudge(libreface(config.libreface, "libreface")).read(torch.cat([pixels, torch.zeros_like(pixels)]))
+    aus, found = LibreFaceJudge(libreface(config.libreface, "libreface")).read(
+        torch.cat([pixels, torch.zeros_like(pixels)])
+    )
     assert found.tolist() == [True, False]
     assert aus[0].max() > 0
     assert aus[1].tolist() == [0.0] * 12

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from fineface_train.data.looks import ALIKE, image_looks, lookalikes
+from fineface_train.data.inspection.looks import ALIKE, image_looks, lookalikes
 from fineface_train.files import sha256
 
 
@@ -33,7 +33,15 @@ def looks_of(folder: Path, images: list[Image.Image]) -> pd.DataFrame:
 
 def test_numbers_of_images(tmp_path: Path) -> None:
     board = Image.fromarray(np.kron(np.indices((8, 8)).sum(0) % 2 * 255, np.ones((4, 4))).astype(np.uint8))
-    looks = looks_of(tmp_path, [Image.new("RGB", (40, 30)), Image.new("L", (50, 60), 255), board, board.resize((1600, 1600), Image.Resampling.BICUBIC)])
+    looks = looks_of(
+        tmp_path,
+        [
+            Image.new("RGB", (40, 30)),
+            Image.new("L", (50, 60), 255),
+            board,
+            board.resize((1600, 1600), Image.Resampling.BICUBIC),
+        ],
+    )
     assert looks[["width", "height"]].values.tolist() == [[40, 30], [50, 60], [32, 32], [1600, 1600]]
     assert looks["brightness"].tolist() == pytest.approx([0, 255, 127.5, 127.5], abs=0.6)
     assert looks["sharpness"].tolist()[:2] == [0, 0]
@@ -86,7 +94,9 @@ def test_all_pairs_are_found_that_comparing_each_with_each_finds() -> None:
     subjects = [f"s{number % 11}" for number in range(len(hashes))]
     bits = np.unpackbits(hashes[order], axis=1).astype(np.float32)
     distance = bits @ (1 - bits).T + (1 - bits) @ bits.T
-    expected = {(a, b) for a in range(300) for b in range(a + 1, 300) if distance[a, b] <= ALIKE and subjects[a] != subjects[b]}
+    expected = {
+        (a, b) for a in range(300) for b in range(a + 1, 300) if distance[a, b] <= ALIKE and subjects[a] != subjects[b]
+    }
     pairs = lookalikes(_hashed(hashes[order]), subjects)
     assert set(map(tuple, pairs.tolist())) == expected
     assert (np.diff(distance[pairs[:, 0], pairs[:, 1]]) >= 0).all()

@@ -8,7 +8,8 @@ from fineface_train.data.table import SampleTable
 
 
 def _table(a: int = 30, b: int = 70) -> SampleTable:
-    """Rows of source a, then of source b; every tenth row is validation. In each source 1 row of 5 shows AU9, the others AU12."""
+    """Rows of source a, then of source b; every tenth row is validation. In each source 1 row of 5 shows AU9, the
+    others AU12."""
 
     def part(source: str, count: int) -> SampleTable:
         aus = np.zeros((count, 12))
@@ -16,7 +17,17 @@ def _table(a: int = 30, b: int = 70) -> SampleTable:
         aus[rare, 5], aus[~rare, 6] = 3, 3
         names = [f"{source}/{index}" for index in range(count)]
         splits = ["validation" if index % 10 == 9 else "train" for index in range(count)]
-        return SampleTable.build(source, ids=names, images=names, captions=names, aus=aus, subjects=names, splits=splits, aus_from="x", caption_from="y")
+        return SampleTable.build(
+            source,
+            ids=names,
+            images=names,
+            captions=names,
+            aus=aus,
+            subjects=names,
+            splits=splits,
+            aus_from="x",
+            caption_from="y",
+        )
 
     return SampleTable.concatenate([part("a", a), part("b", b)])
 
@@ -86,5 +97,7 @@ def test_bad_weights_are_refused() -> None:
     for weights in ({}, {"a": -1.0, "b": 1.0}, {"a": 0.0}):
         with pytest.raises(ValueError, match=r"mixture: weights="):
             Mixture(table, weights, 0.0, seed=0)
-    with pytest.raises(ValueError, match=r"source 'c' has a weight but no training rows; sources with training rows: a, b"):
+    with pytest.raises(
+        ValueError, match=r"source 'c' has a weight but no training rows; sources with training rows: a, b"
+    ):
         Mixture(table, {"c": 1.0}, 0.0, seed=0)

@@ -5,10 +5,17 @@ from pathlib import Path
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.openface import OpenFaceConfig, read_openface, stamp
+from fineface_train.data.annotators.openface import OpenFaceConfig, read_openface, stamp
 
 ALL = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
-HEADER = ["face", "confidence", *(f"{axis}_{index}" for axis in "xy" for index in range(68)), *(f"AU{au:02d}_r" for au in ALL), "AU12_c", "AU28_c"]
+HEADER = [
+    "face",
+    "confidence",
+    *(f"{axis}_{index}" for axis in "xy" for index in range(68)),
+    *(f"AU{au:02d}_r" for au in ALL),
+    "AU12_c",
+    "AU28_c",
+]
 
 
 def face(number: int = 0, confidence: float | str = 0.95, side: float = 100.0, **aus: float | str) -> dict[str, str]:
@@ -18,21 +25,31 @@ def face(number: int = 0, confidence: float | str = 0.95, side: float = 100.0, *
     return dict(zip(HEADER, map(str, values), strict=True))
 
 
-def write(folder: Path, name: str, rows: list[dict[str, str]], *, separator: str = ", ", end: str = "\n", start: str = "") -> None:
+def write(
+    folder: Path, name: str, rows: list[dict[str, str]], *, separator: str = ", ", end: str = "\n", start: str = ""
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}_of_details.txt").write_text(f"Input:{name}.jpg\n")
     lines = [rows[0].keys() if rows else HEADER, *(row.values() for row in rows)]
-    (folder / f"{name}.csv").write_text(start + "".join(separator.join(line) + end for line in lines), encoding="utf-8", newline="")
+    (folder / f"{name}.csv").write_text(
+        start + "".join(separator.join(line) + end for line in lines), encoding="utf-8", newline=""
+    )
 
 
 def read(folder: Path, *images: str, min_confidence: float = 0.7) -> list[dict]:
-    return read_openface([f"/data/images/{image}" for image in images], OpenFaceConfig(str(folder), min_confidence), "data.annotate.openface")
+    return read_openface(
+        [f"/data/images/{image}" for image in images],
+        OpenFaceConfig(str(folder), min_confidence),
+        "data.annotate.openface",
+    )
 
 
 @pytest.mark.parametrize("style", [{}, {"separator": ","}, {"separator": ";"}, {"end": "\r\n"}, {"start": "\ufeff"}])
 def test_our_twelve_are_chosen_by_name(tmp_path: Path, style: dict[str, str]) -> None:
     write(tmp_path, "a", [face(AU01_r=1.25, AU12_r=5.0, AU26_r=0.5, AU45_r=3.0, AU07_r=2.0)], **style)
-    assert read(tmp_path, "a.jpg") == [{"status": "ok"} | dict.fromkeys(AU_KEYS, 0.0) | {"AU1": 1.25, "AU12": 5.0, "AU26": 0.5}]
+    assert read(tmp_path, "a.jpg") == [
+        {"status": "ok"} | dict.fromkeys(AU_KEYS, 0.0) | {"AU1": 1.25, "AU12": 5.0, "AU26": 0.5}
+    ]
 
 
 def test_statuses(tmp_path: Path) -> None:
@@ -44,7 +61,9 @@ def test_statuses(tmp_path: Path) -> None:
     write(tmp_path, "lost", [{"frame": "1", "timestamp": "0", "success": "0"} | face()])
     write(tmp_path, "header", [])
     (tmp_path / "nobody_of_details.txt").write_text("Input:nobody.png\n")
-    rows = read(tmp_path, *(f"{name}.png" for name in ("two", "one_sure", "unsure", "frame", "lost", "header", "nobody")))
+    rows = read(
+        tmp_path, *(f"{name}.png" for name in ("two", "one_sure", "unsure", "frame", "lost", "header", "nobody"))
+    )
     assert [row["status"] for row in rows] == ["several_faces", "ok", "no_face", "ok", "no_face", "no_face", "no_face"]
     assert [row["AU4"] for row in rows] == [2.0, 1.0, None, 0.0, None, None, None]
     assert read(tmp_path, "unsure.png", min_confidence=0.5)[0]["status"] == "ok"
@@ -71,12 +90,19 @@ def changed(**cells: str | None) -> list[dict[str, str]]:
         (changed(AU01_r="-0.1"), "line 3: AU01_r='-0.1'"),
         ([face(AU26_r="-nan(ind)")], r"line 2: AU26_r='-nan\(ind\)' is no number in 0\.\.5$"),
         ([face(), face(1, side=120) | {"AU26_r": "nan"}], "line 3: AU26_r='nan'"),
-        ([face(AU26_r="5.06")], r"line 2: AU26_r='5.06' is no number in 0\.\.5; where 5 is not the strongest, data\.annotate\.scale says what is"),
+        (
+            [face(AU26_r="5.06")],
+            r"line 2: AU26_r='5.06' is no number in 0\.\.5; where 5 is not the strongest, data\.annotate\.scale says "
+            r"what is",
+        ),
         (changed(AU26_r=""), "line 3: AU26_r=''"),
         (changed(AU09_r="strong"), "line 3: AU09_r='strong'"),
         (changed(confidence="1.5"), r"line 3: confidence='1.5' is no number in 0\.\.1"),
         (changed(x_4="inf"), "line 3: x_4='inf'"),
-        (changed(AU09_r=None, AU20_r=None), r"a\.csv: columns missing: AU09_r, AU20_r; write them with `FaceLandmarkImg .* -aus"),
+        (
+            changed(AU09_r=None, AU20_r=None),
+            r"a\.csv: columns missing: AU09_r, AU20_r; write them with `FaceLandmarkImg .* -aus",
+        ),
         (changed(confidence=None), "columns missing: confidence"),
         (changed(x_0=None), "line 2: which of several faces is the largest, only landmarks tell"),
         ([{"frame": str(number)} | face() for number in (1, 2)], "has 2 frames, so it is of a video"),
@@ -102,7 +128,9 @@ def test_files_that_are_no_csv_are_named(tmp_path: Path) -> None:
 def test_a_cause_that_is_in_every_file_is_told_once(tmp_path: Path) -> None:
     for name in "abc":
         write(tmp_path, name, [face(AU12_r=7.5)])
-    with pytest.raises(ValueError, match=r"a\.csv, line 2: AU12_r='7\.5' .* \(3 of 3 files cannot be used, this is the first\)$"):
+    with pytest.raises(
+        ValueError, match=r"a\.csv, line 2: AU12_r='7\.5' .* \(3 of 3 files cannot be used, this is the first\)$"
+    ):
         read(tmp_path, "a.jpg", "b.jpg", "c.jpg")
 
 
@@ -122,11 +150,20 @@ def test_what_is_no_number_in_a_face_that_does_not_count_does_not_matter(nothing
 
 def test_faces_of_one_frame_are_no_video(tmp_path: Path) -> None:
     """FaceLandmarkVidMulti writes frame and face_id for each."""
-    write(tmp_path, "a", [{"frame": "1", "face_id": str(number), "success": "1"} | face(side=50 + number, AU12_r=number) for number in range(3)])
+    write(
+        tmp_path,
+        "a",
+        [
+            {"frame": "1", "face_id": str(number), "success": "1"} | face(side=50 + number, AU12_r=number)
+            for number in range(3)
+        ],
+    )
     assert [(row["status"], row["AU12"]) for row in read(tmp_path, "a.jpg")] == [("several_faces", 2.0)]
 
 
-def test_what_is_taken_otherwise_than_written_is_told_with_its_number(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_taken_otherwise_than_written_is_told_with_its_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write(tmp_path, "a", [face(AU12_r=5.01, AU01_r=-0.01, AU04_r=5.05)])
     write(tmp_path, "b", [face(AU12_r="5.004")])
     (tmp_path / "c.csv").write_bytes(b"")
@@ -135,7 +172,11 @@ def test_what_is_taken_otherwise_than_written_is_told_with_its_number(tmp_path: 
     rows = read(tmp_path, *(f"{name}.jpg" for name in "abcde"))
     assert [row["AU12"] for row in rows] == [5.0, 5.0, None, None, None]
     assert (rows[0]["AU1"], rows[0]["AU4"]) == (0.0, 5.0)
-    for told in ("4 AUs lie beyond 0..5 by rounding", "2 files are empty, and taken for images without a face", "1 faces have no number for their confidence"):
+    for told in (
+        "4 AUs lie beyond 0..5 by rounding",
+        "2 files are empty, and taken for images without a face",
+        "1 faces have no number for their confidence",
+    ):
         assert told in caplog.text
 
 
@@ -153,7 +194,10 @@ def test_images_that_openface_has_not_seen_are_counted(tmp_path: Path) -> None:
 def test_the_stamp_follows_the_files(tmp_path: Path) -> None:
     config = OpenFaceConfig(str(tmp_path))
     (tmp_path / "out.zip").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"openface\.folder=.*: holds nothing that OpenFace wrote .* .*out\.zip is still packed: unpack it"):
+    with pytest.raises(
+        ValueError,
+        match=r"openface\.folder=.*: holds nothing that OpenFace wrote .* .*out\.zip is still packed: unpack it",
+    ):
         stamp(config, "openface")
     write(tmp_path, "a", [face()])
     first = stamp(config, "openface")

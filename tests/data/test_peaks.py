@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS, AUS
-from fineface_train.data.disfa import read_frames
-from fineface_train.data.disfa_layout import Mismatch
+from fineface_train.data.disfa.layout import Mismatch
+from fineface_train.data.disfa.reader import read_frames
 from fineface_train.data.peaks import AROUND, COLUMNS, PEAKS, find_peaks
 from fineface_train.data.prepare import PEAKS as PEAKS_FILE
 from fineface_train.data.prepare import DataConfig, prepare
@@ -48,7 +48,11 @@ def test_what_is_not_there_is_left_out_or_empty() -> None:
     assert middle["intensity"].to_dict() == {11: 0, 13: 0, 14: 1, 15: 5, 16: 0, 17: 0, 19: 0}
 
 
-@pytest.mark.parametrize("frames", [video(40), video(1, au1={1: 3}), video(40, au1=dict.fromkeys(range(1, 41), 3.0))], ids=["none", "alone", "flat"])
+@pytest.mark.parametrize(
+    "frames",
+    [video(40), video(1, au1={1: 3}), video(40, au1=dict.fromkeys(range(1, 41), 3.0))],
+    ids=["none", "alone", "flat"],
+)
 def test_nothing_stands_out_of_nothing(frames: pd.DataFrame) -> None:
     assert find_peaks(frames).empty
 
@@ -69,7 +73,9 @@ def test_frames_that_are_thinned_are_around_all_the_same(corpus: Path) -> None:
         truth = everything.loc[(row.subject, row.frame)]
         assert (truth["image"], truth[AUS[AU_KEYS.index(row.au)]]) == (row.image, row.intensity)
     shown = set(zip(read.peaks["subject"], read.peaks["frame"], strict=True))
-    assert shown - set(zip(read.frame["subject"], read.frame["frame"], strict=True)), "none of the frames around is a thinned one"
+    assert shown - set(zip(read.frame["subject"], read.frame["frame"], strict=True)), (
+        "none of the frames around is a thinned one"
+    )
 
 
 def test_prepare_keeps_them(corpus: Path, tmp_path: Path) -> None:

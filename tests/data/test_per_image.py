@@ -44,7 +44,9 @@ def test_rows_are_made_once_and_go_on_after_a_crash(tmp_path: Path) -> None:
     assert frame["number"].tolist() == list(range(10))
     assert frame["path"].tolist() == paths
     assert all(json.loads(line) for line in torn.read_text().splitlines())
-    assert per_image(paths, contents, tmp_path / "rows", {"model": "a"}, Maker(fail_after=0), batch_size=3, title="x")["number"].tolist() == list(range(10))
+    assert per_image(paths, contents, tmp_path / "rows", {"model": "a"}, Maker(fail_after=0), batch_size=3, title="x")[
+        "number"
+    ].tolist() == list(range(10))
 
 
 def test_an_image_is_known_by_its_contents(tmp_path: Path) -> None:
@@ -54,7 +56,9 @@ def test_an_image_is_known_by_its_contents(tmp_path: Path) -> None:
     frame = per_image([*copies, *copies], [*contents, *contents], tmp_path / "rows", {}, first, batch_size=2, title="x")
     assert sorted(first.asked) == sorted(copies)
     assert frame["number"].tolist() == [10, 11, 12, 13] * 2
-    assert per_image(["moved.png"], contents[2:3], tmp_path / "rows", {}, Maker(fail_after=0), batch_size=2, title="x")["number"].tolist() == [12]
+    assert per_image(["moved.png"], contents[2:3], tmp_path / "rows", {}, Maker(fail_after=0), batch_size=2, title="x")[
+        "number"
+    ].tolist() == [12]
 
 
 def test_rows_of_something_else_are_refused(tmp_path: Path) -> None:
@@ -81,7 +85,9 @@ def test_processes_share_the_work(tmp_path: Path) -> None:
 
     def one(index: int) -> None:
         crew = Crew(index, 3, barrier.wait, quiet=True)
-        frames[index] = per_image(paths, contents, tmp_path / "rows", {}, makers[index], batch_size=2, title="x", crew=crew)
+        frames[index] = per_image(
+            paths, contents, tmp_path / "rows", {}, makers[index], batch_size=2, title="x", crew=crew
+        )
 
     threads = [threading.Thread(target=one, args=(index,)) for index in range(3)]
     for thread in threads:

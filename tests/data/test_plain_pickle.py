@@ -1,4 +1,5 @@
-"""Pickles from strangers: numbers and text come through, in whatever way they were pickled; nothing else does, and nothing is called."""
+"""Pickles from strangers: numbers and text come through, in whatever way they were pickled; nothing else does, and
+nothing is called."""
 
 import contextlib
 import os
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fineface_train.data.plain_pickle import Array, read_plain_pickle
+from fineface_train.data.formats.pickles import Array, read_plain_pickle
 
 VECTOR = np.array([0.25, 5, 0])
 
@@ -39,10 +40,25 @@ class Flagged:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("core", ["numpy.core", "numpy._core"])
 @pytest.mark.parametrize(
-    "vector", [VECTOR, VECTOR.astype(np.float32), VECTOR.astype(">f8"), VECTOR.astype(np.int64), VECTOR.astype(bool), VECTOR.reshape(3, 1)]
+    "vector",
+    [
+        VECTOR,
+        VECTOR.astype(np.float32),
+        VECTOR.astype(">f8"),
+        VECTOR.astype(np.int64),
+        VECTOR.astype(bool),
+        VECTOR.reshape(3, 1),
+    ],
 )
 def test_arrays_come_through(vector: np.ndarray, core: str, protocol: int, tmp_path: Path) -> None:
-    value = [{"path": "a.jpg", "aus": vector, "list": [np.float64(0.5), np.float32(1.5), 2, True, None, 2.5], "tuple": (1, "é", b"\xff")}]
+    value = [
+        {
+            "path": "a.jpg",
+            "aus": vector,
+            "list": [np.float64(0.5), np.float32(1.5), 2, True, None, 2.5],
+            "tuple": (1, "é", b"\xff"),
+        }
+    ]
     data = pickle.dumps(value, protocol)
     for found in (b"numpy._core", b"numpy.core"):
         if protocol < 4:  # else the length is before the name
@@ -72,9 +88,13 @@ def test_an_array_by_columns_comes_through(tmp_path: Path) -> None:
 
 
 def test_a_pickle_of_python_2_comes_through(tmp_path: Path) -> None:
-    """As `pickle.dump([{'path': 'a.jpg', 'aus': numpy.array([1.5])}], file, 2)` wrote it there: text and bytes are one."""
+    """As `pickle.dump([{'path': 'a.jpg', 'aus': numpy.array([1.5])}], file, 2)` wrote it there: text and bytes are
+    one."""
     made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
-    state = b"(K\x01(K\x01tcnumpy\ndtype\n(U\x02f8K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x08" + struct.pack("<d", 1.5)
+    state = (
+        b"(K\x01(K\x01tcnumpy\ndtype\n(U\x02f8K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x08"
+        + struct.pack("<d", 1.5)
+    )
     (tmp_path / "x.pkl").write_bytes(b"\x80\x02]}(U\x04pathU\x05a.jpgU\x03aus" + made + state + b"tbua.")
     (read,) = read_plain_pickle(tmp_path / "x.pkl")
     assert read["path"] == "a.jpg"
@@ -104,7 +124,9 @@ def test_a_pickle_of_python_2_comes_through(tmp_path: Path) -> None:
         (lambda file: 1 + 2j, r"\.complex'"),
     ],
 )
-def test_nothing_else_does_and_it_is_told_what_was_asked(evil: Callable[[Path], Any], asked: str, protocol: int, tmp_path: Path) -> None:
+def test_nothing_else_does_and_it_is_told_what_was_asked(
+    evil: Callable[[Path], Any], asked: str, protocol: int, tmp_path: Path
+) -> None:
     path = write(tmp_path / "x.pkl", [{"aus": evil(tmp_path / "touched")}], protocol)
     with pytest.raises(ValueError, match=rf"x\.pkl: cannot be read as a pickle of numbers and text \(.*({asked})"):
         read_plain_pickle(path)
@@ -125,13 +147,19 @@ DTYPE = b"cnumpy\ndtype\n(S'f8'\ntR"
         (b"\x80\x05\x96" + SIZE + b".", "ends early"),
         (b"\x80\x04\x95" + SIZE + b"K\x01", ""),
         (b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b".", "ends early"),
-        (ARRAY + b"(I1\n(L1000000000000L\nt" + DTYPE + b"I00\nS'x'\ntb.", r"an array of shape \(1000000000000,\) in 1 bytes"),
+        (
+            ARRAY + b"(I1\n(L1000000000000L\nt" + DTYPE + b"I00\nS'x'\ntb.",
+            r"an array of shape \(1000000000000,\) in 1 bytes",
+        ),
         (ARRAY + b"(I1\n(I-1\nI-1\nt" + DTYPE + b"I00\nS'12345678'\ntb.", ""),
         (ARRAY + b"(I1\n(I1\nt(dI00\nS'12345678'\ntb.", "an array that numpy did not write"),
         (ARRAY + b"I1\nb.", ""),
         (b"cnumpy\ndtype\n(S'O8'\ntR.", "asks for an array of 'O8'"),
         (b"cnumpy\ndtype\n(S'8f8,O'\ntR.", "asks for an array of"),
-        (b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'U99999999'\ntRS'x'\ntR.", "an array of shape \\(\\) in 1 bytes"),
+        (
+            b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'U99999999'\ntRS'x'\ntR.",
+            "an array of shape \\(\\) in 1 bytes",
+        ),
         (b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'U9999999999999'\ntRS'x'\ntR.", ""),
         (ARRAY + b"(I1\n(L1000000000000L\ntcnumpy\ndtype\n(S'U0'\ntRI00\nS''\ntb.", "asks for an array of 'U0'"),
         (b"cnumpy.core.multiarray\nscalar\n}S'__doc__'\nS'x'\nsb.", "asks to change a function"),
@@ -150,7 +178,9 @@ def test_a_stream_made_by_hand_asks_in_vain(stream: bytes, reason: str, tmp_path
     """Neither for calls nor for more memory than it has bytes."""
     (tmp_path / "x.pkl").write_bytes(stream)
     tracemalloc.start()
-    with pytest.raises(ValueError, match=rf"x\.pkl: cannot be read as a pickle of numbers and text \(.*{reason}") as caught:
+    with pytest.raises(
+        ValueError, match=rf"x\.pkl: cannot be read as a pickle of numbers and text \(.*{reason}"
+    ) as caught:
         read_plain_pickle(tmp_path / "x.pkl")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -167,7 +197,9 @@ def test_an_array_is_not_allotted_before_its_numbers_are_there(tmp_path: Path) -
 def test_wherever_it_is_cut_off_or_damaged_nothing_crashes(tmp_path: Path) -> None:
     path, draw = tmp_path / "x.pkl", np.random.default_rng(0)
     for protocol in (0, 2, 4, 5):
-        data = pickle.dumps([{"path": "a.jpg", "aus": VECTOR}, {"path": "b.jpg", "aus": [1.5, np.float64(2)]}], protocol)
+        data = pickle.dumps(
+            [{"path": "a.jpg", "aus": VECTOR}, {"path": "b.jpg", "aus": [1.5, np.float64(2)]}], protocol
+        )
         for size in range(len(data)):
             path.write_bytes(data[:size])
             with pytest.raises(ValueError, match=r"x\.pkl: cannot be read"):

@@ -11,9 +11,9 @@ import pytest
 from fineface_train.aus import AUS
 from fineface_train.config import choices, load_config
 from fineface_train.data.crew import Crew
-from fineface_train.data.disfa import DisfaConfig
+from fineface_train.data.disfa.reader import DisfaConfig
 from fineface_train.data.labels import LabelsConfig, Scope
-from fineface_train.data.manipulation import ManipulationConfig
+from fineface_train.data.manipulation.reader import ManipulationConfig
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import DataConfig, prepare, read_manifest
 from fineface_train.data.table import SampleTable
@@ -27,7 +27,12 @@ QUIET = Crew(quiet=True)
 
 def _config(root: Path) -> DataConfig:
     corpus = root / "corpus"
-    return DataConfig(root=str(root), toyfacs=dataclasses.replace(SMALL), disfa=disfa_config(corpus), affectnet=affectnet_config(corpus))
+    return DataConfig(
+        root=str(root),
+        toyfacs=dataclasses.replace(SMALL),
+        disfa=disfa_config(corpus),
+        affectnet=affectnet_config(corpus),
+    )
 
 
 @pytest.fixture
@@ -43,11 +48,23 @@ def test_both_sources_in_one_table_with_a_manifest(tmp_path: Path) -> None:
     manifest = read_manifest(config.root)
     assert set(table.frame["source"]) == {"disfa", "affectnet"}
     assert manifest["table"]["rows"] == len(table) == sum(manifest["table"]["splits"].values())
-    assert manifest["table"]["fingerprint"] == table.fingerprint() == SampleTable.read(tmp_path / "toy" / "table.parquet").fingerprint()
+    assert (
+        manifest["table"]["fingerprint"]
+        == table.fingerprint()
+        == SampleTable.read(tmp_path / "toy" / "table.parquet").fingerprint()
+    )
     assert manifest["sources"]["affectnet"]["dropped: HasFace is false"] == 1
     assert manifest["sources"] == table.counts
     assert sorted(path.name for path in (tmp_path / "toy").glob("[!.]*")) == [
-        *("corpus", "correction.json", "dropped.parquet", "manifest.json", "peaks.parquet", "raw.parquet", "table.parquet")
+        *(
+            "corpus",
+            "correction.json",
+            "dropped.parquet",
+            "manifest.json",
+            "peaks.parquet",
+            "raw.parquet",
+            "table.parquet",
+        )
     ]
     active = table.aus() > 0
     alone = active & (active.sum(axis=1, keepdims=True) == 1)
@@ -86,11 +103,21 @@ def test_what_changed_is_made_again(config: DataConfig) -> None:
     assert read_manifest(config.root)["corpus"]["config"]["seed"] == 9
 
 
-@pytest.mark.parametrize("change", [{"test_share": 1.0}, {"test_share": 0.7}, {"fold": 2, "subjects": ["SN001", "SN002"]}])
+@pytest.mark.parametrize(
+    "change", [{"test_share": 1.0}, {"test_share": 0.7}, {"fold": 2, "subjects": ["SN001", "SN002"]}]
+)
 def test_data_without_a_row_to_train_on_are_refused(config: DataConfig, change: dict) -> None:
     corpus = Path(config.root) / "corpus"
-    alone = dataclasses.replace(config, toyfacs=None, disfa=disfa_config(corpus, **change), affectnet=None, root=str(Path(config.root) / "alone"))
-    with pytest.raises(ValueError, match=r"data: no row is left to train on \(disfa test \d+\); lower data\.disfa\.test_share"):
+    alone = dataclasses.replace(
+        config,
+        toyfacs=None,
+        disfa=disfa_config(corpus, **change),
+        affectnet=None,
+        root=str(Path(config.root) / "alone"),
+    )
+    with pytest.raises(
+        ValueError, match=r"data: no row is left to train on \(disfa test \d+\); lower data\.disfa\.test_share"
+    ):
         prepare(alone, crew=QUIET)
     together = dataclasses.replace(alone, affectnet=config.affectnet)  # trained on the one, tested on the other
     splits = prepare(together, crew=QUIET).frame.groupby("source")["split"].unique()
@@ -130,7 +157,9 @@ def test_a_correction_that_changed_is_noticed(config: DataConfig, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["raw.parquet", "correction.json", "dropped.parquet", "peaks.parquet"])
-def test_what_lies_beside_the_table_is_made_again_when_it_is_damaged(config: DataConfig, name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_lies_beside_the_table_is_made_again_when_it_is_damaged(
+    config: DataConfig, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     first = prepare(config, crew=QUIET)
     path = Path(config.root) / name
     whole = path.read_bytes()
@@ -164,7 +193,9 @@ def test_weights_of_sources(config: DataConfig) -> None:
     table = prepare(config, crew=QUIET)
     training = table.frame["split"] == "train"
     by_rows = config.weights(table)
-    assert by_rows == {source: (training & (table.frame["source"] == source)).sum() for source in ("disfa", "affectnet")}
+    assert by_rows == {
+        source: (training & (table.frame["source"] == source)).sum() for source in ("disfa", "affectnet")
+    }
     assert config.disfa is not None
     assert config.affectnet is not None
     config.disfa.weight, config.affectnet.weight = 3.0, 1.0
@@ -177,7 +208,9 @@ def test_weights_of_sources(config: DataConfig) -> None:
 def test_faults_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no manifest\.json; run `fineface prepare` first"):
         read_manifest(tmp_path)
-    with pytest.raises(ValueError, match=r"data: has no source; set data\.disfa, data\.affectnet or data\.manipulation"):
+    with pytest.raises(
+        ValueError, match=r"data: has no source; set data\.disfa, data\.affectnet or data\.manipulation"
+    ):
         DataConfig().validate("data")
     with pytest.raises(ValueError, match=r"data\.rarity_weighting=-1"):
         DataConfig(disfa=DisfaConfig(), rarity_weighting=-1).validate("data")
@@ -210,20 +243,28 @@ def test_presets_compose(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_preset_of_a_list_composes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANIPULATION_ROOT", "/datasets/faces")
-    data = load_config(["data=manipulation", "data.manipulation.aus=[1,2,4,5,6,9,12,15,17,20,25,26]", "data.manipulation.scale=1"]).data
+    data = load_config(
+        ["data=manipulation", "data.manipulation.aus=[1,2,4,5,6,9,12,15,17,20,25,26]", "data.manipulation.scale=1"]
+    ).data
     assert list(data.sources) == ["manipulation"]
     assert data.sources["manipulation"] == ManipulationConfig(root="/datasets/faces", aus=list(AUS), scale=1)
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("fineface", LabelsConfig()), ("published", LabelsConfig(std=0.2, scope=Scope.batch)), ("none", LabelsConfig(0.0, 0.0, Scope.sample))],
+    [
+        ("fineface", LabelsConfig()),
+        ("published", LabelsConfig(std=0.2, scope=Scope.batch)),
+        ("none", LabelsConfig(0.0, 0.0, Scope.sample)),
+    ],
 )
 def test_label_presets_compose(name: str, expected: LabelsConfig) -> None:
     assert load_config([f"labels={name}"]).labels == expected
 
 
-def test_a_folder_that_was_prepared_before_a_key_came_is_known_again(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_was_prepared_before_a_key_came_is_known_again(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
     config = DataConfig(root=str(tmp_path / "data"), affectnet=affectnet_config(corpus))
     prepare(config, crew=Crew(quiet=True))

@@ -1,4 +1,5 @@
-"""`fineface prepare` is killed in the middle of what it does, and the same line goes on to what it would have made alone."""
+"""`fineface prepare` is killed in the middle of what it does, and the same line goes on to what it would have made
+alone."""
 
 import os
 import signal
@@ -17,10 +18,23 @@ SIGNS = ("frames/*/*.jpg", "frames/*/0000[5-9].jpg", "table.parquet", "looks/*")
 
 
 def start(disfa: Path, affectnet: Path, root: Path) -> subprocess.Popen[str]:
-    sources = (f"data.disfa.root={disfa}", "data.disfa.neutral_share=1", f"data.affectnet.root={affectnet}", "data.affectnet.min_side=64")
+    sources = (
+        f"data.disfa.root={disfa}",
+        "data.disfa.neutral_share=1",
+        f"data.affectnet.root={affectnet}",
+        "data.affectnet.min_side=64",
+    )
     command = (sys.executable, "-m", "fineface_train", "prepare", "data=disfa_affectnet", f"data.root={root}", *sources)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def kill_when(process: subprocess.Popen[str], root: Path, sign: str) -> bool:
@@ -36,7 +50,10 @@ def kill_when(process: subprocess.Popen[str], root: Path, sign: str) -> bool:
 
 
 def test_a_prepare_that_is_killed_goes_on(corpus: Path, tmp_path: Path) -> None:
-    disfa, affectnet = Copy(images=None, videos="Videos_LeftCamera").write(corpus, tmp_path / "disfa"), corpus / "affectnet"
+    disfa, affectnet = (
+        Copy(images=None, videos="Videos_LeftCamera").write(corpus, tmp_path / "disfa"),
+        corpus / "affectnet",
+    )
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     process = start(disfa, affectnet, alone)
     printed = process.communicate()[0]
@@ -52,9 +69,14 @@ def test_a_prepare_that_is_killed_goes_on(corpus: Path, tmp_path: Path) -> None:
     process = start(disfa, affectnet, killed)
     printed = process.communicate()[0]
     assert process.returncode == 0, printed
-    assert SampleTable.read(killed / "table.parquet").fingerprint() == SampleTable.read(alone / "table.parquet").fingerprint()
+    assert (
+        SampleTable.read(killed / "table.parquet").fingerprint()
+        == SampleTable.read(alone / "table.parquet").fingerprint()
+    )
     assert read_manifest(killed)["sources"] == read_manifest(alone)["sources"]
-    assert {path.relative_to(killed) for path in killed.rglob("*.jpg")} == {path.relative_to(alone) for path in alone.rglob("*.jpg")}
+    assert {path.relative_to(killed) for path in killed.rglob("*.jpg")} == {
+        path.relative_to(alone) for path in alone.rglob("*.jpg")
+    }
     for path in alone.rglob("*.jpg"):
         assert (killed / path.relative_to(alone)).read_bytes() == path.read_bytes()
     assert not list(killed.rglob("*.partial"))

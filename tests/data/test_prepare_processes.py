@@ -17,10 +17,17 @@ REPOSITORY = Path(__file__).parents[2]
 
 def prepared(processes: int, corpus: Path, disfa: Path, root: Path, *overrides: str) -> str:
     """What `fineface prepare` on DISFA and AffectNet printed."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+    )
     command = [
         *(sys.executable, *launcher, "-m", "fineface_train", "prepare", "data=disfa_affectnet", f"data.root={root}"),
-        *(f"data.disfa.root={disfa}", "data.disfa.neutral_share=1", f"data.affectnet.root={corpus / 'affectnet'}", "data.affectnet.min_side=64"),
+        *(
+            f"data.disfa.root={disfa}",
+            "data.disfa.neutral_share=1",
+            f"data.affectnet.root={corpus / 'affectnet'}",
+            "data.affectnet.min_side=64",
+        ),
         *overrides,
     ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
@@ -53,7 +60,12 @@ def test_models_are_asked_while_data_is_prepared(corpus: Path, tmp_path: Path) -
     for part in tiny_blip2():
         part.save_pretrained(tmp_path / "blip2")
     write_openface(sorted((corpus / "affectnet" / "images").rglob("*.png")), tmp_path / "openface")
-    models = ["data.disfa.captions=null", f"data.blip2.model={tmp_path / 'blip2'}", "data.blip2.max_new_tokens=8", "data.affectnet.aus=annotator"]
+    models = [
+        "data.disfa.captions=null",
+        f"data.blip2.model={tmp_path / 'blip2'}",
+        "data.blip2.max_new_tokens=8",
+        "data.affectnet.aus=annotator",
+    ]
     models += ["data.annotate.kind=openface", f"data.annotate.openface.folder={tmp_path / 'openface'}"]
     models.append("data.disfa.image_pattern='{subject}/{index:05d}.png'")
     tables = {}

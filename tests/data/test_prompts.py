@@ -1,4 +1,5 @@
-"""Prompts that are too long: AUs are kept, captions are cut at a word, and both are told; what fits is told as it is."""
+"""Prompts that are too long: AUs are kept, captions are cut at a word, and both are told; what fits is told as it
+is."""
 
 import logging
 import math
@@ -24,7 +25,10 @@ from fineface_train.methods.protocol import Request
 from tests.conftest import WIDTH, tiny_pipeline
 from tests.methods.test_conditioning import small
 
-LONG = "a person with short red hair, light skin, glasses and a beard, who wears a blue shirt in front of a green background " * 5
+LONG = (
+    "a person with short red hair, light skin, glasses and a beard, who wears a blue shirt in front of a green "
+    "background " * 5
+)
 SMILE, NEUTRAL = parse_aus("AU12=5,AU6=2"), [0.0] * AU_COUNT
 
 
@@ -52,7 +56,9 @@ def test_the_aus_are_kept_and_the_caption_is_cut_at_a_word(tokenizer: CLIPTokeni
     assert ids(tokenizer, told.text) != ids(tokenizer, writer.write([LONG], [NEUTRAL])[0].text)
     assert ids(tokenizer, told.text)[-1] == tokenizer.eos_token_id
     assert len(tokenizer(told.text).input_ids) <= tokenizer.model_max_length  # nothing is left for the tokenizer to cut
-    assert writer.write([told.text.removesuffix(", maximum lip corner puller, slight cheek raiser")], [SMILE]) == [Told(told.text)]  # told again as it is
+    assert writer.write([told.text.removesuffix(", maximum lip corner puller, slight cheek raiser")], [SMILE]) == [
+        Told(told.text)
+    ]  # told again as it is
     sentence = in_words(told, LONG, writer.room)
     assert len(sentence) == 1
     assert "the AUs are kept; its end is cut" in sentence[0]
@@ -63,7 +69,10 @@ def test_what_fits_is_told_as_it_is(tokenizer: CLIPTokenizer) -> None:
     for entry in Entry:
         writer = PromptWriter(tokenizer, ConditioningConfig(enters=entry), 13 if entry is Entry.token else 0)
         told = writer.write(captions, [SMILE] * 4)
-        assert told == [Told(with_au_text(caption, SMILE, "{strength} {name}") if entry is Entry.text else caption) for caption in captions]
+        assert told == [
+            Told(with_au_text(caption, SMILE, "{strength} {name}") if entry is Entry.text else caption)
+            for caption in captions
+        ]
         assert not counted(told, captions, writer.room)
 
 
@@ -94,7 +103,10 @@ def test_au_tokens_leave_the_prompt_its_end(tokenizer: CLIPTokenizer) -> None:
         assert tokenizer.eos_token_id in ids(tokenizer, told.text)[:-13]
         assert told.cut
         assert told.text
-    assert PromptWriter(tokenizer, ConditioningConfig(enters=Entry.token), 1).write(["a man " * 20], [SMILE])[0].text == "a man " * 20
+    assert (
+        PromptWriter(tokenizer, ConditioningConfig(enters=Entry.token), 1).write(["a man " * 20], [SMILE])[0].text
+        == "a man " * 20
+    )
 
 
 def test_too_many_aus_in_words_are_said_strongest_first(tokenizer: CLIPTokenizer) -> None:
@@ -110,7 +122,9 @@ def test_too_many_aus_in_words_are_said_strongest_first(tokenizer: CLIPTokenizer
     assert told.unsaid.endswith("trace inner brow raiser (AU1: 1 of 5)")
     assert any("not said: severe" in sentence for sentence in in_words(told, "a man", writer.room))
     with pytest.raises(ValueError, match=r"conditioning\.au_text=.*one AU alone.*say it in fewer words"):
-        PromptWriter(tokenizer, ConditioningConfig(enters=Entry.text, au_text="{name} " + "very " * 80)).write(["a man"], [SMILE])
+        PromptWriter(tokenizer, ConditioningConfig(enters=Entry.text, au_text="{name} " + "very " * 80)).write(
+            ["a man"], [SMILE]
+        )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +150,11 @@ def test_the_longest_that_fits() -> None:
             assert longest(lambda count, room=room: count <= room, most) == min(room, most)
 
 
-@given(caption=st.text(max_size=150), tokens=st.integers(0, 13), intensities=st.lists(st.one_of(st.floats(0, 5), st.just(math.nan)), min_size=12, max_size=12))
+@given(
+    caption=st.text(max_size=150),
+    tokens=st.integers(0, 13),
+    intensities=st.lists(st.one_of(st.floats(0, 5), st.just(math.nan)), min_size=12, max_size=12),
+)
 def test_any_caption_leaves_its_aus_room(caption: str, tokens: int, intensities: list[float]) -> None:
     tokenizer = CLIPTokenizer.from_pretrained("data/toyfacs/clip")
     for entry in (Entry.text, Entry.token):
@@ -154,9 +172,13 @@ def test_aus_move_the_picture_behind_any_prompt(entry: Entry, caplog: pytest.Log
     """In each way in which they enter; a prompt that is cut is told once for all its AUs."""
     pipe = tiny_pipeline()
     adapt(pipe.unet, entry, EncoderConfig(name=EncoderName.per_au_tokens), FinetuneConfig(train=Trained.nothing))
-    generator = PipelineGenerator(pipe, ConditioningConfig(enters=entry, au_text="{au} {intensity}"), SamplingConfig(steps=2), 16)
+    generator = PipelineGenerator(
+        pipe, ConditioningConfig(enters=entry, au_text="{au} {intensity}"), SamplingConfig(steps=2), 16
+    )
     with caplog.at_level(logging.WARNING, logger="fineface_train"):
-        pictures = [generator.generate([Request(LONG, tuple(parse_aus(aus)), 0)]) for aus in ("AU12=5", "AU12=4", "AU4=5", "")]
+        pictures = [
+            generator.generate([Request(LONG, tuple(parse_aus(aus)), 0)]) for aus in ("AU12=5", "AU12=4", "AU4=5", "")
+        ]
     assert not any(torch.equal(pictures[0], other) for other in pictures[1:])
     assert sum("is too long" in record.message for record in caplog.records) == 1
 
@@ -177,13 +199,22 @@ def test_a_cache_of_captions_tells_what_it_cuts(tmp_path: Path, caplog: pytest.L
     with caplog.at_level(logging.WARNING, logger="fineface_train"):
         text_cache(["a man", LONG], tiny_pipeline(), "text", tmp_path)
     (told,) = [record.message for record in caplog.records]
-    assert told.startswith("1 of 3 captions are cut: the text encoder has room for 62 tokens; e.g. 'a person with short red hair")
+    assert told.startswith(
+        "1 of 3 captions are cut: the text encoder has room for 62 tokens; e.g. 'a person with short red hair"
+    )
 
 
 @pytest.mark.parametrize(
-    ("method", "sentence"), [("lora_t", "so that their AUs are kept"), ("lora_au", "so that their AUs are kept"), ("fineface", "captions are cut:")]
+    ("method", "sentence"),
+    [
+        ("lora_t", "so that their AUs are kept"),
+        ("lora_au", "so that their AUs are kept"),
+        ("fineface", "captions are cut:"),
+    ],
 )
-def test_training_says_what_it_cuts(method: str, sentence: str, tmp_path: Path, saved_base: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_training_says_what_it_cuts(
+    method: str, sentence: str, tmp_path: Path, saved_base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The tiny base has a token for each letter, so that its captions are too long."""
     assert main(small(tmp_path, saved_base, f"method={method}", "trainer.steps=1")) == 0
     sentence = "captions are cut:" if method == "fineface" else "so that their AUs are kept"
@@ -194,5 +225,16 @@ def test_training_says_what_it_cuts(method: str, sentence: str, tmp_path: Path, 
 
 
 def test_the_priors_prompt_is_told_too(tmp_path: Path, saved_base: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert main(small(tmp_path, saved_base, "method=dreambooth", "trainer.steps=1", f"finetune.prior_prompt={'a person ' * 20}")) == 0
+    assert (
+        main(
+            small(
+                tmp_path,
+                saved_base,
+                "method=dreambooth",
+                "trainer.steps=1",
+                f"finetune.prior_prompt={'a person ' * 20}",
+            )
+        )
+        == 0
+    )
     assert any(record.message.startswith("finetune.prior_prompt: prompt 'a person") for record in caplog.records)

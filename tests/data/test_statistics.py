@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fineface_train.data.statistics import BINS, au_statistics, caption_statistics, subject_statistics
+from fineface_train.data.inspection.statistics import BINS, au_statistics, caption_statistics, subject_statistics
 
 
 def _aus() -> np.ndarray:
@@ -38,7 +38,9 @@ def test_aus_that_count_by_weights() -> None:
     assert found.together[0][1] == 0.75
 
 
-@pytest.mark.parametrize(("intensity", "place"), [(0.01, 0), (0.25, 0), (0.26, 1), (1.0, 3), (4.99, BINS - 1), (5.0, BINS - 1)])
+@pytest.mark.parametrize(
+    ("intensity", "place"), [(0.01, 0), (0.25, 0), (0.26, 1), (1.0, 3), (4.99, BINS - 1), (5.0, BINS - 1)]
+)
 def test_each_intensity_falls_into_one_part(intensity: float, place: int) -> None:
     aus = np.zeros((1, 12), dtype=np.float32)
     aus[0, 4] = intensity
@@ -52,13 +54,21 @@ def test_no_rows_have_no_numbers() -> None:
 
 def test_captions() -> None:
     found = caption_statistics(["A man, a man!", "a man with a hat", "a man with a hat", " ", "close-up of a dog"])
-    assert (found["captions"], found["distinct"], found["empty"], found["median_words"], found["most_words"]) == (5, 4, 1, 4.0, 5)
+    assert (found["captions"], found["distinct"], found["empty"], found["median_words"], found["most_words"]) == (
+        5,
+        4,
+        1,
+        4.0,
+        5,
+    )
     assert found["words"] == [("man", 3), ("hat", 2), ("close-up", 1), ("dog", 1)]
     assert found["repeated"] == [("a man with a hat", 2)]
 
 
 def test_subjects() -> None:
-    frame = pd.DataFrame({"subject": list("aaabbc"), "split": ["train", "train", "test", "train", "train", "validation"]})
+    frame = pd.DataFrame(
+        {"subject": list("aaabbc"), "split": ["train", "train", "test", "train", "train", "validation"]}
+    )
     found = subject_statistics(frame)
     assert found["subjects"] == 3
     assert found["rows"] == [1, 2.0, 3]

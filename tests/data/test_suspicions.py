@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.suspicions import EXAMPLES, Suspicion, suspicions
+from fineface_train.data.inspection.suspicions import EXAMPLES, Suspicion, suspicions
 from fineface_train.data.table import SampleTable
 
 ROWS = 60
@@ -19,7 +19,9 @@ def _table(**captions: str) -> tuple[SampleTable, pd.DataFrame]:
     ids = [f"x/{number}" for number in range(ROWS)]
     splits = ["validation" if number % 10 == 9 else "train" for number in range(ROWS)]
     told = {"aus_from": "labels", "caption_from": "somebody"}
-    table = SampleTable.build("x", ids=ids, images=ids, captions=["a man in a park"] * ROWS, aus=aus, subjects=ids, splits=splits, **told)
+    table = SampleTable.build(
+        "x", ids=ids, images=ids, captions=["a man in a park"] * ROWS, aus=aus, subjects=ids, splits=splits, **told
+    )
     numbers = {"width": 100, "height": 120, "brightness": 120.0, "sharpness": 500.0}
     hashes = [row.tobytes().hex() for row in rng.integers(0, 256, (ROWS, 32), dtype=np.uint8)]
     return table, pd.DataFrame({"path": ids, "fault": "", **numbers, "hash": hashes, "colours": "55" * 48})
@@ -37,7 +39,20 @@ def test_ordinary_rows_are_not_suspicious() -> None:
 @pytest.mark.parametrize(
     ("rule", "why", "of_looks", "of_table"),
     [
-        ("Cannot be read", "3.jpg: cut", {"fault": "3.jpg: cut", "width": 0, "height": 0, "brightness": 0.0, "sharpness": 0.0, "hash": "", "colours": ""}, {}),
+        (
+            "Cannot be read",
+            "3.jpg: cut",
+            {
+                "fault": "3.jpg: cut",
+                "width": 0,
+                "height": 0,
+                "brightness": 0.0,
+                "sharpness": 0.0,
+                "hash": "",
+                "colours": "",
+            },
+            {},
+        ),
         ("Small", "49 x 900 pixels", {"width": 49, "height": 900}, {}),
         ("Dark", "brightness 29", {"brightness": 29.2}, {}),
         ("Bright", "brightness 226", {"brightness": 226.0}, {}),
@@ -107,5 +122,9 @@ def test_one_file_under_two_labels() -> None:
         ((20, 21), "AU1=2 / AU4=1 AU12=2"),
         ((22, 29), "AU1=2 / AU12=2; train / validation"),
     ]
-    named = SampleTable(frame.assign(subject="x").assign(caption=[f"a man, {number} years old" for number in range(ROWS)]))
-    assert ((4, 10), "a man, 4 years old / a man, 10 years old") in _found(named, looks, contents)["One file, two labels"].examples
+    named = SampleTable(
+        frame.assign(subject="x").assign(caption=[f"a man, {number} years old" for number in range(ROWS)])
+    )
+    assert ((4, 10), "a man, 4 years old / a man, 10 years old") in _found(named, looks, contents)[
+        "One file, two labels"
+    ].examples

@@ -13,7 +13,15 @@ def _table(source: str = "a", count: int = 5) -> SampleTable:
     names = [f"{source}/{index}" for index in range(count)]
     aus = np.linspace(0, 5, count * 12).reshape(count, 12)
     table = SampleTable.build(
-        source, ids=names, images=[f"/x/{n}" for n in names], captions=names, aus=aus, subjects=names, splits=["train"] * count, aus_from="x", caption_from="y"
+        source,
+        ids=names,
+        images=[f"/x/{n}" for n in names],
+        captions=names,
+        aus=aus,
+        subjects=names,
+        splits=["train"] * count,
+        aus_from="x",
+        caption_from="y",
     )
     return dataclasses.replace(table, counts={source: {"kept": count}})
 

@@ -1,4 +1,5 @@
-"""Videos become folders of frames: the right frame under each number, once, and what is odd about a recording is told."""
+"""Videos become folders of frames: the right frame under each number, once, and what is odd about a recording is
+told."""
 
 import json
 import os
@@ -13,9 +14,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from fineface_train.data import video
 from fineface_train.data.crew import Crew
-from fineface_train.data.video import Extracted, FrameFormat, extract_videos, read_extracted
+from fineface_train.data.formats import video
+from fineface_train.data.formats.video import Extracted, FrameFormat, extract_videos, read_extracted
 from tests.data.videos import cut, number_in, numbered_video, spoil_packet
 
 
@@ -83,7 +84,9 @@ def test_nothing_is_extracted_twice_and_what_changed_is_extracted_again(tmp_path
     ],
     ids=["cut_off", "empty", "list", "without_a_key", "other_keys", "found_a_list", "no_utf_8"],
 )
-def test_a_damaged_note_is_named_and_its_video_extracted_anew(damage: Callable[[str], str | bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_note_is_named_and_its_video_extracted_anew(
+    damage: Callable[[str], str | bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     videos = {name: numbered_video(tmp_path / f"{name}.avi", 6) for name in ("SN001", "SN002")}
     root = tmp_path / "frames"
     whole = extract_videos(videos, root, FrameFormat.jpg, 90, Crew(quiet=True))
@@ -108,7 +111,11 @@ def test_a_note_that_tells_less_is_read_and_made_anew_without_its_frames(tmp_pat
     whole = extract(path, root)
     marker = root / "SN001" / "video.json"
     told = json.loads(marker.read_text())
-    told["found"] = {key: value for key, value in told["found"].items() if key in ("decoded", "promised", "damaged", "skipped", "uneven")}
+    told["found"] = {
+        key: value
+        for key, value in told["found"].items()
+        if key in ("decoded", "promised", "damaged", "skipped", "uneven")
+    }
     marker.write_text(json.dumps(told))
     assert (read_extracted(root / "SN001").decoded, read_extracted(root / "SN001").rate) == (12, 0)
     before = whole.file(3).stat().st_mtime_ns
@@ -130,10 +137,13 @@ def test_an_empty_frame_is_made_again(tmp_path: Path) -> None:
 def test_a_killed_extraction_goes_on_with_whole_frames(tmp_path: Path) -> None:
     path, root = numbered_video(tmp_path / "a.avi", 500), tmp_path / "frames"
     code = (
-        "import sys; from pathlib import Path; from fineface_train.data.video import extract_videos, FrameFormat;"
+        "import sys; from pathlib import Path; from fineface_train.data.formats.video import extract_videos, "
+        "FrameFormat;"
         "extract_videos({'SN001': Path(sys.argv[1])}, Path(sys.argv[2]), FrameFormat.jpg, 90)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(path), str(root)], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path), str(root)], env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )
     deadline = time.monotonic() + 60
     while len(list(root.glob("SN001/*.jpg"))) < 20:
         assert time.monotonic() < deadline
@@ -171,9 +181,24 @@ DROPPED = [0, 1, 2, 3, 5, 6, 7, 8, 9, 10]
     [
         (lambda path: None, 10, list(range(10)), ""),
         (_replaced(times=DROPPED), 11, DROPPED, "the file promises 11 frames; its clock leaves out 1 before frame 4"),
-        (_replaced(times=DROPPED), 10, list(range(10)), "the file promises 11 frames; its clock leaves out 1 before frame 4"),
-        (_replaced(times=[0, 3, 6, 9, 12, 16, 18, 21, 24, 27]), 10, list(range(10)), "the file promises 28 frames; its frame rate varies (2 uneven steps)"),
-        (_spoiled(6), 10, [0, 1, 2, 3, 4, 5, 7, 8, 9], "the file promises 10 frames; its clock leaves out 1 before frame 6"),
+        (
+            _replaced(times=DROPPED),
+            10,
+            list(range(10)),
+            "the file promises 11 frames; its clock leaves out 1 before frame 4",
+        ),
+        (
+            _replaced(times=[0, 3, 6, 9, 12, 16, 18, 21, 24, 27]),
+            10,
+            list(range(10)),
+            "the file promises 28 frames; its frame rate varies (2 uneven steps)",
+        ),
+        (
+            _spoiled(6),
+            10,
+            [0, 1, 2, 3, 4, 5, 7, 8, 9],
+            "the file promises 10 frames; its clock leaves out 1 before frame 6",
+        ),
         (_spoiled(9), 10, list(range(9)), "the file promises 10 frames"),
         (_spoiled(8, 9), 10, list(range(8)), "the file promises 10 frames"),
         (_spoiled(0), 10, [], "cannot be read (its first frame is broken"),
@@ -183,7 +208,9 @@ DROPPED = [0, 1, 2, 3, 5, 6, 7, 8, 9, 10]
         (lambda path: path.write_bytes(b""), 10, [], "cannot be read ("),
     ],
 )
-def test_what_is_odd_about_a_recording_is_told(spoil: Callable[[Path], object], expected: int, places: list[int], remark: str, tmp_path: Path) -> None:
+def test_what_is_odd_about_a_recording_is_told(
+    spoil: Callable[[Path], object], expected: int, places: list[int], remark: str, tmp_path: Path
+) -> None:
     path = numbered_video(tmp_path / "a.avi", 10)
     spoil(path)
     extracted = extract(path, tmp_path / "frames")
@@ -237,12 +264,18 @@ def test_processes_share_the_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         thread.join()
     assert sorted(made) == sorted(map(str, range(7)))
     assert results[0] == results[1] == results[2]
-    assert {name: each.decoded for name, each in results[0].items()} == {f"SN{number:03d}": 3 + number for number in range(7)}
+    assert {name: each.decoded for name, each in results[0].items()} == {
+        f"SN{number:03d}": 3 + number for number in range(7)
+    }
 
 
 @pytest.mark.parametrize(("frame_format", "free"), [(FrameFormat.jpg, 20_000), (FrameFormat.png, 1_000)])
 def test_too_little_room_is_said_before_the_first_frame(
-    frame_format: FrameFormat, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    frame_format: FrameFormat,
+    free: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = numbered_video(tmp_path / "a.avi", 40)
     extract(path, tmp_path / "enough", frame_format)

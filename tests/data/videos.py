@@ -15,7 +15,9 @@ BITS, BLOCK = 9, 8
 def numbered(number: int) -> np.ndarray:
     """(16, 72, 3): the number in black and white blocks, which survive any compression."""
     bits = [255 * (number >> bit & 1) for bit in range(BITS)]
-    return np.repeat(np.kron(np.array([bits, bits], dtype=np.uint8), np.ones((BLOCK, BLOCK), dtype=np.uint8))[..., None], 3, axis=2)
+    return np.repeat(
+        np.kron(np.array([bits, bits], dtype=np.uint8), np.ones((BLOCK, BLOCK), dtype=np.uint8))[..., None], 3, axis=2
+    )
 
 
 def number_in(path: Path) -> int:
@@ -23,8 +25,16 @@ def number_in(path: Path) -> int:
     return sum(int(value > 127) << bit for bit, value in enumerate(grey))
 
 
-def write_video(path: Path, frames: Sequence[np.ndarray], codec: str = "mjpeg", times: Sequence[int] | None = None, between: int = 0, rate: int = 20) -> Path:
-    """Frames (H, W, 3) at `times`, in units of 1/rate s; `between` frames between two others are predicted from both sides."""
+def write_video(
+    path: Path,
+    frames: Sequence[np.ndarray],
+    codec: str = "mjpeg",
+    times: Sequence[int] | None = None,
+    between: int = 0,
+    rate: int = 20,
+) -> Path:
+    """Frames (H, W, 3) at `times`, in units of 1/rate s; `between` frames between two others are predicted from both
+    sides."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options={"qscale": "2", "flags": "+qscale"})

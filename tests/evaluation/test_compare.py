@@ -8,8 +8,17 @@ import pytest
 from scipy.stats import linregress
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.evaluation.compare import compare, difference, exchanges, holm, is_significant, pool, read_kind, smallest_p
-from fineface_train.evaluation.protocol import EvaluationPrompt, Kind, ProtocolName, build_plan
+from fineface_train.evaluation.compare import (
+    compare,
+    difference,
+    exchanges,
+    holm,
+    is_significant,
+    pool,
+    read_kind,
+    smallest_p,
+)
+from fineface_train.evaluation.plan import EvaluationPrompt, Kind, ProtocolName, build_plan
 from tests.evaluation.test_metrics import PLAN, SETS, make_frame, noisy, requested
 
 HELD_OUT = [image.prompt_held_out and image.kind is not Kind.combination for image in PLAN]
@@ -18,10 +27,17 @@ HELD_OUT = [image.prompt_held_out and image.kind is not Kind.combination for ima
 def weaker(seed: int, shrink: float) -> pd.DataFrame:
     """A judge's frame of faces that move `shrink` times as much as `noisy`."""
     frame = make_frame(PLAN, one=np.clip(noisy(PLAN, seed) * shrink, 0, 5))
-    return frame.assign(clip_i=frame["clip_i"] - 0.001 * seed, attr_skin=True, attr_hair=[index % 7 != seed for index in range(len(frame))])
+    return frame.assign(
+        clip_i=frame["clip_i"] - 0.001 * seed,
+        attr_skin=True,
+        attr_hair=[index % 7 != seed for index in range(len(frame))],
+    )
 
 
-ARMS = {"strong": {seed: weaker(seed, 1.0) for seed in (0, 1)}, "weak": {seed: weaker(seed + 10, 0.6) for seed in (0, 1)}}
+ARMS = {
+    "strong": {seed: weaker(seed, 1.0) for seed in (0, 1)},
+    "weak": {seed: weaker(seed + 10, 0.6) for seed in (0, 1)},
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +63,10 @@ def test_a_mean_against_its_prompts(compared: dict) -> None:
     assert cell["p"] == pytest.approx(np.mean([flip >= abs(np.mean(weak - strong)) - 1e-12 for flip in flips]))
     draws = np.random.default_rng(5).integers(10, size=(4000, 10))
     low, high = np.percentile((weak - strong)[draws].mean(1), (2.5, 97.5))
-    assert (cell["difference_low"], cell["difference_high"]) == (pytest.approx(low, abs=0.05), pytest.approx(high, abs=0.05))
+    assert (cell["difference_low"], cell["difference_high"]) == (
+        pytest.approx(low, abs=0.05),
+        pytest.approx(high, abs=0.05),
+    )
 
 
 def test_a_slope_against_a_regression(compared: dict) -> None:
@@ -56,7 +75,12 @@ def test_a_slope_against_a_regression(compared: dict) -> None:
     for name, frames in ARMS.items():
         frame = pd.concat([frame[HELD_OUT] for frame in frames.values()])
         rows = [(frame[key] > 0) | (frame["kind"] == "neutral") for key in AU_KEYS]
-        slopes[name] = np.mean([linregress(frame.loc[row, key], frame.loc[row, f"one_{key}"]).slope for key, row in zip(AU_KEYS, rows, strict=True)])
+        slopes[name] = np.mean(
+            [
+                linregress(frame.loc[row, key], frame.loc[row, f"one_{key}"]).slope
+                for key, row in zip(AU_KEYS, rows, strict=True)
+            ]
+        )
     cell = compared["individual"]["weak"]["slope"]
     assert cell["value"] == pytest.approx(slopes["weak"])
     assert cell["difference"] == pytest.approx(slopes["weak"] - slopes["strong"])
@@ -75,7 +99,10 @@ def test_seeds_and_their_sign(compared: dict) -> None:
 
 def test_leakage_does_not_fall_with_the_number_of_seeds() -> None:
     """A mean of absolute values: of images put together it would. An arm's value is the mean of its seeds'."""
-    arms = {"three": {seed: make_frame(PLAN, one=noisy(PLAN, seed)) for seed in range(3)}, "one": {0: make_frame(PLAN, one=noisy(PLAN, 3))}}
+    arms = {
+        "three": {seed: make_frame(PLAN, one=noisy(PLAN, seed)) for seed in range(3)},
+        "one": {0: make_frame(PLAN, one=noisy(PLAN, 3))},
+    }
     found = compare(arms, "three", "one")["individual"]
     cell = found["three"]["leakage"]
     assert cell["value"] == pytest.approx(np.mean(list(cell["seeds"].values())))
@@ -83,15 +110,20 @@ def test_leakage_does_not_fall_with_the_number_of_seeds() -> None:
 
 
 def test_differences_are_over_common_seeds() -> None:
-    """An arm with three seeds against one with one: what is compared is that one, and nothing is called significant on a single seed."""
+    """An arm with three seeds against one with one: what is compared is that one, and nothing is called significant on
+    a single seed."""
     alone = compare({"strong": ARMS["strong"], "weak": {1: ARMS["weak"][1]}}, "strong", "one")["individual"]["weak"]
-    same = compare({"strong": {1: ARMS["strong"][1]}, "weak": {1: ARMS["weak"][1]}}, "strong", "one")["individual"]["weak"]
+    same = compare({"strong": {1: ARMS["strong"][1]}, "weak": {1: ARMS["weak"][1]}}, "strong", "one")["individual"][
+        "weak"
+    ]
     for name, cell in alone.items():
         assert cell["common_seeds"] == [1]
         if name not in ("attributes", "identity"):  # not in these frames
             assert (cell["difference"], cell["p"]) == (same[name]["difference"], same[name]["p"])
         assert not is_significant(cell)
-    none = compare({"strong": {0: ARMS["strong"][0]}, "weak": {1: ARMS["weak"][1]}}, "strong", "one")["individual"]["weak"]["slope"]
+    none = compare({"strong": {0: ARMS["strong"][0]}, "weak": {1: ARMS["weak"][1]}}, "strong", "one")["individual"][
+        "weak"
+    ]["slope"]
     assert none["common_seeds"] == []
     assert np.isnan(none["difference"])
     assert np.isnan(none["p_holm"])
@@ -113,7 +145,9 @@ def test_chance_is_called_chance() -> None:
     plan = [image for image in PLAN if image.kind is not Kind.combination]
     small = []
     for trial in range(40):
-        one, two = (read_kind(make_frame(plan, one=noisy(plan, 2 * trial + arm)), "one", Kind.individual) for arm in (0, 1))
+        one, two = (
+            read_kind(make_frame(plan, one=noisy(plan, 2 * trial + arm)), "one", Kind.individual) for arm in (0, 1)
+        )
         small.append(difference([one], [two], 0)["au_mse_active"]["p"])
     assert np.mean(np.array(small) < 0.05) <= 0.15
     assert 0.3 < np.mean(small) < 0.7
@@ -122,9 +156,13 @@ def test_chance_is_called_chance() -> None:
 def test_attributes_and_identity_are_kept_apart(compared: dict) -> None:
     frame = pd.concat([frame[HELD_OUT] for frame in ARMS["strong"].values()])
     shown = frame[frame["kind"] == "individual"]
-    assert np.isnan(compared["individual"]["strong"]["attributes"]["value"])  # five of the seven are not in these frames
+    assert np.isnan(
+        compared["individual"]["strong"]["attributes"]["value"]
+    )  # five of the seven are not in these frames
     whole = [
-        frame.assign(**{f"attr_{name}": frame["attr_hair"] for name in ("style", "glasses", "beard", "shirt", "background")})
+        frame.assign(
+            **{f"attr_{name}": frame["attr_hair"] for name in ("style", "glasses", "beard", "shirt", "background")}
+        )
         for frame in ARMS["strong"].values()
     ]
     found = compare({"a": dict(enumerate(whole))}, "a", "one")["individual"]["a"]
@@ -154,7 +192,12 @@ def test_pooling_seeds_keeps_prompts() -> None:
 
 
 def test_arms_of_other_images_are_refused() -> None:
-    quick = build_plan(ProtocolName.quick, [EvaluationPrompt(f"prompt {index}", held_out=index >= 5) for index in range(15)], SETS, seed=0)
+    quick = build_plan(
+        ProtocolName.quick,
+        [EvaluationPrompt(f"prompt {index}", held_out=index >= 5) for index in range(15)],
+        SETS,
+        seed=0,
+    )
     other = make_frame(quick, one=requested(quick))
     with pytest.raises(ValueError, match="weak and strong were not evaluated on the same images"):
         compare({"strong": ARMS["strong"], "weak": {0: other}}, "strong", "one")

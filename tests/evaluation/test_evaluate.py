@@ -11,15 +11,24 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisionConfig
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.evaluation.drawn import DrawnFaces, ceiling
+from fineface_train.evaluation.ceiling import DrawnFaces, ceiling
 from fineface_train.evaluation.evaluate import evaluate
-from fineface_train.evaluation.judge_models import AttributeClassifier
-from fineface_train.evaluation.judges import AttributeJudge, ClipImageScorer, Judges
-from fineface_train.evaluation.protocol import EvaluationPrompt, PlannedImage, ProtocolName, au_set, build_plan, toyfacs_prompts
+from fineface_train.evaluation.judges.judges import AttributeJudge, ClipImageScorer, Judges
+from fineface_train.evaluation.judges.models import AttributeClassifier
+from fineface_train.evaluation.plan import (
+    EvaluationPrompt,
+    PlannedImage,
+    ProtocolName,
+    au_set,
+    build_plan,
+    toyfacs_prompts,
+)
 from fineface_train.methods.protocol import Request
 from fineface_train.toyfacs.render import to_uint8
 
-SETS = [au_set({AU_KEYS[index % 12]: 2.0, AU_KEYS[(index * 5 + 1) % 12]: 4.0}, held_out=index >= 5) for index in range(10)]
+SETS = [
+    au_set({AU_KEYS[index % 12]: 2.0, AU_KEYS[(index * 5 + 1) % 12]: 4.0}, held_out=index >= 5) for index in range(10)
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +41,10 @@ class ToldJudge:
 
     def __init__(self, plan: list[PlannedImage]) -> None:
         requests = [image.request for image in plan]
-        self.known = {_digest(pixels): request.aus for pixels, request in zip(to_uint8(DrawnFaces(plan).generate(requests)), requests, strict=True)}
+        self.known = {
+            _digest(pixels): request.aus
+            for pixels, request in zip(to_uint8(DrawnFaces(plan).generate(requests)), requests, strict=True)
+        }
 
     def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
         answers = [self.known.get(_digest(pixels)) for pixels in to_uint8(images)]
@@ -64,9 +76,18 @@ class Counting:
 @pytest.fixture(scope="module")
 def judges(plan: list[PlannedImage]) -> Judges:
     torch.manual_seed(0)
-    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=64, patch_size=16)
-    clip = CLIPModel(CLIPConfig(vision_config=vision.to_dict(), text_config={"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2}))
-    scorer = ClipImageScorer(clip, CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}))
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=64, patch_size=16
+    )
+    clip = CLIPModel(
+        CLIPConfig(
+            vision_config=vision.to_dict(),
+            text_config={"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2},
+        )
+    )
+    scorer = ClipImageScorer(
+        clip, CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64})
+    )
     return Judges({"told": ToldJudge(plan)}, scorer, AttributeJudge(AttributeClassifier(width=8)), "told")
 
 
@@ -78,8 +99,24 @@ def whole(plan: list[PlannedImage], judges: Judges, tmp_path_factory: pytest.Tem
     return out
 
 
-def run(plan: list[PlannedImage], judges: Judges, out: Path, generator: Counting, batch_size: int = 20, fingerprint: str = "drawn") -> dict:
-    return evaluate(generator, judges, plan, out, protocol=ProtocolName.quick, bundle="true drawings", generator_fingerprint=fingerprint, batch_size=batch_size)
+def run(
+    plan: list[PlannedImage],
+    judges: Judges,
+    out: Path,
+    generator: Counting,
+    batch_size: int = 20,
+    fingerprint: str = "drawn",
+) -> dict:
+    return evaluate(
+        generator,
+        judges,
+        plan,
+        out,
+        protocol=ProtocolName.quick,
+        bundle="true drawings",
+        generator_fingerprint=fingerprint,
+        batch_size=batch_size,
+    )
 
 
 def test_true_drawings_before_a_perfect_judge_are_perfect(whole: Path) -> None:
@@ -93,7 +130,12 @@ def test_true_drawings_before_a_perfect_judge_are_perfect(whole: Path) -> None:
     assert result["combination"]["au_mse_sum"]["value"] == 0
     assert found["clip_i"] < 1
     assert result["no_face_rate"] == 0
-    assert (result["protocol"], result["bundle"], result["first_judge"], result["subset"]) == ("quick", "true drawings", "told", "held_out")
+    assert (result["protocol"], result["bundle"], result["first_judge"], result["subset"]) == (
+        "quick",
+        "true drawings",
+        "told",
+        "held_out",
+    )
     assert 0 <= result["attributes"]["mean"] <= 1
 
 
@@ -114,14 +156,18 @@ def test_what_is_written(whole: Path, plan: list[PlannedImage], judges: Judges) 
 
 
 @pytest.mark.parametrize("batches", [1, 7])
-def test_a_stopped_evaluation_goes_on_and_ends_the_same(plan: list[PlannedImage], judges: Judges, whole: Path, tmp_path: Path, batches: int) -> None:
+def test_a_stopped_evaluation_goes_on_and_ends_the_same(
+    plan: list[PlannedImage], judges: Judges, whole: Path, tmp_path: Path, batches: int
+) -> None:
     stopped = Counting(DrawnFaces(plan), limit=batches)
     with pytest.raises(BrokenOffError):
         run(plan, judges, tmp_path / "out", stopped)
     again = Counting(DrawnFaces(plan))
     result = run(plan, judges, tmp_path / "out", again, batch_size=25)  # The batches may have another size.
     assert sum(stopped.made) + sum(again.made) == len(plan)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "out" / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5
+    )
     first = json.loads((whole / "metrics.json").read_text())
     assert {name: entry["value"] for name, entry in result["individual"].items()} == pytest.approx(
         {name: entry["value"] for name, entry in first["individual"].items()}
@@ -139,10 +185,14 @@ def test_a_damaged_batch_is_named_and_evaluated_again(
     victim.write_bytes(victim.read_bytes()[:50])
     run(plan, judges, out, Counting(DrawnFaces(plan)))
     assert f"{victim} is damaged" in caplog.text
-    pd.testing.assert_frame_equal(pd.read_parquet(out / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(out / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5
+    )
 
 
-def test_a_finished_evaluation_is_read_back_and_never_overwritten(plan: list[PlannedImage], judges: Judges, whole: Path) -> None:
+def test_a_finished_evaluation_is_read_back_and_never_overwritten(
+    plan: list[PlannedImage], judges: Judges, whole: Path
+) -> None:
     generator = Counting(DrawnFaces(plan))
     before = (whole / "metrics.json").read_text()
     assert run(plan, judges, whole, generator) == json.loads(before)
@@ -152,7 +202,9 @@ def test_a_finished_evaluation_is_read_back_and_never_overwritten(plan: list[Pla
     assert (whole / "metrics.json").read_text() == before
 
 
-def test_an_unfinished_evaluation_of_another_plan_is_refused(plan: list[PlannedImage], judges: Judges, tmp_path: Path) -> None:
+def test_an_unfinished_evaluation_of_another_plan_is_refused(
+    plan: list[PlannedImage], judges: Judges, tmp_path: Path
+) -> None:
     with pytest.raises(BrokenOffError):
         run(plan, judges, tmp_path, Counting(DrawnFaces(plan), limit=1))
     other = build_plan(ProtocolName.quick, toyfacs_prompts(), SETS, seed=4)
@@ -165,9 +217,20 @@ def test_images_of_no_face_are_counted(plan: list[PlannedImage], judges: Judges,
         def generate(self, requests: list[Request]) -> Tensor:
             return torch.full((len(requests), 3, 64, 64), 0.5)
 
-    result = evaluate(Blank(), judges, plan, tmp_path, protocol=ProtocolName.quick, bundle="blank", generator_fingerprint="blank", batch_size=64)
+    result = evaluate(
+        Blank(),
+        judges,
+        plan,
+        tmp_path,
+        protocol=ProtocolName.quick,
+        bundle="blank",
+        generator_fingerprint="blank",
+        batch_size=64,
+    )
     assert result["no_face_rate"] == 1
-    assert result["individual"]["au_mse_mean"]["value"] == pytest.approx(result["individual"]["au_mse_mean"]["always_zero"])
+    assert result["individual"]["au_mse_mean"]["value"] == pytest.approx(
+        result["individual"]["au_mse_mean"]["always_zero"]
+    )
     assert result["individual"]["slope"]["value"] is None
     assert result["individual"]["clip_i"]["value"] == pytest.approx(1)
 
@@ -193,8 +256,11 @@ NOBODY = Judges({}, None, None, "none")
 
 
 @pytest.mark.parametrize("batches", [3, None], ids=["stopped", "finished"])
-def test_pictures_are_made_once_and_judged_later(plan: list[PlannedImage], judges: Judges, whole: Path, tmp_path: Path, batches: int | None) -> None:
-    """Without judges no number; judges that come later read the same images, also of one that was stopped, and end as if there from the start."""
+def test_pictures_are_made_once_and_judged_later(
+    plan: list[PlannedImage], judges: Judges, whole: Path, tmp_path: Path, batches: int | None
+) -> None:
+    """Without judges no number; judges that come later read the same images, also of one that was stopped, and end as
+    if there from the start."""
     out = tmp_path / "out"
     first = Counting(DrawnFaces(plan), limit=batches)
     if batches is None:
@@ -210,7 +276,9 @@ def test_pictures_are_made_once_and_judged_later(plan: list[PlannedImage], judge
     run(plan, judges, out, later, batch_size=25)
     assert sum(first.made) + sum(later.made) == len(plan)
     assert sorted(path.name for path in out.iterdir()) == ["images", "images.parquet", "metrics.json"]
-    pd.testing.assert_frame_equal(pd.read_parquet(out / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(out / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5
+    )
     judged = run(plan, NOBODY, out, Counting(DrawnFaces(plan), limit=0))  # nothing is left to make
     assert "individual" in judged
 
@@ -229,7 +297,9 @@ def test_judging_pictures_can_be_stopped_and_a_damaged_picture_is_made_again(
     run(plan, judges, out, again)
     assert sum(again.made) == 2
     assert str(victims[0]) in caplog.text
-    pd.testing.assert_frame_equal(pd.read_parquet(out / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(out / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5
+    )
 
 
 def test_other_pictures_are_not_judged_for_these(plan: list[PlannedImage], judges: Judges, tmp_path: Path) -> None:

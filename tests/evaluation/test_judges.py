@@ -7,8 +7,16 @@ import torch.nn.functional as F
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-from fineface_train.evaluation.judge_models import AttributeClassifier, PyramidJudge, ResidualJudge
-from fineface_train.evaluation.judges import AttributeJudge, ClipImageScorer, JudgeConfig, ToyFacsJudge, attribute_hits, likeness, load_judges
+from fineface_train.evaluation.judges.judges import (
+    AttributeJudge,
+    ClipImageScorer,
+    JudgeConfig,
+    ToyFacsJudge,
+    attribute_hits,
+    likeness,
+    load_judges,
+)
+from fineface_train.evaluation.judges.models import AttributeClassifier, PyramidJudge, ResidualJudge
 from fineface_train.toyfacs.faces import ATTRIBUTES, Face
 from fineface_train.toyfacs.render import to_uint8
 from fineface_train.toyfacs.worlds import Drawings, sample_drawings
@@ -22,17 +30,41 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ResidualJudge(width=8).save_pretrained(root / "one")
     PyramidJudge(widths=(8, 8, 16, 16)).save_pretrained(root / "two")
     AttributeClassifier(width=8).save_pretrained(root / "attributes")
-    text = CLIPTextConfig(vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, projection_dim=8)
-    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=64, patch_size=16, projection_dim=8)
-    CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)).save_pretrained(root / "clip")
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    text = CLIPTextConfig(
+        vocab_size=20,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        projection_dim=8,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=64,
+        patch_size=16,
+        projection_dim=8,
+    )
+    CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)).save_pretrained(
+        root / "clip"
+    )
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
     processor.save_pretrained(root / "clip")
     return root
 
 
 @pytest.fixture(scope="module")
 def config(folder: Path) -> JudgeConfig:
-    return JudgeConfig(one=str(folder / "one"), two=str(folder / "two"), attributes=str(folder / "attributes"), clip=str(folder / "clip"))
+    return JudgeConfig(
+        one=str(folder / "one"),
+        two=str(folder / "two"),
+        attributes=str(folder / "attributes"),
+        clip=str(folder / "clip"),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +94,11 @@ def test_a_face_is_found_in_drawings_and_not_in_noise_or_blank(drawings: Drawing
     generator = torch.Generator().manual_seed(0)
     blurred = F.avg_pool2d(F.pad(drawings.images, (2,) * 4, mode="replicate"), 5, 1)
     threshold = JudgeConfig().face_threshold
-    for images in (drawings.images, blurred, (drawings.images + 0.1 * torch.randn(drawings.images.shape, generator=generator)).clamp(0, 1)):
+    for images in (
+        drawings.images,
+        blurred,
+        (drawings.images + 0.1 * torch.randn(drawings.images.shape, generator=generator)).clamp(0, 1),
+    ):
         assert (likeness(images, drawings.faces, drawings.aus) > threshold).all()
     noise = torch.rand(drawings.images.shape, generator=generator)
     headless = torch.full_like(noise, 0.6)
@@ -80,14 +116,19 @@ class _Told(AttributeClassifier):
         return self
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        return [F.one_hot(self.answers[: len(images), index], count).float() for index, count in enumerate(self.classes)]
+        return [
+            F.one_hot(self.answers[: len(images), index], count).float() for index, count in enumerate(self.classes)
+        ]
 
 
 def test_attribute_judge_names_the_face_and_its_errors(drawings: Drawings) -> None:
     judge = AttributeJudge(_Told().tell(drawings.faces))
     assert judge.predict(drawings.images) == drawings.faces
     face = drawings.faces[0]
-    other = Face(**{name: getattr(face, name) for name in ATTRIBUTES if name != "shirt"}, shirt="red" if face.shirt != "red" else "blue")
+    other = Face(
+        **{name: getattr(face, name) for name in ATTRIBUTES if name != "shirt"},
+        shirt="red" if face.shirt != "red" else "blue",
+    )
     assert attribute_hits(other, face) == {name: name != "shirt" for name in ATTRIBUTES}
 
 
@@ -117,7 +158,9 @@ def test_clip_embeddings_are_unit_vectors_and_equal_clips_own(config: JudgeConfi
     scorer = load_judges(config).clip
     embeddings = scorer.embed(drawings.images)
     assert torch.allclose(embeddings.norm(dim=1), torch.ones(12), atol=1e-5)
-    pixels = scorer.processor([Image.fromarray(array) for array in to_uint8(drawings.images)], return_tensors="pt").pixel_values
+    pixels = scorer.processor(
+        [Image.fromarray(array) for array in to_uint8(drawings.images)], return_tensors="pt"
+    ).pixel_values
     with torch.no_grad():
         own = scorer.model.get_image_features(pixel_values=pixels).pooler_output
     assert np.allclose(embeddings, F.normalize(own, dim=1), atol=0.01)
@@ -132,7 +175,9 @@ def test_a_missing_judge_is_named_with_the_remedy(config: JudgeConfig, tmp_path:
 
 def test_the_fingerprint_follows_weights_and_threshold(config: JudgeConfig) -> None:
     swapped = JudgeConfig(one=config.two, two=config.one, attributes=config.attributes, clip=config.clip)
-    stricter = JudgeConfig(one=config.one, two=config.two, attributes=config.attributes, clip=config.clip, face_threshold=0.9)
+    stricter = JudgeConfig(
+        one=config.one, two=config.two, attributes=config.attributes, clip=config.clip, face_threshold=0.9
+    )
     assert len({load_judges(one).fingerprint for one in (config, config, swapped, stricter)}) == 3
 
 

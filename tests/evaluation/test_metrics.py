@@ -9,10 +9,13 @@ import scipy.stats
 
 from fineface_train.aus import AU_COUNT, AU_KEYS
 from fineface_train.evaluation import metrics
-from fineface_train.evaluation.protocol import EvaluationPrompt, Kind, PlannedImage, ProtocolName, au_set, build_plan
+from fineface_train.evaluation.plan import EvaluationPrompt, Kind, PlannedImage, ProtocolName, au_set, build_plan
 
 RNG = np.random.default_rng(3)
-SETS = [au_set({str(key): float(RNG.integers(1, 6)) for key in RNG.choice(AU_KEYS, 4, replace=False)}, held_out=index >= 25) for index in range(50)]
+SETS = [
+    au_set({str(key): float(RNG.integers(1, 6)) for key in RNG.choice(AU_KEYS, 4, replace=False)}, held_out=index >= 25)
+    for index in range(50)
+]
 PROMPTS = [EvaluationPrompt(f"prompt {index}", held_out=index >= 5) for index in range(15)]
 PLAN = build_plan(ProtocolName.paper, PROMPTS, SETS, seed=0)
 
@@ -102,7 +105,11 @@ def test_individual_numbers_equal_polyfit_and_scipy(noisy_result: dict) -> None:
     held = frame["prompt_held_out"].to_numpy()
     slopes, ranks, errors = np.zeros((12, 12)), [], []
     for au, key in enumerate(AU_KEYS):
-        chosen = [index for index, image in enumerate(PLAN) if held[index] and (image.commanded == key or image.kind is Kind.neutral)]
+        chosen = [
+            index
+            for index, image in enumerate(PLAN)
+            if held[index] and (image.commanded == key or image.kind is Kind.neutral)
+        ]
         chosen = [index for index in chosen if PLAN[index].kind is not Kind.combination]
         x = requested(PLAN)[chosen, au]
         assert len(x) == 60
@@ -128,7 +135,11 @@ def test_individual_numbers_equal_polyfit_and_scipy(noisy_result: dict) -> None:
 
 def test_combination_slopes_equal_lstsq_over_held_out_sets_and_neutrals(noisy_result: dict) -> None:
     result, measured = noisy_result, noisy(PLAN)
-    chosen = [index for index, image in enumerate(PLAN) if image.prompt_held_out and (image.set_held_out or image.kind is Kind.neutral)]
+    chosen = [
+        index
+        for index, image in enumerate(PLAN)
+        if image.prompt_held_out and (image.set_held_out or image.kind is Kind.neutral)
+    ]
     assert len(chosen) == 10 * 26
     x, y = requested(PLAN)[chosen], measured[chosen]
     solved = np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y, rcond=None)[0][:12]
@@ -136,10 +147,14 @@ def test_combination_slopes_equal_lstsq_over_held_out_sets_and_neutrals(noisy_re
     found = values(result["combination"])
     assert found["slope"] == pytest.approx(diagonal.mean())
     assert found["leakage"] == pytest.approx(np.abs(solved[~np.eye(12, dtype=bool)]).mean() / diagonal.mean())
-    assert found["rank_correlation"] == pytest.approx(np.mean([scipy.stats.spearmanr(x[:, au], y[:, au]).statistic for au in range(12)]))
+    assert found["rank_correlation"] == pytest.approx(
+        np.mean([scipy.stats.spearmanr(x[:, au], y[:, au]).statistic for au in range(12)])
+    )
     shown = [index for index in chosen if PLAN[index].kind is Kind.combination]
     squared, active = (measured - requested(PLAN))[shown] ** 2, requested(PLAN)[shown] > 0
-    assert found["au_mse_active"] == pytest.approx(np.mean([row[mask].mean() for row, mask in zip(squared, active, strict=True)]))
+    assert found["au_mse_active"] == pytest.approx(
+        np.mean([row[mask].mean() for row, mask in zip(squared, active, strict=True)])
+    )
 
 
 def test_combination_slopes_are_undefined_where_the_sets_do_not_determine_them() -> None:
@@ -177,7 +192,9 @@ def test_the_bootstrap_resamples_prompts() -> None:
     draws = per_prompt[np.random.default_rng(5).integers(10, size=(1000, 10))].mean(1)
     entry = result["individual"]["clip_i"]
     assert (entry["low"], entry["high"]) == pytest.approx(tuple(np.percentile(draws, [2.5, 97.5])))
-    for kind, name in itertools.product(("individual", "combination"), ("au_mse_mean", "au_mse_active", "slope", "rank_correlation", "leakage")):
+    for kind, name in itertools.product(
+        ("individual", "combination"), ("au_mse_mean", "au_mse_active", "slope", "rank_correlation", "leakage")
+    ):
         entry = result[kind][name]
         assert entry["low"] < entry["high"]
         if name != "leakage":  # A mean of absolute values: its resamples lie higher.
@@ -188,7 +205,11 @@ def test_one_bootstrap_draw_equals_measuring_the_repeated_prompts() -> None:
     frame = make_frame(PLAN, one=noisy(PLAN))
     r = metrics.readings(frame[frame["prompt_held_out"]], "one", Kind.combination)
     weights = metrics.bootstrap_weights(10, seed=0, draws=1)
-    repeated = [frame[frame["prompt_index"] == 5 + prompt].assign(prompt_index=copy) for prompt in range(10) for copy in range(int(weights[1, prompt]))]
+    repeated = [
+        frame[frame["prompt_index"] == 5 + prompt].assign(prompt_index=copy)
+        for prompt in range(10)
+        for copy in range(int(weights[1, prompt]))
+    ]
     again = metrics.readings(pd.concat(repeated), "one", Kind.combination)
     direct = metrics.scores(again, np.ones((1, int(again.prompt.max()) + 1)))
     for name, found in metrics.scores(r, weights).items():
@@ -202,10 +223,14 @@ def test_subsets_and_headlines_where_nobody_is_held_out(noisy_result: dict) -> N
     assert len(result["subsets"]["combination"]) == 4
     assert result["subsets"]["combination"]["held_out_identity_held_out_set"] == result["combination"]
     assert result["subsets"]["individual"]["held_out"] == result["individual"]
-    real = build_plan(ProtocolName.paper, [EvaluationPrompt(prompt.text, held_out=False) for prompt in PROMPTS], SETS, seed=0)
+    real = build_plan(
+        ProtocolName.paper, [EvaluationPrompt(prompt.text, held_out=False) for prompt in PROMPTS], SETS, seed=0
+    )
     result = metrics.measure(make_frame(real, one=noisy(real)), ["one"])
     assert result["subset"] == "all"
-    assert result["combination"]["au_mse_mean"]["always_zero"] == pytest.approx((np.array([one.aus for one in SETS]) ** 2).mean())
+    assert result["combination"]["au_mse_mean"]["always_zero"] == pytest.approx(
+        (np.array([one.aus for one in SETS]) ** 2).mean()
+    )
 
 
 def test_judges_are_compared_and_two_of_them_take_less_than_three_seconds() -> None:

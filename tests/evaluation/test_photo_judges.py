@@ -9,9 +9,9 @@ import torch
 
 from fineface_train.cli import main
 from fineface_train.config import load_config
-from fineface_train.data.annotator import Annotator
-from fineface_train.evaluation.judges import JudgeConfig, JudgeKind, find_judges, load_judges
-from fineface_train.evaluation.photo_judges import LibreFaceJudge
+from fineface_train.data.annotators.program import Annotator
+from fineface_train.evaluation.judges.judges import JudgeConfig, JudgeKind, find_judges, load_judges
+from fineface_train.evaluation.judges.photographs import LibreFaceJudge
 from fineface_train.methods.au_diffusion.base import PromptSet
 
 STAND_IN = Path(__file__).parents[1] / "annotator_stand_in.py"
@@ -24,7 +24,12 @@ def config(tmp_path: Path) -> JudgeConfig:
     weights = tmp_path / "weights" / "AU_Recognition" / "weights" / "combined_resnet.pt"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"weights")
-    overrides = ["judge=libreface", f"judge.libreface.weights={tmp_path / 'weights'}", f"judge.libreface.uv={sys.executable}", f"judge.clip={CLIP}"]
+    overrides = [
+        "judge=libreface",
+        f"judge.libreface.weights={tmp_path / 'weights'}",
+        f"judge.libreface.uv={sys.executable}",
+        f"judge.clip={CLIP}",
+    ]
     return load_config(overrides).judge
 
 
@@ -60,7 +65,9 @@ def test_the_fingerprint_follows_weights_and_clip(config: JudgeConfig, tmp_path:
 
 def test_what_is_missing_is_named(config: JudgeConfig, tmp_path: Path) -> None:
     config.clip = str(tmp_path)
-    with pytest.raises(ValueError, match=r"judge\.clip: no model in .*; give a folder with a config\.json, or a hub name"):
+    with pytest.raises(
+        ValueError, match=r"judge\.clip: no model in .*; give a folder with a config\.json, or a hub name"
+    ):
         find_judges(config)
     config.libreface.weights = None
     with pytest.raises(ValueError, match=r"judge\.libreface\.weights=null.*LIBREFACE_WEIGHTS"):
@@ -78,7 +85,11 @@ def test_the_presets_of_photographs_take_it() -> None:
 def test_doctor_tells_what_libreface_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """For the judge and for the labels."""
     folders = [f"data.root={tmp_path}", f"run.root={tmp_path}", "base.path=nowhere"]
-    missing = ["judge.libreface.weights=nowhere", "judge.libreface.uv=no-such-uv", "data.annotate.libreface.weights=null"]
+    missing = [
+        "judge.libreface.weights=nowhere",
+        "judge.libreface.uv=no-such-uv",
+        "data.annotate.libreface.weights=null",
+    ]
     assert main(["doctor", "base=sd21", "judge=libreface", "data.annotate.kind=libreface", *folders, *missing]) == 2
     told = capsys.readouterr().err
     assert "  - judge.libreface.weights=nowhere: " in told
@@ -88,10 +99,19 @@ def test_doctor_tells_what_libreface_lacks(tmp_path: Path, capsys: pytest.Captur
     assert "  - data.annotate.openface.folder=None: is no folder" in capsys.readouterr().err
 
 
-def test_doctor_says_which_weights_there_are(config: JudgeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_says_which_weights_there_are(
+    config: JudgeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = [f"data.root={tmp_path}", f"run.root={tmp_path}", "base.path=nowhere"]
-    there = [f"judge.libreface.weights={config.libreface.weights}", "judge.libreface.uv=/bin/false", f"judge.clip={CLIP}"]
+    there = [
+        f"judge.libreface.weights={config.libreface.weights}",
+        "judge.libreface.uv=/bin/false",
+        f"judge.clip={CLIP}",
+    ]
     assert main(["doctor", "base=sd21", "judge=libreface", *folders, *there]) == 2
     out, told = capsys.readouterr()
-    assert f"combined_resnet.pt: SHA-256 {hashlib.sha256(b'weights').hexdigest()} (not pinned: judge.libreface.weights_sha256 is null)" in out
+    assert (
+        f"combined_resnet.pt: SHA-256 {hashlib.sha256(b'weights').hexdigest()} (not pinned: "
+        f"judge.libreface.weights_sha256 is null)" in out
+    )
     assert "LibreFace's environment is not there" in told

@@ -4,14 +4,26 @@ import numpy as np
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.evaluation.protocol import REAL_PROMPTS, AuSet, Kind, ProtocolName, au_set, build_plan, toyfacs_combinations, toyfacs_prompts
+from fineface_train.evaluation.plan import (
+    REAL_PROMPTS,
+    AuSet,
+    Kind,
+    ProtocolName,
+    au_set,
+    build_plan,
+    toyfacs_combinations,
+    toyfacs_prompts,
+)
 from fineface_train.toyfacs.faces import ATTRIBUTES, is_held_out_identity
 
 
 @pytest.fixture(scope="module")
 def combinations() -> list[AuSet]:
     rng = np.random.default_rng(0)
-    return [au_set({str(key): 3.0 for key in rng.choice(AU_KEYS, 3, replace=False)}, held_out=index >= 25) for index in range(50)]
+    return [
+        au_set({str(key): 3.0 for key in rng.choice(AU_KEYS, 3, replace=False)}, held_out=index >= 25)
+        for index in range(50)
+    ]
 
 
 def test_toyfacs_prompts_are_five_seen_and_ten_held_out_identities() -> None:
@@ -19,7 +31,10 @@ def test_toyfacs_prompts_are_five_seen_and_ten_held_out_identities() -> None:
     assert prompts == toyfacs_prompts()
     assert [prompt.held_out for prompt in prompts] == [False] * 5 + [True] * 10
     faces = [prompt.face for prompt in prompts]
-    assert all(face is not None and is_held_out_identity(face.identity) == prompt.held_out for face, prompt in zip(faces, prompts, strict=True))
+    assert all(
+        face is not None and is_held_out_identity(face.identity) == prompt.held_out
+        for face, prompt in zip(faces, prompts, strict=True)
+    )
     assert len({face.identity for face in faces if face}) == 15
     for prompt in prompts:
         assert prompt.face is not None
@@ -50,7 +65,9 @@ def test_paper_plan_has_1665_images(combinations: list[AuSet]) -> None:
 def test_quick_plan_is_a_part_of_the_paper_plan(combinations: list[AuSet]) -> None:
     quick = build_plan(ProtocolName.quick, toyfacs_prompts(), combinations, seed=0)
     assert len(quick) == 5 + 5 * 12 * 3 + 5 * 17
-    assert set(map(dataclasses.astuple, quick)) <= set(map(dataclasses.astuple, build_plan(ProtocolName.paper, toyfacs_prompts(), combinations, seed=0)))
+    assert set(map(dataclasses.astuple, quick)) <= set(
+        map(dataclasses.astuple, build_plan(ProtocolName.paper, toyfacs_prompts(), combinations, seed=0))
+    )
     assert sum(image.prompt_held_out for image in quick if image.kind is Kind.neutral) == 4
     assert {image.set_held_out for image in quick if image.set_index < 25} == {False}
     assert len({image.set_index for image in quick if image.set_held_out}) == 15

@@ -21,7 +21,9 @@ from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderN
 from tests.conftest import WIDTH, tiny_unet
 
 ALL_ENCODERS = list(EncoderName)
-TOKENS = dict.fromkeys(("none", "mlp", "res_mlp", "res_mlp64", "res_3mlp"), 1) | dict.fromkeys(("individual", "per_au_tokens"), 13)
+TOKENS = dict.fromkeys(("none", "mlp", "res_mlp", "res_mlp64", "res_3mlp"), 1) | dict.fromkeys(
+    ("individual", "per_au_tokens"), 13
+)
 """Tokens of the paper's encoders and ours; another may write as many as it likes."""
 
 
@@ -68,7 +70,10 @@ def test_res_mlp64_is_the_published_layout() -> None:
     from fineface_train.methods.au_diffusion.encoders import build_encoder
 
     encoder = build_encoder(EncoderConfig(name=EncoderName.res_mlp64), 1024)
-    assert {name: tuple(value.shape) for name, value in encoder.state_dict().items()} == {"linear.weight": (64, 12), "linear.bias": (64,)}
+    assert {name: tuple(value.shape) for name, value in encoder.state_dict().items()} == {
+        "linear.weight": (64, 12),
+        "linear.bias": (64,),
+    }
     aus = torch.rand(2, 12) * 5
     token = encoder(aus)[:, 0]
     torch.testing.assert_close(token[:, :12], aus)
@@ -114,7 +119,9 @@ def test_output_equals_equation_2_by_hand(name: EncoderName) -> None:
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         scores = torch.einsum("bhqd,bhkd->bhqk", heads(query), heads(key)) / 8**0.5
-        mixed = torch.einsum("bhqk,bhkd->bhqd", torch.exp(scores) / torch.exp(scores).sum(-1, keepdim=True), heads(value))
+        mixed = torch.einsum(
+            "bhqk,bhkd->bhqd", torch.exp(scores) / torch.exp(scores).sum(-1, keepdim=True), heads(value)
+        )
         return mixed.transpose(1, 2).reshape(2, -1, 32)
 
     query = hidden @ attention.to_q.weight.T
@@ -138,7 +145,10 @@ def test_one_token_kills_the_keys_and_several_do_not(name: EncoderName) -> None:
     for module in adapter_modules(unet).values():
         module.weight.requires_grad_(True)
     (run(unet, torch.rand(2, 12) * 5) ** 2).mean().backward()
-    keys, values = ([module.weight.grad.norm() for key, module in adapter_modules(unet).items() if part in key] for part in ("to_k_ip", "to_v_ip"))
+    keys, values = (
+        [module.weight.grad.norm() for key, module in adapter_modules(unet).items() if part in key]
+        for part in ("to_k_ip", "to_v_ip")
+    )
     ratios = [float(k / v) for k, v in zip(keys, values, strict=True)]
     if au_encoder(unet).tokens == 1:
         assert max(ratios) < 1e-6
@@ -177,11 +187,18 @@ def test_audit_counts_by_part() -> None:
         mark_trainable(unet)
     rows_one = {row.part: row for row in audit(one, {})}
     rows_many = {row.part: row for row in audit(many, {})}
-    assert rows_one["adapter K"].dead == rows_many["adapter K"].trainable == rows_one["adapter V"].trainable == 4 * 32 * WIDTH
+    assert (
+        rows_one["adapter K"].dead
+        == rows_many["adapter K"].trainable
+        == rows_one["adapter V"].trainable
+        == 4 * 32 * WIDTH
+    )
     assert rows_one["AU encoder"].trainable == 12 * 64 + 64
     assert rows_one["base UNet"].trainable == 0
     assert rows_one["base UNet"].frozen == sum(parameter.numel() for parameter in tiny_unet().parameters())
-    assert rows_one["LoRA"].trainable == sum(parameter.numel() for name, parameter in one.named_parameters() if "lora_" in name)
+    assert rows_one["LoRA"].trainable == sum(
+        parameter.numel() for name, parameter in one.named_parameters() if "lora_" in name
+    )
 
 
 def test_a_second_adapter_is_refused() -> None:

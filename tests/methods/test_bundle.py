@@ -14,7 +14,13 @@ from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.files import seal
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, Trained, adapt, mark_trainable
 from fineface_train.methods.au_diffusion.base import fingerprint, weights_hash
-from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, load_adapter, read_bundle_config, save_bundle
+from fineface_train.methods.au_diffusion.bundle import (
+    BundleConfig,
+    base_fingerprints,
+    load_adapter,
+    read_bundle_config,
+    save_bundle,
+)
 from fineface_train.methods.au_diffusion.conditioning import au_embeds
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
@@ -23,12 +29,23 @@ from tests.conftest import WIDTH, tiny_pipeline
 
 
 def trained(
-    name: EncoderName = EncoderName.per_au_tokens, train: Trained = Trained.lora, alpha: float = 8.0, enters: Entry = Entry.adapter
+    name: EncoderName = EncoderName.per_au_tokens,
+    train: Trained = Trained.lora,
+    alpha: float = 8.0,
+    enters: Entry = Entry.adapter,
 ) -> tuple[StableDiffusionPipeline, BundleConfig]:
     """A tiny pipeline in which all that is trained is random, and what its bundle says."""
     pipe = tiny_pipeline()
     finetune = FinetuneConfig(train=train, lora_rank=4, lora_alpha=alpha, adapter_scale=0.8)
-    config = BundleConfig(ConditioningConfig(enters=enters), EncoderConfig(name=name), finetune, "tiny", base_fingerprints(pipe.unet), WIDTH, 16)
+    config = BundleConfig(
+        ConditioningConfig(enters=enters),
+        EncoderConfig(name=name),
+        finetune,
+        "tiny",
+        base_fingerprints(pipe.unet),
+        WIDTH,
+        16,
+    )
     adapt(pipe.unet, enters, config.encoder, finetune)
     torch.manual_seed(4)
     with torch.no_grad():
@@ -44,7 +61,10 @@ def image(pipe: StableDiffusionPipeline, enters: Entry = Entry.adapter, au12: fl
 
 WAYS = [(name, train, Entry.adapter) for name in EncoderName for train in (Trained.nothing, Trained.lora)]
 WAYS += [(EncoderName.res_mlp64, train, enters) for enters in (Entry.token, Entry.text) for train in Trained]
-WAYS += [(EncoderName.per_au_tokens, Trained.everything, Entry.adapter), (EncoderName.per_au_tokens, Trained.lora, Entry.token)]
+WAYS += [
+    (EncoderName.per_au_tokens, Trained.everything, Entry.adapter),
+    (EncoderName.per_au_tokens, Trained.lora, Entry.token),
+]
 
 
 @pytest.mark.parametrize(("name", "train", "enters"), WAYS)
@@ -52,8 +72,13 @@ def test_round_trip_gives_the_same_image(tmp_path: Path, name: EncoderName, trai
     pipe, config = trained(name, train, enters=enters)
     save_bundle(pipe.unet, config, tmp_path / "bundle")
     files = {path.name for path in (tmp_path / "bundle").glob("*.safetensors")}
-    expected = {"adapter.safetensors": enters is not Entry.text, "pytorch_lora_weights.safetensors": train is Trained.lora}
-    assert files == {file for file, there in (expected | {"unet.safetensors": train is Trained.everything}).items() if there}
+    expected = {
+        "adapter.safetensors": enters is not Entry.text,
+        "pytorch_lora_weights.safetensors": train is Trained.lora,
+    }
+    assert files == {
+        file for file, there in (expected | {"unet.safetensors": train is Trained.everything}).items() if there
+    }
     other = tiny_pipeline()
     loaded = load_adapter(other, tmp_path / "bundle")
     assert (loaded.finetune, loaded.conditioning) == (config.finetune, config.conditioning)
@@ -61,7 +86,11 @@ def test_round_trip_gives_the_same_image(tmp_path: Path, name: EncoderName, trai
     assert not torch.equal(image(other, enters), image(other, enters, au12=0))
     untrained = train is Trained.nothing and enters is Entry.text
     assert torch.equal(image(tiny_pipeline(), Entry.text), image(other, enters)) == untrained
-    with pytest.raises(ValueError, match="holds an adapter or LoRA already") if enters is not Entry.text or train is Trained.lora else nullcontext():
+    with (
+        pytest.raises(ValueError, match="holds an adapter or LoRA already")
+        if enters is not Entry.text or train is Trained.lora
+        else nullcontext()
+    ):
         load_adapter(other, tmp_path / "bundle", any_base=True)
 
 
@@ -70,7 +99,8 @@ def test_a_fresh_process_gives_the_same_image(tmp_path: Path) -> None:
     save_bundle(pipe.unet, config, tmp_path / "bundle")
     torch.save(image(pipe), tmp_path / "image.pt")
     code = (
-        "import sys, torch; from pathlib import Path; from tests.conftest import tiny_pipeline; from tests.methods.test_bundle import image, load_adapter\n"
+        "import sys, torch; from pathlib import Path; from tests.conftest import tiny_pipeline; from "
+        "tests.methods.test_bundle import image, load_adapter\n"
         "pipe = tiny_pipeline(); load_adapter(pipe, Path(sys.argv[1]) / 'bundle')\n"
         "assert torch.equal(image(pipe), torch.load(Path(sys.argv[1]) / 'image.pt', weights_only=True))"
     )
@@ -134,17 +164,22 @@ def test_images_do_not_depend_on_their_batch() -> None:
     generator = PipelineGenerator(pipe, ConditioningConfig(), SamplingConfig(steps=3), 16)
     requests = [Request("a person", tuple(float(k == j) * 5 for k in range(12)), j) for j in range(3)]
     together = generator.generate(requests)
-    torch.testing.assert_close(together, torch.cat([generator.generate([request]) for request in requests]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        together, torch.cat([generator.generate([request]) for request in requests]), atol=1e-5, rtol=0
+    )
 
 
 def test_aus_are_guided_apart_from_the_prompt() -> None:
-    """Away from no AUs as hard as the prompt (null), from the same AUs not at all (1), and in between from less of them, as a plain call does."""
+    """Away from no AUs as hard as the prompt (null), from the same AUs not at all (1), and in between from less of
+    them, as a plain call does."""
     pipe, _ = trained()
     aus = torch.tensor([[0, 0, 0, 0, 3.5, 0, 5.0, 0, 0, 0, 1, 0]])
 
     def drawn(au_guidance: float | None) -> torch.Tensor:
         config = SamplingConfig(steps=3, guidance=4, au_guidance=au_guidance)
-        return PipelineGenerator(pipe, ConditioningConfig(), config, 16).generate([Request("a person", tuple(aus[0].tolist()), 7)])
+        return PipelineGenerator(pipe, ConditioningConfig(), config, 16).generate(
+            [Request("a person", tuple(aus[0].tolist()), 7)]
+        )
 
     def by_hand(negative: torch.Tensor) -> torch.Tensor:
         side = 16 // pipe.vae_scale_factor
@@ -159,12 +194,17 @@ def test_aus_are_guided_apart_from_the_prompt() -> None:
 
 
 @pytest.mark.parametrize(("value", "fault"), [(0.3, "is all of one colour"), (float("nan"), "is not finite")])
-def test_a_picture_that_shows_nothing_is_refused_and_in_training_told(value: float, fault: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_picture_that_shows_nothing_is_refused_and_in_training_told(
+    value: float, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
     pipe, _ = trained()
     torch.nn.init.zeros_(pipe.vae.decoder.conv_out.weight)
     pipe.vae.decoder.conv_out.bias.data = torch.tensor([value, 0.1, -0.5])
     requests = [Request("a person", (0.0,) * 12, 7)]
-    with pytest.raises(FloatingPointError, match=rf"the picture of 'a person' with neutral, seed 7, {fault}.*; lower what drives it: scale=1, sampling"):
+    with pytest.raises(
+        FloatingPointError,
+        match=rf"the picture of 'a person' with neutral, seed 7, {fault}.*; lower what drives it: scale=1, sampling",
+    ):
         PipelineGenerator(pipe, ConditioningConfig(), SamplingConfig(steps=2), 16, scale=1.0).generate(requests)
     PipelineGenerator(pipe, ConditioningConfig(), SamplingConfig(steps=2), 16, strict=False).generate(requests)
     assert any(fault in record.message for record in caplog.records)
@@ -180,7 +220,11 @@ def damage(folder: Path, kind: str) -> None:
         (folder / "pytorch_lora_weights.safetensors").unlink()
     else:
         values = json.loads(config.read_text())
-        values |= {"other AUs": {"aus": [1, 2]}, "other width": {"cross_attention_dim": 768}, "no number": {"format": "3a"}}.get(kind, {})
+        values |= {
+            "other AUs": {"aus": [1, 2]},
+            "other width": {"cross_attention_dim": 768},
+            "no number": {"format": "3a"},
+        }.get(kind, {})
         if kind == "other rank":
             values["finetune"]["lora_rank"] = 8
         if kind == "newer":
@@ -203,7 +247,11 @@ def damage(folder: Path, kind: str) -> None:
         ("truncated", "adapter.safetensors is not what was written"),
         ("missing lora", "pytorch_lora_weights.safetensors is missing"),
         ("other AUs", "trained for AUs"),
-        ("newer", r"format 99 \(known: up to 3\), which this version of fineface-train .* does not know; .*by version 9\.1. Update yours"),
+        (
+            "newer",
+            r"format 99 \(known: up to 3\), which this version of fineface-train .* does not know; .*by version 9\.1. "
+            r"Update yours",
+        ),
         ("no number", "format 3a .*Update yours"),
         ("newer keys", r"keys palette, encoder\.depth, which this version .* does not know.*Update yours"),
         ("newer choice", r"choice encoder\.name=transformer, which this version .* does not know.*Update yours"),

@@ -10,7 +10,14 @@ import pytest
 
 from fineface_train.aus import AU_COUNT
 from fineface_train.cli import main
-from fineface_train.evaluation.protocol import ProtocolName, build_plan, calibration_prompts, calibration_sets, toyfacs_combinations, toyfacs_prompts
+from fineface_train.evaluation.plan import (
+    ProtocolName,
+    build_plan,
+    calibration_prompts,
+    calibration_sets,
+    toyfacs_combinations,
+    toyfacs_prompts,
+)
 from fineface_train.files import read_json
 from fineface_train.methods.calibration import Calibration, fit_calibration
 
@@ -38,7 +45,8 @@ class Answers:
 
 
 def error(answers: Answers, wanted: np.ndarray, calibration: Calibration | None) -> float:
-    """Mean squared error over the wanted AUs but the one that does not answer; what leaks to the others above 0 cannot be taken back."""
+    """Mean squared error over the wanted AUs but the one that does not answer; what leaks to the others above 0 cannot
+    be taken back."""
     requests = wanted if calibration is None else np.array([calibration.ask(row.tolist()) for row in wanted])
     return float(np.mean(((answers(requests) - wanted) ** 2)[(wanted > 0) & (np.arange(AU_COUNT) != 7)]))
 
@@ -76,7 +84,9 @@ def test_never_more_is_asked_for_than_was_measured() -> None:
 
 def test_an_exact_adapter_is_asked_for_what_is_wanted() -> None:
     calibration = fit_calibration(asked(), asked())
-    np.testing.assert_allclose(calibration.ask([0, 1.5, 0, 5, 0, 0, 3, 0, 0, 0, 2, 0]), [0, 1.5, 0, 5, 0, 0, 3, 0, 0, 0, 2, 0], atol=1e-4)
+    np.testing.assert_allclose(
+        calibration.ask([0, 1.5, 0, 5, 0, 0, 3, 0, 0, 0, 2, 0]), [0, 1.5, 0, 5, 0, 0, 3, 0, 0, 0, 2, 0], atol=1e-4
+    )
 
 
 def test_requests_that_calibrating_does_not_help_stay_as_they_are() -> None:
@@ -97,7 +107,9 @@ def test_missing_levels_are_an_error() -> None:
 
 def test_calibration_prompts_are_not_those_of_the_evaluation() -> None:
     mine, theirs = calibration_prompts(True), toyfacs_prompts()
-    assert not {prompt.face.identity for prompt in mine if prompt.face} & {prompt.face.identity for prompt in theirs if prompt.face}
+    assert not {prompt.face.identity for prompt in mine if prompt.face} & {
+        prompt.face.identity for prompt in theirs if prompt.face
+    }
     assert not any(prompt.held_out for prompt in mine)
     assert len(build_plan(ProtocolName.calibration, mine, calibration_sets(), 0)) == 4 * (61 + 60)
     assert len(build_plan(ProtocolName.calibration, calibration_prompts(False), calibration_sets(), 0)) == 4 * (61 + 60)
@@ -106,7 +118,13 @@ def test_calibration_prompts_are_not_those_of_the_evaluation() -> None:
 
 def test_a_bundle_is_calibrated_once_and_used_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On the shipped base and one step of training, sampled in one step."""
-    small = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60", "trainer.batch_size=4", "trainer.steps=1"]
+    small = [
+        "data.toyfacs.disfa_subjects=3",
+        "data.toyfacs.disfa_frames=12",
+        "data.toyfacs.affectnet_images=60",
+        "trainer.batch_size=4",
+        "trainer.steps=1",
+    ]
     where = [
         f"data.root={tmp_path / 'data'}",
         f"run.root={tmp_path / 'runs'}",
@@ -126,7 +144,9 @@ def test_a_bundle_is_calibrated_once_and_used_when_asked(tmp_path: Path, capsys:
     for kind, name in (("alone", "one AU alone"), ("several", "several AUs")):
         before, after = (about["about"]["error"][way][kind] for way in ("as it is", "calibrated"))
         assert about[kind] is (after < before)
-        assert re.search(rf"{name}.*: {before:.2f}, calibrated {after:.2f}; {'used' if about[kind] else 'not used'}", said)
+        assert re.search(
+            rf"{name}.*: {before:.2f}, calibrated {after:.2f}; {'used' if about[kind] else 'not used'}", said
+        )
     assert main(["calibrate", f"bundle={bundle}"]) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
     assert main([*generate, "calibrated=true", f"out={tmp_path / 'a'}"]) == 0

@@ -13,21 +13,46 @@ from fineface_train.aus import describe_aus, parse_aus
 from fineface_train.cli import main
 from fineface_train.config import load_config
 from fineface_train.data.conditioning import NO_CONTROL, ConditioningConfig, Entry, with_au_text
+from fineface_train.loop.tracking import read_metrics
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, Trained, adapt
 from fineface_train.methods.au_diffusion.conditioning import pipeline_arguments, unet_arguments
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName, build_encoder
-from fineface_train.tracking import read_metrics
-from fineface_train.training import train
+from fineface_train.verbs.train import train
 from tests.conftest import WIDTH, tiny_pipeline
 
-SMALL = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60", "trainer.batch_size=4", "tracking.wandb=false"]
+SMALL = [
+    "data.toyfacs.disfa_subjects=3",
+    "data.toyfacs.disfa_frames=12",
+    "data.toyfacs.affectnet_images=60",
+    "trainer.batch_size=4",
+    "tracking.wandb=false",
+]
 METHODS = ("sd", "dreambooth", "lora_t", "lora_au", "fineface")
 
 
 def small(root: Path, base: Path, *changes: str) -> list[str]:
-    where = [f"base.path={base}", "base.resolution=16", f"data.root={root / 'data'}", f"run.root={root / 'runs'}", "trainer.sample_every=0"]
-    prior = ["finetune.prior_images=5"] if "method=dreambooth" in changes and "finetune.prior_weight=0" not in changes else []
-    return ["train", *SMALL, *where, "trainer.steps=3", *prior, "sampling.steps=2", "evaluation.after_training=false", *changes]
+    where = [
+        f"base.path={base}",
+        "base.resolution=16",
+        f"data.root={root / 'data'}",
+        f"run.root={root / 'runs'}",
+        "trainer.sample_every=0",
+    ]
+    prior = (
+        ["finetune.prior_images=5"]
+        if "method=dreambooth" in changes and "finetune.prior_weight=0" not in changes
+        else []
+    )
+    return [
+        "train",
+        *SMALL,
+        *where,
+        "trainer.steps=3",
+        *prior,
+        "sampling.steps=2",
+        "evaluation.after_training=false",
+        *changes,
+    ]
 
 
 def test_aus_in_words() -> None:
@@ -40,7 +65,14 @@ def test_aus_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{muscle}", "can hold"), ("{0}", "can hold"), ("{strength", "can hold"), ("{strength}", "does not say which"), ("", "does not")]
+    ("text", "message"),
+    [
+        ("{muscle}", "can hold"),
+        ("{0}", "can hold"),
+        ("{strength", "can hold"),
+        ("{strength}", "does not say which"),
+        ("", "does not"),
+    ],
 )
 def test_au_text_that_says_no_au_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -88,7 +120,9 @@ def test_no_control_is_zero_for_the_papers_encoders_and_learned_for_ours(name: E
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains_resumes_and_generates(method: str, tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_method_trains_resumes_and_generates(
+    method: str, tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By the same commands; a run that was stopped ends with the same bytes."""
     command = small(tmp_path, saved_base, f"method={method}")
     assert main([*command, "trainer.checkpoint_every=1"]) == 0
@@ -105,7 +139,14 @@ def test_every_method_trains_resumes_and_generates(method: str, tmp_path: Path, 
         assert main([*command, "trainer.checkpoint_every=1"]) == 0
         assert "going on after step 2" in capsys.readouterr().out
         assert before == {path.name: path.read_bytes() for path in (run / "bundle").iterdir()}
-    generate = ["generate", f"bundle={run / 'bundle'}", f"base.path={saved_base}", "base.resolution=16", "prompt=a man", "sampling.steps=2"]
+    generate = [
+        "generate",
+        f"bundle={run / 'bundle'}",
+        f"base.path={saved_base}",
+        "base.resolution=16",
+        "prompt=a man",
+        "sampling.steps=2",
+    ]
     assert main([*generate, "aus=AU12=5", f"out={tmp_path / 'a'}"]) == 0
     assert main([*generate, f"out={tmp_path / 'b'}"]) == 0
     assert next((tmp_path / "a").iterdir()).read_bytes() != next((tmp_path / "b").iterdir()).read_bytes()
@@ -131,12 +172,20 @@ def test_a_value_that_is_not_used_makes_no_other_run(tmp_path: Path, saved_base:
 
 
 def test_the_adapters_keys_and_values_may_learn_faster(tmp_path: Path, saved_base: Path) -> None:
-    """Adam's first step goes as far as the rate says, for keys and values only; a rate that is not used makes no other run."""
+    """Adam's first step goes as far as the rate says, for keys and values only; a rate that is not used makes no other
+    run."""
     after = {}
     for rate in (1, 2, 3):
-        assert main(small(tmp_path, saved_base, "trainer.steps=1", f"finetune.adapter_rate={rate}", f"run.name=rate{rate}")) == 0
+        assert (
+            main(
+                small(tmp_path, saved_base, "trainer.steps=1", f"finetune.adapter_rate={rate}", f"run.name=rate{rate}")
+            )
+            == 0
+        )
         (run,) = (tmp_path / "runs").glob(f"rate{rate}-*")
-        after[rate] = {name: value for file in (run / "bundle").glob("*.safetensors") for name, value in load_file(file).items()}
+        after[rate] = {
+            name: value for file in (run / "bundle").glob("*.safetensors") for name, value in load_file(file).items()
+        }
     fast = [name for name in after[1] if "_ip." in name]
     assert {name.split(".")[-2] for name in fast} == {"to_k_ip", "to_v_ip"}
     for name, value in after[1].items():
@@ -144,7 +193,11 @@ def test_the_adapters_keys_and_values_may_learn_faster(tmp_path: Path, saved_bas
         assert (name in fast) == bool(once.abs().max() > 0)
         torch.testing.assert_close(twice, 2 * once, atol=1e-6, rtol=1e-3)
     for rate in (1, 2):
-        train(load_config(small(tmp_path, saved_base, "trainer.steps=1", "method=lora_t", f"finetune.adapter_rate={rate}")[1:]))
+        train(
+            load_config(
+                small(tmp_path, saved_base, "trainer.steps=1", "method=lora_t", f"finetune.adapter_rate={rate}")[1:]
+            )
+        )
     assert len(list((tmp_path / "runs").glob("toyfacs-text-lora-*"))) == 1
 
 
@@ -153,10 +206,15 @@ def test_text_says_the_labels_as_they_are(tmp_path: Path, saved_base: Path) -> N
     from fineface_train.data.contents import image_contents
     from fineface_train.data.crew import Crew
     from fineface_train.data.prepare import prepare
-    from fineface_train.trainer import make_accelerator
-    from fineface_train.training import Given, build_dataset, build_model, open_caches, told_captions
+    from fineface_train.loop.trainer import make_accelerator
+    from fineface_train.verbs.train import Given, build_dataset, build_model, open_caches, told_captions
 
-    changes = ("method=lora_t", "conditioning.au_text='{au}'", "conditioning.au_dropout=0.5", "conditioning.caption_dropout=0")
+    changes = (
+        "method=lora_t",
+        "conditioning.au_text='{au}'",
+        "conditioning.au_dropout=0.5",
+        "conditioning.caption_dropout=0",
+    )
     config = load_config(small(tmp_path, saved_base, *changes)[1:])
     table, pipe = prepare(config.data), tiny_pipeline()
     contents = image_contents(table.frame["image"], tmp_path / "index.parquet", progress=False)
@@ -168,8 +226,14 @@ def test_text_says_the_labels_as_they_are(tmp_path: Path, saved_base: Path) -> N
         example = dataset[index]
         row = table.frame.iloc[int(example.row)]
         hidden.append(bool(example.aus.isnan().all()))
-        said = row["caption"] if hidden[-1] else with_au_text(row["caption"], table.aus()[int(example.row)].tolist(), "{au}")
-        if not hidden[-1] and told[int(example.row)].cut:  # its caption is too long for a tokenizer that takes a token for each letter
+        said = (
+            row["caption"]
+            if hidden[-1]
+            else with_au_text(row["caption"], table.aus()[int(example.row)].tolist(), "{au}")
+        )
+        if (
+            not hidden[-1] and told[int(example.row)].cut
+        ):  # its caption is too long for a tokenizer that takes a token for each letter
             said = told[int(example.row)].text
             assert said.endswith(", " + describe_aus(table.aus()[int(example.row)].tolist(), "{au}"))
         ids = pipe.tokenizer(said, padding="max_length", truncation=True, return_tensors="pt").input_ids
@@ -185,12 +249,17 @@ def test_the_prior_is_what_the_base_makes(tmp_path: Path, saved_base: Path) -> N
     assert main(small(tmp_path, saved_base, "method=dreambooth", "finetune.prior_weight=0")) == 0
     caches = sorted((tmp_path / "data" / "cache").glob("prior-*"))
     assert len(caches) == 2
-    assert main(small(tmp_path, saved_base, "method=dreambooth", "finetune.prior_images=7")) == 0  # not the five that are there
+    assert (
+        main(small(tmp_path, saved_base, "method=dreambooth", "finetune.prior_images=7")) == 0
+    )  # not the five that are there
     assert len(list((tmp_path / "data" / "cache").glob("prior-*"))) == 3
     one, two = (np.load(cache / "mean.npy") for cache in caches)
     assert one.shape == (5, 4, 8, 8)
     assert not np.array_equal(one, two)
-    losses = [read_metrics(run / "metrics.jsonl")[-1]["loss"] for run in sorted((tmp_path / "runs").glob("toyfacs-text-everything-*"))]
+    losses = [
+        read_metrics(run / "metrics.jsonl")[-1]["loss"]
+        for run in sorted((tmp_path / "runs").glob("toyfacs-text-everything-*"))
+    ]
     assert len(set(losses)) == 4
 
 
@@ -198,7 +267,19 @@ def test_a_whole_base_is_not_rounded_before_it_is_trained(tmp_path: Path, saved_
     """In bfloat16 a frozen base is; one that is trained keeps its float32 weights, in training and in the bundle."""
     from diffusers import UNet2DConditionModel
 
-    assert main(small(tmp_path, saved_base, "method=dreambooth", "trainer.precision=bf16", "trainer.learning_rate=1e-12", "finetune.prior_weight=0")) == 0
+    assert (
+        main(
+            small(
+                tmp_path,
+                saved_base,
+                "method=dreambooth",
+                "trainer.precision=bf16",
+                "trainer.learning_rate=1e-12",
+                "finetune.prior_weight=0",
+            )
+        )
+        == 0
+    )
     (bundle,) = (tmp_path / "runs").glob("*/bundle")
     base = UNet2DConditionModel.from_pretrained(saved_base / "unet").state_dict()
     for name, value in load_file(bundle / "unet.safetensors").items():
@@ -206,7 +287,8 @@ def test_a_whole_base_is_not_rounded_before_it_is_trained(tmp_path: Path, saved_
 
 
 def test_the_wide_encoder_has_more_parameters_than_tokens_and_keys() -> None:
-    """So that what tokens win is not won by their number of parameters: of ToyFACS's base, encoder and live keys against the encoder alone."""
+    """So that what tokens win is not won by their number of parameters: of ToyFACS's base, encoder and live keys
+    against the encoder alone."""
     from diffusers import UNet2DConditionModel
 
     from fineface_train.methods.au_diffusion.adapter import audit, mark_trainable
@@ -218,7 +300,10 @@ def test_the_wide_encoder_has_more_parameters_than_tokens_and_keys() -> None:
         adapt(unet, config.conditioning.enters, config.encoder, config.finetune)
         mark_trainable(unet)
         counted[method] = {row.part: row.trainable for row in audit(unet, {})}
-    assert counted["wide_mlp"]["AU encoder"] > counted["fineface_plus"]["AU encoder"] + counted["fineface_plus"]["adapter K"]
+    assert (
+        counted["wide_mlp"]["AU encoder"]
+        > counted["fineface_plus"]["AU encoder"] + counted["fineface_plus"]["adapter K"]
+    )
     assert counted["plus_one_token"]["AU encoder"] == counted["fineface_plus"]["AU encoder"]
 
 
@@ -234,11 +319,35 @@ def test_a_look_while_training_changes_nothing_and_stands_once_a_step(tmp_path: 
         "evaluation.after_training=false",
     ]
     assert main([*command, f"run.root={tmp_path / 'plain'}", "tracking.log_every=1"]) == 0
-    assert main([*command, f"run.root={tmp_path / 'seen'}", "tracking.log_every=1", "evaluation.every=1", "trainer.checkpoint_every=1"]) == 0
+    assert (
+        main(
+            [
+                *command,
+                f"run.root={tmp_path / 'seen'}",
+                "tracking.log_every=1",
+                "evaluation.every=1",
+                "trainer.checkpoint_every=1",
+            ]
+        )
+        == 0
+    )
     (plain,), (seen,) = (list((tmp_path / name).glob("toyfacs-*")) for name in ("plain", "seen"))
-    assert {path.name: path.read_bytes() for path in (plain / "bundle").iterdir()} == {path.name: path.read_bytes() for path in (seen / "bundle").iterdir()}
+    assert {path.name: path.read_bytes() for path in (plain / "bundle").iterdir()} == {
+        path.name: path.read_bytes() for path in (seen / "bundle").iterdir()
+    }
     (seen / "finished.json").unlink()  # as if killed after the last step: it is seen again, not twice
-    assert main([*command, f"run.root={tmp_path / 'seen'}", "tracking.log_every=1", "evaluation.every=1", "trainer.checkpoint_every=1"]) == 0
+    assert (
+        main(
+            [
+                *command,
+                f"run.root={tmp_path / 'seen'}",
+                "tracking.log_every=1",
+                "evaluation.every=1",
+                "trainer.checkpoint_every=1",
+            ]
+        )
+        == 0
+    )
     lines = pd.DataFrame(read_metrics(seen / "metrics.jsonl"))
     assert lines["step"].tolist() == [1, 1, 2, 2]
     looks = lines["glance"].dropna().tolist()

@@ -15,7 +15,11 @@ def objective(kind: str, weighting: Weighting = Weighting.none, gamma: float = 5
 
 def sample() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(4, 2, 3, 3, generator=generator), torch.randn(4, 2, 3, 3, generator=generator), torch.tensor([0, 300, 700, 900])
+    return (
+        torch.randn(4, 2, 3, 3, generator=generator),
+        torch.randn(4, 2, 3, 3, generator=generator),
+        torch.tensor([0, 300, 700, 900]),
+    )
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -23,8 +27,12 @@ def test_noising_and_target_agree_with_diffusers(kind: str) -> None:
     clean, noise, timesteps = sample()
     scheduler = DDIMScheduler()
     loss = objective(kind)
-    torch.testing.assert_close(loss.noised(clean, noise, timesteps), scheduler.add_noise(clean, noise, timesteps), atol=1e-5, rtol=1e-4)
-    expected = {"epsilon": noise, "sample": clean, "v_prediction": scheduler.get_velocity(clean, noise, timesteps)}[kind]
+    torch.testing.assert_close(
+        loss.noised(clean, noise, timesteps), scheduler.add_noise(clean, noise, timesteps), atol=1e-5, rtol=1e-4
+    )
+    expected = {"epsilon": noise, "sample": clean, "v_prediction": scheduler.get_velocity(clean, noise, timesteps)}[
+        kind
+    ]
     torch.testing.assert_close(loss.target(clean, noise, timesteps), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -45,7 +53,11 @@ def test_a_weighting_means_the_same_whatever_is_predicted(weighting: Weighting) 
         loss = objective(kind, weighting)
         alpha = loss.alphas_cumprod[timesteps].view(-1, 1, 1, 1).float()
         implied = (loss.noised(clean, noise, timesteps) - alpha.sqrt() * wrong) / (1 - alpha).sqrt()
-        prediction = {"sample": wrong, "epsilon": implied, "v_prediction": alpha.sqrt() * implied - (1 - alpha).sqrt() * wrong}[kind]
+        prediction = {
+            "sample": wrong,
+            "epsilon": implied,
+            "v_prediction": alpha.sqrt() * implied - (1 - alpha).sqrt() * wrong,
+        }[kind]
         losses.append(loss.loss(prediction, clean, noise, timesteps).item())
     assert losses[0] == pytest.approx(losses[2], rel=1e-2)
     assert losses[1] == pytest.approx(losses[2], rel=1e-2)
@@ -55,10 +67,21 @@ def test_weights_by_hand() -> None:
     timesteps = torch.tensor([0, 500, 999])
     alpha = DDIMScheduler().alphas_cumprod[timesteps]
     snr = alpha / (1 - alpha)
-    torch.testing.assert_close(objective("sample", Weighting.min_snr).weight(timesteps), snr.clamp(max=5), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(objective("sample", Weighting.snr_plus_one, 10).weight(timesteps), (snr + 1).clamp(max=10), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(objective("epsilon", Weighting.min_snr).weight(timesteps), (5 / snr).clamp(max=1), rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(objective("v_prediction", Weighting.min_snr).weight(timesteps), snr.clamp(max=5) / (snr + 1), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        objective("sample", Weighting.min_snr).weight(timesteps), snr.clamp(max=5), rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(
+        objective("sample", Weighting.snr_plus_one, 10).weight(timesteps), (snr + 1).clamp(max=10), rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(
+        objective("epsilon", Weighting.min_snr).weight(timesteps), (5 / snr).clamp(max=1), rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(
+        objective("v_prediction", Weighting.min_snr).weight(timesteps),
+        snr.clamp(max=5) / (snr + 1),
+        rtol=1e-4,
+        atol=1e-6,
+    )
 
 
 def test_weights_are_finite_at_zero_terminal_snr() -> None:

@@ -1,8 +1,10 @@
-"""What the frozen parts of the base say about the data, computed once and kept on disk: VAE posteriors and captions' embeddings.
+"""What the frozen parts of the base say about the data, computed once and kept on disk: VAE posteriors and captions'
+embeddings.
 
-A cache is named by a hash of what it was computed from (images' contents, transform, every weight of the model), so it is found
-again when all of that is the same, wherever it lies, and not when any of it changed. It is written to a temporary folder, sealed
-with checksums and then renamed; the first process checks them before it trusts a cache, and builds a damaged one again.
+A cache is named by a hash of what it was computed from (images' contents, transform, every weight of the model), so it
+is found again when all of that is the same, wherever it lies, and not when any of it changed. It is written to a
+temporary folder, sealed with checksums and then renamed; the first process checks them before it trusts a cache, and
+builds a damaged one again.
 """
 
 import contextlib
@@ -23,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.data.images import read_image
+from fineface_train.data.formats.images import read_image
 from fineface_train.data.prompts import shown
 from fineface_train.data.table import SampleTable
 from fineface_train.files import damage, seal
@@ -33,7 +35,8 @@ logger = logging.getLogger(__name__)
 NAME = "name.txt"
 """In a cache, its own name: one that was moved into another's place is known."""
 PIXELS_AT_ONCE = 2**19
-"""That the VAE encodes together: 2 images of 512 pixels a side, whose activations take less room than a training step's."""
+"""That the VAE encodes together: 2 images of 512 pixels a side, whose activations take less room than a training
+step's."""
 
 
 class ImageTransform(enum.Enum):
@@ -44,7 +47,8 @@ class ImageTransform(enum.Enum):
 
 
 def load_image(path: str, resolution: int, transform: ImageTransform, contents: str | None = None) -> np.ndarray:
-    """An image file as (3, resolution, resolution) float32 in [-1, 1]. Raises ValueError that names a broken file, or one without these `contents`."""
+    """An image file as (3, resolution, resolution) float32 in [-1, 1]. Raises ValueError that names a broken file, or
+    one without these `contents`."""
     try:
         image = read_image(path, contents)
     except ValueError as error:
@@ -99,7 +103,8 @@ def latent_cache(
     *,
     crew: Crew = ALONE,
 ) -> LatentCache:
-    """Find or build under `root` the posteriors of all images of `table`, whose `contents` are known by their hashes."""
+    """Find or build under `root` the posteriors of all images of `table`, whose `contents` are known by their
+    hashes."""
     paths = table.frame["image"].tolist()
     key = _hash(vae_hash, str(resolution), transform.value, *contents)
     side = resolution // 2 ** (len(vae.config.block_out_channels) - 1)
@@ -113,7 +118,9 @@ def latent_cache(
         batch_size = max(1, min(32, PIXELS_AT_ONCE // resolution**2))
         for chosen in _shares(len(paths), batch_size, crew, "encoding images"):
             files = zip(paths[chosen], contents[chosen], strict=True)
-            images = torch.from_numpy(np.stack([load_image(path, resolution, transform, digest) for path, digest in files]))
+            images = torch.from_numpy(
+                np.stack([load_image(path, resolution, transform, digest) for path, digest in files])
+            )
             with torch.no_grad():
                 posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
             _write_rows(folder / "mean.npy", chosen.start, posterior.mean)
@@ -137,18 +144,33 @@ def text_cache(
     entry = np.array([place[caption] for caption in captions], dtype=np.int64)
     parts, cut = [], []
     for first in range(0, len(unique), 1024):  # in parts: what a tokenizer returns takes many times the room of the ids
-        tokenised = pipe.tokenizer(unique[first : first + 1024], padding="max_length", truncation=True, return_tensors="pt")
+        tokenised = pipe.tokenizer(
+            unique[first : first + 1024], padding="max_length", truncation=True, return_tensors="pt"
+        )
         parts.append(tokenised.input_ids)
-        cut += [(unique[first + place], one.offsets[-2][1]) for place, one in enumerate(tokenised.encodings) if one.overflowing]
+        cut += [
+            (unique[first + place], one.offsets[-2][1])
+            for place, one in enumerate(tokenised.encodings)
+            if one.overflowing
+        ]
     ids = torch.cat(parts)
     if cut and crew.index == 0:
         (caption, end), room = cut[0], ids.shape[1] - pipe.tokenizer.num_special_tokens_to_add()
         example = f"{shown(caption)} without {shown(caption[end:])}"
-        logger.warning("%d of %d captions are cut: the text encoder has room for %d tokens; e.g. %s", len(cut), len(unique), room, example)
+        logger.warning(
+            "%d of %d captions are cut: the text encoder has room for %d tokens; e.g. %s",
+            len(cut),
+            len(unique),
+            room,
+            example,
+        )
     key = _hash(text_hash, *(hashlib.sha256(array.tobytes()).hexdigest() for array in (ids.numpy(), entry)))
 
     def allocate(folder: Path) -> None:
-        _new_array(folder / "embeddings.npy", (len(unique), pipe.tokenizer.model_max_length, pipe.text_encoder.config.hidden_size))
+        _new_array(
+            folder / "embeddings.npy",
+            (len(unique), pipe.tokenizer.model_max_length, pipe.text_encoder.config.hidden_size),
+        )
         np.save(folder / "entry.npy", entry)
 
     def fill(folder: Path) -> None:
@@ -161,9 +183,17 @@ def text_cache(
 
 
 def generated_cache(
-    count: int, shape: tuple[int, ...], made_by: str, make: Callable[[slice], Tensor], root: Path, *, batch_size: int = 32, crew: Crew = ALONE
+    count: int,
+    shape: tuple[int, ...],
+    made_by: str,
+    make: Callable[[slice], Tensor],
+    root: Path,
+    *,
+    batch_size: int = 32,
+    crew: Crew = ALONE,
 ) -> LatentCache:
-    """Find or build under `root` the latents of `count` images that `make` generates, known by what they are `made_by`; they have no spread."""
+    """Find or build under `root` the latents of `count` images that `make` generates, known by what they are `made_by`;
+    they have no spread."""
 
     def allocate(folder: Path) -> None:
         for part in ("mean", "std"):
@@ -179,10 +209,14 @@ def generated_cache(
 
 
 def _new_array(path: Path, shape: tuple[int, ...]) -> None:
-    """A float32 array on disk, all of its room taken at once, so that a full disk is said before anything is computed."""
+    """A float32 array on disk, all of its room taken at once, so that a full disk is said before anything is
+    computed."""
     size, free = 4 * math.prod(shape), shutil.disk_usage(path.parent).free
     if size > free:
-        raise OSError(f"{path.parent}: a cache of {size / 1e9:.2f} GB does not fit, {free / 1e9:.2f} GB are free; make room or set data.root to another disk")
+        raise OSError(
+            f"{path.parent}: a cache of {size / 1e9:.2f} GB does not fit, {free / 1e9:.2f} GB are free; make room or "
+            f"set data.root to another disk"
+        )
     np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
@@ -191,7 +225,8 @@ def _new_array(path: Path, shape: tuple[int, ...]) -> None:
 def _write_rows(path: Path, first: int, rows: Tensor) -> None:
     """Write `rows` into the array at `path`, from row `first` on.
 
-    By plain writes, not through a mapping: machines that share a folder would overwrite each other's rows where they share a page.
+    By plain writes, not through a mapping: machines that share a folder would overwrite each other's rows where they
+    share a page.
     """
     array = np.load(path, mmap_mode="r")
     with path.open("r+b") as file:
@@ -209,8 +244,8 @@ def _shares(length: int, size: int, crew: Crew, title: str) -> Iterator[slice]:
 def _find_or_build(folder: Path, allocate: Callable[[Path], None], fill: Callable[[Path], None], crew: Crew) -> Path:
     """`folder`, built if it is missing or no longer what was written.
 
-    The first process of the crew checks, locks, makes room and seals; all fill. A cache that is whole is read without a lock, so that a folder of
-    somebody else's will do. Runs that want the same wait for each other.
+    The first process of the crew checks, locks, makes room and seals; all fill. A cache that is whole is read without a
+    lock, so that a folder of somebody else's will do. Runs that want the same wait for each other.
     """
     if crew.agree(crew.index == 0 and folder.exists() and _fault(folder) is None):
         return folder
@@ -220,7 +255,9 @@ def _find_or_build(folder: Path, allocate: Callable[[Path], None], fill: Callabl
             if folder.exists() and (fault := _fault(folder)):
                 logger.warning("%s: building this cache again", fault)
                 shutil.rmtree(folder)
-            for leftover in folder.parent.glob("*.partial"):  # of builds that were killed or failed; the lock is for all caches
+            for leftover in folder.parent.glob(
+                "*.partial"
+            ):  # of builds that were killed or failed; the lock is for all caches
                 shutil.rmtree(leftover)
             if not folder.exists():
                 partial.mkdir(parents=True)

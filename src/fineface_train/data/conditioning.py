@@ -15,8 +15,8 @@ Not every encoder can tell these apart (see `encoders.py`); one that can not tak
 
 
 class Entry(enum.Enum):
-    """Where AUs enter. `adapter`: keys and values of their own in every cross-attention (FineFace). `token`: AU tokens in the place of the last
-    ones of the prompt's embedding (LoRA-AU). `text`: words at the end of the prompt.
+    """Where AUs enter. `adapter`: keys and values of their own in every cross-attention (FineFace). `token`: AU tokens
+    in the place of the last ones of the prompt's embedding (LoRA-AU). `text`: words at the end of the prompt.
     """
 
     adapter = "adapter"
@@ -26,11 +26,13 @@ class Entry(enum.Enum):
 
 @dataclasses.dataclass
 class ConditioningConfig:
-    """Where AUs enter the model, and how often training hides them or the caption, for guidance. No dropout in the published code."""
+    """Where AUs enter the model, and how often training hides them or the caption, for guidance. No dropout in the
+    published code."""
 
     enters: Entry = Entry.adapter
     au_text: str = "{strength} {name}"
-    """How `text` says one AU: {strength} ("severe"), {name} ("lip corner puller"), {au} ("AU12") and {intensity} ("4"), rounded."""
+    """How `text` says one AU: {strength} ("severe"), {name} ("lip corner puller"), {au} ("AU12") and {intensity} ("4"),
+    rounded."""
     caption_dropout: float = 0.1
     au_dropout: float = 0.0
     """Share of examples whose AUs are hidden, whatever the face shows (`NO_CONTROL`)."""
@@ -40,15 +42,21 @@ class ConditioningConfig:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{key}.{name}={getattr(self, name)}: must be a probability, from 0 to 1")
         try:
-            said = {describe_aus([float(place == au) for place in range(AU_COUNT)], self.au_text) for au in range(AU_COUNT)}
+            said = {
+                describe_aus([float(place == au) for place in range(AU_COUNT)], self.au_text) for au in range(AU_COUNT)
+            }
         except (KeyError, IndexError, ValueError, AttributeError) as error:
-            raise ValueError(f"{key}.au_text={self.au_text!r}: can hold {{strength}}, {{name}}, {{au}} and {{intensity}} only ({error!r})") from error
+            raise ValueError(
+                f"{key}.au_text={self.au_text!r}: can hold {{strength}}, {{name}}, {{au}} and {{intensity}} only "
+                f"({error!r})"
+            ) from error
         if len(said) < AU_COUNT:
             raise ValueError(f"{key}.au_text={self.au_text!r}: does not say which AU; use {{name}} or {{au}}")
 
 
 def with_au_text(caption: str, aus: Sequence[float], au_text: str) -> str:
-    """The caption with its AUs in words behind it: "a man, severe lip corner puller"; hidden AUs and those that round to 0 are not said."""
+    """The caption with its AUs in words behind it: "a man, severe lip corner puller"; hidden AUs and those that round
+    to 0 are not said."""
     return ", ".join(filter(None, (caption, *said_aus(aus, au_text))))
 
 

@@ -1,4 +1,5 @@
-"""What image files hold, by SHA-256, without reading a file again that nobody touched: caches and runs are known by it."""
+"""What image files hold, by SHA-256, without reading a file again that nobody touched: caches and runs are known by
+it."""
 
 import logging
 from collections.abc import Sequence
@@ -15,12 +16,14 @@ logger = logging.getLogger(__name__)
 INDEX = "contents.parquet"
 
 
-def image_contents(paths: Sequence[str], index: Path, *, title: str = "hashing images", progress: bool = True) -> list[str]:
+def image_contents(
+    paths: Sequence[str], index: Path, *, title: str = "hashing images", progress: bool = True
+) -> list[str]:
     """SHA-256 of each file, in hex.
 
-    `index` keeps them with each file's size, times and inode; only files that it does not know so are read. The time of the last
-    change of the inode is among them, which copying a file with its dates cannot keep. Its lock is its own, as whoever prepares the folder
-    that it lies in holds that one.
+    `index` keeps them with each file's size, times and inode; only files that it does not know so are read. The time of
+    the last change of the inode is among them, which copying a file with its dates cannot keep. Its lock is its own, as
+    whoever prepares the folder that it lies in holds that one.
     """
     stamps = {path: _stamp(path) for path in paths}
     known = _read(index)
@@ -51,11 +54,20 @@ def _read(index: Path) -> dict[tuple[str, str], str]:
         return {}
 
 
-def _hash(stamps: dict[str, str], known: dict[tuple[str, str], str], title: str, progress: bool) -> dict[tuple[str, str], str]:
+def _hash(
+    stamps: dict[str, str], known: dict[tuple[str, str], str], title: str, progress: bool
+) -> dict[tuple[str, str], str]:
     """Those of the files that are not known."""
     unread = [path for path, stamp in stamps.items() if (path, stamp) not in known]
     with ThreadPoolExecutor(8) as pool:
-        bar = tqdm(pool.map(sha256, map(Path, unread)), total=len(unread), desc=title, unit="file", mininterval=1, disable=not progress or not unread)
+        bar = tqdm(
+            pool.map(sha256, map(Path, unread)),
+            total=len(unread),
+            desc=title,
+            unit="file",
+            mininterval=1,
+            disable=not progress or not unread,
+        )
         return {(path, stamps[path]): digest for path, digest in zip(unread, bar, strict=True)}
 
 
@@ -63,5 +75,7 @@ def _stamp(path: str) -> str:
     try:
         stat = Path(path).stat()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read as an image ({error}); bring it back, or prepare the data anew without it") from error
+        raise ValueError(
+            f"{path}: cannot be read as an image ({error}); bring it back, or prepare the data anew without it"
+        ) from error
     return f"{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}"

@@ -77,7 +77,8 @@ class ExampleDataset(Dataset[Batch]):
         rounding_group: int,
         seed: int,
     ) -> None:
-        """`aus` (N, 12), `latents` and `text`: of the table's rows; `rounding_group`: examples that share one draw with `labels.scope=batch`.
+        """`aus` (N, 12), `latents` and `text`: of the table's rows; `rounding_group`: examples that share one draw with
+        `labels.scope=batch`.
 
         `text_without_aus`: where `text` says the AUs, the captions alone, for examples that hide them.
         """
@@ -141,17 +142,25 @@ def check_batch_size(batch_size: int, accumulation: int, processes: int) -> None
     """Raises ValueError unless every process and micro-batch can have an equal share."""
     if batch_size % (accumulation * processes):
         raise ValueError(
-            f"trainer.batch_size={batch_size} cannot be divided among {processes} processes x trainer.accumulation={accumulation}; "
+            f"trainer.batch_size={batch_size} cannot be divided among {processes} processes x "
+            f"trainer.accumulation={accumulation}; "
             f"choose a multiple of {accumulation * processes}"
         )
 
 
 class ShareOfBatches(Sampler[list[int]]):
-    """Micro-batches of one process: step s of the run is examples s * B to (s + 1) * B, split over accumulation and processes."""
+    """Micro-batches of one process: step s of the run is examples s * B to (s + 1) * B, split over accumulation and
+    processes."""
 
     def __init__(self, steps: range, batch_size: int, accumulation: int, process: int, processes: int) -> None:
         check_batch_size(batch_size, accumulation, processes)
-        self.steps, self.batch_size, self.accumulation, self.process, self.processes = steps, batch_size, accumulation, process, processes
+        self.steps, self.batch_size, self.accumulation, self.process, self.processes = (
+            steps,
+            batch_size,
+            accumulation,
+            process,
+            processes,
+        )
 
     def __iter__(self) -> Iterator[list[int]]:
         share = self.batch_size // (self.accumulation * self.processes)
@@ -167,13 +176,25 @@ class ShareOfBatches(Sampler[list[int]]):
 def collate(examples: list[Batch]) -> Batch:
     """Stack examples into a batch."""
     priors = [example.prior for example in examples if example.prior is not None]
-    stacked = {field.name: torch.stack([getattr(example, field.name) for example in examples]) for field in dataclasses.fields(Batch) if field.name != "prior"}
+    stacked = {
+        field.name: torch.stack([getattr(example, field.name) for example in examples])
+        for field in dataclasses.fields(Batch)
+        if field.name != "prior"
+    }
     return Batch(**stacked, prior=collate(priors) if priors else None)
 
 
 def example_batches(dataset: ExampleDataset, sampler: ShareOfBatches, workers: int) -> Generator[Batch]:
     """Micro-batches in order; the number of workers changes nothing but speed. To be closed: that ends the workers."""
-    batches = iter(DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, worker_init_fn=_leave_signals_to_the_trainer))
+    batches = iter(
+        DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=collate,
+            num_workers=workers,
+            worker_init_fn=_leave_signals_to_the_trainer,
+        )
+    )
     try:
         yield from batches
     finally:

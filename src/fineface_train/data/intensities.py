@@ -1,4 +1,5 @@
-"""From an annotator's AUs to intensities: power transforms and min-max, fitted once and kept, so that new images get the same numbers (SPEC section 2)."""
+"""From an annotator's AUs to intensities: power transforms and min-max, fitted once and kept, so that new images get
+the same numbers (SPEC section 2)."""
 
 import dataclasses
 import enum
@@ -16,7 +17,8 @@ POWERS: dict[str, float] = dict.fromkeys(AU_KEYS, 1.0) | {"AU1": 1.8, "AU4": 1.8
 
 
 ROUNDING = 0.01
-"""Share of a scale's length by which numbers may lie beyond its ends and still be taken for them: programs round when they write."""
+"""Share of a scale's length by which numbers may lie beyond its ends and still be taken for them: programs round when
+they write."""
 
 
 class Transform(enum.Enum):
@@ -50,7 +52,8 @@ class Correction:
     low_cut: float
 
     def __call__(self, raw: np.ndarray) -> np.ndarray:
-        """(N, 12) on the 0-1 scale to intensities (N, 12) in [0, 5]; what new images have beyond the fitted range is clipped."""
+        """(N, 12) on the 0-1 scale to intensities (N, 12) in [0, 5]; what new images have beyond the fitted range is
+        clipped."""
         corrected = np.stack([self.curves[key](raw[:, place]) for place, key in enumerate(AU_KEYS)], axis=1)
         aus = np.clip(corrected * MAX_INTENSITY, 0, MAX_INTENSITY)
         return np.where(aus < self.low_cut, 0, aus)
@@ -67,22 +70,34 @@ class Correction:
             correction = Correction({key: Curve(**found["curves"][key]) for key in AU_KEYS}, found["low_cut"])
             correction.validate()
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no correction of AUs ({error}); give one that `fineface prepare` wrote") from error
+            raise ValueError(
+                f"{path} is no correction of AUs ({error}); give one that `fineface prepare` wrote"
+            ) from error
         return correction
 
     def validate(self) -> None:
         """Raises ValueError for what is no number, or no power above 0."""
-        values = {f"{key}.{name}": value for key, curve in self.curves.items() for name, value in plain(curve).items()} | {"low_cut": self.low_cut}
+        values = {
+            f"{key}.{name}": value for key, curve in self.curves.items() for name, value in plain(curve).items()
+        } | {"low_cut": self.low_cut}
         for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or (name.endswith(".power") and value <= 0):
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, (int, float))
+                or not math.isfinite(value)
+                or (name.endswith(".power") and value <= 0)
+            ):
                 raise ValueError(f"{name}={value!r} must be a number" + (" above 0" if name.endswith(".power") else ""))
 
 
-def fit_correction(raw: np.ndarray, transform: Transform, low_cut: float, powers: Mapping[str, float] = POWERS) -> Correction:
-    """The curves for AUs (N, 12) on the 0-1 scale: those with a power but 1 are raised to it and stretched from minimum to maximum.
+def fit_correction(
+    raw: np.ndarray, transform: Transform, low_cut: float, powers: Mapping[str, float] = POWERS
+) -> Correction:
+    """The curves for AUs (N, 12) on the 0-1 scale: those with a power but 1 are raised to it and stretched from minimum
+    to maximum.
 
-    `published`: min-max to the column's own maximum instead of 5, which is AU17's for AU15, and 1.8 times as much for AUs with a power below 1; what lies
-    beyond 5 then is clipped, as training would do after its noise.
+    `published`: min-max to the column's own maximum instead of 5, which is AU17's for AU15, and 1.8 times as much for
+    AUs with a power below 1; what lies beyond 5 then is clipped, as training would do after its noise.
     """
     largest = dict(zip(AU_KEYS, raw.max(axis=0).tolist(), strict=True))
     curves = {}
@@ -91,13 +106,18 @@ def fit_correction(raw: np.ndarray, transform: Transform, low_cut: float, powers
             curves[key] = Curve()
             continue
         raised = raw[:, place] ** powers[key]
-        height = largest["AU17" if key == "AU15" else key] * (1.8 if powers[key] < 1 else 1.0) if transform is Transform.published else 1.0
+        height = (
+            largest["AU17" if key == "AU15" else key] * (1.8 if powers[key] < 1 else 1.0)
+            if transform is Transform.published
+            else 1.0
+        )
         curves[key] = Curve(powers[key], float(raised.min()), float(raised.max()), height)
     return Correction(curves, low_cut)
 
 
 def rounded_off(values: np.ndarray, scale: float) -> tuple[np.ndarray, int]:
-    """`values` with those that lie beyond 0..`scale` by no more than `ROUNDING` of it at its ends, and how many these are; others stay as they are."""
+    """`values` with those that lie beyond 0..`scale` by no more than `ROUNDING` of it at its ends, and how many these
+    are; others stay as they are."""
     ends = np.clip(values, 0, scale)
     close = (values != ends) & (np.abs(values - ends) <= ROUNDING * scale * (1 + 1e-9))
     return np.where(close, ends, values), int(close.sum())

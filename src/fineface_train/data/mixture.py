@@ -14,8 +14,9 @@ class Mixture:
     def __init__(self, table: SampleTable, weights: dict[str, float], rarity_weighting: float, seed: int) -> None:
         """`weights` gives each source's share of the examples, up to a factor; sources left out are never drawn.
 
-        With `rarity_weighting` p, a row's weight within its source is the mean inverse frequency of its active AUs to the power p;
-        0 draws uniformly. Raises ValueError for a source without training rows, and for weights that are negative or all 0.
+        With `rarity_weighting` p, a row's weight within its source is the mean inverse frequency of its active AUs to
+        the power p; 0 draws uniformly. Raises ValueError for a source without training rows, and for weights that are
+        negative or all 0.
         """
         if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
             raise ValueError(f"mixture: weights={weights}: none may be negative, and at least one must be positive")
@@ -28,7 +29,9 @@ class Mixture:
         for source, rows in zip(drawn, self._rows, strict=True):
             if len(rows) == 0:
                 known = ", ".join(sorted(set(sources[training]))) or "none"
-                raise ValueError(f"mixture: source {source!r} has a weight but no training rows; sources with training rows: {known}")
+                raise ValueError(
+                    f"mixture: source {source!r} has a weight but no training rows; sources with training rows: {known}"
+                )
         self._row_ends = [_cumulative(row_weights(aus[rows], rarity_weighting)) for rows in self._rows]
 
     def row(self, index: int) -> int:

@@ -1,4 +1,5 @@
-"""Frames at which an AU peaks, with those around: by them a person sees at once whether pictures and labels of a video belong together."""
+"""Frames at which an AU peaks, with those around: by them a person sees at once whether pictures and labels of a video
+belong together."""
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,15 @@ COLUMNS: tuple[str, ...] = ("subject", "peak", "au", "frame", "image", "intensit
 
 
 def find_peaks(frames: pd.DataFrame) -> pd.DataFrame:
-    """Rows (`COLUMNS`) of the frames around each peak: its subject, frame and AU, and of each frame its image (None where it has none) and intensity.
+    """Rows (`COLUMNS`) of the frames around each peak: its subject, frame and AU, and of each frame its image (None
+    where it has none) and intensity.
 
-    A peak is where an AU stands out most from the frames `AROUND`, so that pictures that are a few frames off look wrong.
+    A peak is where an AU stands out most from the frames `AROUND`, so that pictures that are a few frames off look
+    wrong.
 
     Args:
-        frames: columns `subject`, `frame` (a number that rises in time), `image` (NaN where there is none), and one per AU number.
+        frames: columns `subject`, `frame` (a number that rises in time), `image` (NaN where there is none), and one per
+            AU number.
     """
     rows: list[tuple[object, ...]] = []
     for subject, each in frames.groupby("subject", sort=True):

@@ -33,8 +33,8 @@ def per_image(
 ) -> pd.DataFrame:
     """A row for each of `paths`, in their order; `make` is asked for those that `folder` does not hold.
 
-    Each process of the crew appends what it makes, batch by batch, to a file of its own, so that one that is killed loses a batch. All
-    processes return the same.
+    Each process of the crew appends what it makes, batch by batch, to a file of its own, so that one that is killed
+    loses a batch. All processes return the same.
 
     Args:
         paths, contents: image files and their SHA-256 in hex (`contents.image_contents`).
@@ -50,13 +50,20 @@ def per_image(
             _check_made_by(folder / MADE_BY, made_by)
         crew.wait()
         known = _read(folder)
-        unknown = list({digest: path for path, digest in digest_of.items() if digest not in known}.values())  # equal files are asked about once
+        unknown = list(
+            {digest: path for path, digest in digest_of.items() if digest not in known}.values()
+        )  # equal files are asked about once
         crew.wait()  # nobody writes before all have read what there was
-        with tqdm(total=len(unknown), desc=title, unit="image", mininterval=1, disable=crew.silent or not unknown) as bar:
+        with tqdm(
+            total=len(unknown), desc=title, unit="image", mininterval=1, disable=crew.silent or not unknown
+        ) as bar:
             for start in range(crew.index * batch_size, len(unknown), crew.count * batch_size):
                 batch = unknown[start : start + batch_size]
                 rows = make(batch)
-                _append(folder / f"rows-{crew.index}.jsonl", [{"contents": digest_of[path], **row} for path, row in zip(batch, rows, strict=True)])
+                _append(
+                    folder / f"rows-{crew.index}.jsonl",
+                    [{"contents": digest_of[path], **row} for path, row in zip(batch, rows, strict=True)],
+                )
                 bar.update(min(len(unknown) - bar.n, len(batch) * crew.count))
         crew.wait()
         known = _read(folder)
@@ -76,7 +83,10 @@ def _check_made_by(path: Path, made_by: dict[str, Any]) -> None:
     if not path.is_file():
         write_json(path, made_by)
     elif read_json(path) != made_by:
-        raise ValueError(f"{path.parent} holds rows that were made otherwise (see {path.name}); give another folder or remove this one")
+        raise ValueError(
+            f"{path.parent} holds rows that were made otherwise (see {path.name}); give another folder or remove this "
+            f"one"
+        )
 
 
 def _read(folder: Path) -> dict[str, Row]:

@@ -1,4 +1,5 @@
-"""`fineface prepare`: datasets on disk to one table of samples, once, with a manifest that tells what became of every row."""
+"""`fineface prepare`: datasets on disk to one table of samples, once, with a manifest that tells what became of every
+row."""
 
 import contextlib
 import dataclasses
@@ -13,14 +14,24 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data import affectnet, archives, disfa, manipulation
-from fineface_train.data.affectnet import CORRECTION, AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, read_affectnet
-from fineface_train.data.annotate import AnnotateConfig, annotated_by
-from fineface_train.data.blip2 import Blip2Config
+from fineface_train.data.affectnet import reader as affectnet
+from fineface_train.data.affectnet.reader import (
+    CORRECTION,
+    AffectNetConfig,
+    AusFrom,
+    CaptionsFrom,
+    PhotoFilter,
+    read_affectnet,
+)
+from fineface_train.data.annotators.annotate import AnnotateConfig, annotated_by
+from fineface_train.data.annotators.blip2 import Blip2Config
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.data.disfa import DisfaConfig, read_disfa
-from fineface_train.data.disfa_layout import Mismatch, video_files
-from fineface_train.data.manipulation import ManipulationConfig, read_manipulation
+from fineface_train.data.disfa import reader as disfa
+from fineface_train.data.disfa.layout import Mismatch, video_files
+from fineface_train.data.disfa.reader import DisfaConfig, read_disfa
+from fineface_train.data.formats import archives
+from fineface_train.data.manipulation import reader as manipulation
+from fineface_train.data.manipulation.reader import ManipulationConfig, read_manipulation
 from fineface_train.data.peaks import COLUMNS
 from fineface_train.data.stages import ANNOTATE_KEY, Stages
 from fineface_train.data.table import FAULTS_SHOWN, UNREADABLE, Reading, SampleTable
@@ -57,7 +68,8 @@ class DataConfig:
     affectnet: AffectNetConfig | None = None
     manipulation: ManipulationConfig | None = None
     cache: str | None = None
-    """Folder of what the base says about images and captions (latents, embeddings); null: `root`/cache. Of use where `root` cannot be written."""
+    """Folder of what the base says about images and captions (latents, embeddings); null: `root`/cache. Of use where
+    `root` cannot be written."""
     blip2: Blip2Config = dataclasses.field(default_factory=Blip2Config)
     """Who captions images and tells photographs from drawings, for sources that ask for it."""
     annotate: AnnotateConfig = dataclasses.field(default_factory=AnnotateConfig)
@@ -67,12 +79,16 @@ class DataConfig:
     rarity_weighting: float = 0.0
     """Power of the mean inverse frequency of a row's active AUs in its chance to be drawn; 0 draws uniformly."""
     skip_broken: bool = False
-    """Decode every image while preparing, and drop and count those that are missing or cannot be read; else the first one met is an error."""
+    """Decode every image while preparing, and drop and count those that are missing or cannot be read; else the first
+    one met is an error."""
 
     def validate(self, key: str) -> None:
         check_name(f"{key}.name", self.name)
         if not self.sources:
-            raise ValueError(f"{key}: has no source; set {key}.disfa, {key}.affectnet or {key}.manipulation, or choose one of the presets in configs/data")
+            raise ValueError(
+                f"{key}: has no source; set {key}.disfa, {key}.affectnet or {key}.manipulation, or choose one of the "
+                f"presets in configs/data"
+            )
         if not 0 <= self.rarity_weighting <= 2:
             raise ValueError(f"{key}.rarity_weighting={self.rarity_weighting}: must lie in 0..2 (0 draws uniformly)")
         self.blip2.validate(f"{key}.blip2")
@@ -82,11 +98,18 @@ class DataConfig:
         for name, source in self.sources.items():
             source.validate(f"{key}.{name}")
             if not 0 <= source.validation_share < 1:
-                raise ValueError(f"{key}.{name}.validation_share={source.validation_share}: must lie in 0..1, and below 1")
+                raise ValueError(
+                    f"{key}.{name}.validation_share={source.validation_share}: must lie in 0..1, and below 1"
+                )
             if source.weight is not None and not 0 <= source.weight < np.inf:
-                raise ValueError(f"{key}.{name}.weight={source.weight}: must be 0 or more, or null (the number of the source's training rows)")
+                raise ValueError(
+                    f"{key}.{name}.weight={source.weight}: must be 0 or more, or null (the number of the source's "
+                    f"training rows)"
+                )
         if len({source.weight is None for source in self.sources.values()}) > 1:
-            raise ValueError(f"{key}: set {' and '.join(f'{key}.{name}.weight' for name in self.sources)}: all of them, or none")
+            raise ValueError(
+                f"{key}: set {' and '.join(f'{key}.{name}.weight' for name in self.sources)}: all of them, or none"
+            )
 
     @property
     def sources(self) -> dict[str, DisfaConfig | AffectNetConfig | ManipulationConfig]:
@@ -102,19 +125,27 @@ class DataConfig:
     def weights(self, table: SampleTable) -> dict[str, float]:
         """Each source's share of the training examples, up to a factor, for `Mixture`."""
         training = table.frame.loc[table.frame["split"] == "train", "source"].value_counts()
-        return {name: float(training.get(name, 0)) if source.weight is None else source.weight for name, source in self.sources.items()}
+        return {
+            name: float(training.get(name, 0)) if source.weight is None else source.weight
+            for name, source in self.sources.items()
+        }
 
 
 def prepare(config: DataConfig, *, crew: Crew = ALONE) -> SampleTable:
-    """Draw the corpus if one is asked for, read all sources, and write `table.parquet`, `raw.parquet`, `dropped.parquet`, `peaks.parquet`,
-    `correction.json` and `manifest.json` into `config.root`. All processes of the crew call it, and get the table.
+    """Draw the corpus if one is asked for, read all sources, and write `table.parquet`, `raw.parquet`,
+    `dropped.parquet`, `peaks.parquet`, `correction.json` and `manifest.json` into `config.root`. All processes of the
+    crew call it, and get the table.
 
-    Does nothing but read the table, and says so, when config, corpus, input files, models and images are those of the manifest that lies there.
+    Does nothing but read the table, and says so, when config, corpus, input files, models and images are those of the
+    manifest that lies there.
     """
     root = Path(config.root).absolute()
     for name, source in config.sources.items():
         if source.root is not None and root.resolve() == Path(source.root).resolve():
-            raise ValueError(f"data.root={config.root}: is data.{name}.root, where the data itself lies; give what is prepared a folder of its own")
+            raise ValueError(
+                f"data.root={config.root}: is data.{name}.root, where the data itself lies; give what is prepared a "
+                f"folder of its own"
+            )
     prepared = _is_prepared(config, root, crew)
     if not prepared:  # from here on something is written
         with locked(root, wait=True) if crew.index == 0 else contextlib.nullcontext():
@@ -126,7 +157,13 @@ def prepare(config: DataConfig, *, crew: Crew = ALONE) -> SampleTable:
             crew.wait()
     table = dataclasses.replace(SampleTable.read(root / TABLE), counts=read_manifest(root)["sources"])
     if crew.index == 0:
-        logger.info("data %s: %s%d samples in %s", config.name, "nothing changed, " if prepared else "", len(table), root / TABLE)
+        logger.info(
+            "data %s: %s%d samples in %s",
+            config.name,
+            "nothing changed, " if prepared else "",
+            len(table),
+            root / TABLE,
+        )
     return table
 
 
@@ -149,7 +186,12 @@ def _identity(config: DataConfig, root: Path) -> dict[str, Any]:
     """What a prepared folder is made from: the same makes nothing new."""
     corpus = None if config.toyfacs is None else read_stamp(root / CORPUS)
     bridged = config.disfa is not None and config.disfa.mismatch is Mismatch.common
-    return {"layout": JOINS_VERSION if bridged else LAYOUT_VERSION, "config": _settings(config), "corpus": corpus, "inputs": _inputs(config)}
+    return {
+        "layout": JOINS_VERSION if bridged else LAYOUT_VERSION,
+        "config": _settings(config),
+        "corpus": corpus,
+        "inputs": _inputs(config),
+    }
 
 
 def _settings(config: DataConfig) -> dict[str, Any]:
@@ -158,12 +200,14 @@ def _settings(config: DataConfig) -> dict[str, Any]:
 
 
 def _is_prepared(config: DataConfig, root: Path, crew: Crew, *, mend: bool = False) -> bool:
-    """Whether `root` holds what `prepare` would make; writes nothing, and takes no lock, so that a folder of somebody else's will do.
+    """Whether `root` holds what `prepare` would make; writes nothing, and takes no lock, so that a folder of somebody
+    else's will do.
 
     Raises ValueError where the config names what is not there.
 
     Args:
-        mend: what is found is about to be made anew: tell why, and have what is extracted looked at again where images are not as they were.
+        mend: what is found is about to be made anew: tell why, and have what is extracted looked at again where images
+            are not as they were.
     """
     drawn = config.toyfacs is None or read_stamp(root / CORPUS) == corpus_stamp(config.toyfacs)
     if not crew.agree(drawn):
@@ -183,7 +227,9 @@ def wants_blip2(config: DataConfig) -> bool:
     """Whether captions or the photo filter are BLIP-2's."""
     one, other = config.disfa, config.affectnet
     by_disfa = one is not None and one.captions is None
-    return by_disfa or (other is not None and (other.captions is CaptionsFrom.blip2 or other.photo_filter is PhotoFilter.blip2))
+    return by_disfa or (
+        other is not None and (other.captions is CaptionsFrom.blip2 or other.photo_filter is PhotoFilter.blip2)
+    )
 
 
 def wants_annotator(config: DataConfig) -> bool:
@@ -192,7 +238,8 @@ def wants_annotator(config: DataConfig) -> bool:
 
 
 def check_sources(config: DataConfig) -> None:
-    """That what the config names is there, and lists and captions have their columns. Raises ValueError that names the first fault."""
+    """That what the config names is there, and lists and captions have their columns. Raises ValueError that names the
+    first fault."""
     if config.disfa is not None:
         disfa.check(config.disfa)
     if config.affectnet is not None:
@@ -202,10 +249,12 @@ def check_sources(config: DataConfig) -> None:
 
 
 def check_lists(config: DataConfig, *, filmed_only: bool = False) -> None:
-    """That every line of labels and lists can be used: faults that are told before hours of extraction. Raises ValueError that names file and line.
+    """That every line of labels and lists can be used: faults that are told before hours of extraction. Raises
+    ValueError that names file and line.
 
     Args:
-        filmed_only: of DISFA as a folder of frames, which are not extracted, faults of labels are told with those of the images.
+        filmed_only: of DISFA as a folder of frames, which are not extracted, faults of labels are told with those of
+            the images.
     """
     if config.disfa is not None and not (filmed_only and video_files(config.disfa) is None):
         disfa.check_labels(config.disfa)
@@ -220,7 +269,11 @@ def _changed(config: DataConfig, root: Path) -> str | None:
         if (other := _differences(config, manifest, identity)) is not None:
             return other
         table = SampleTable.read(root / TABLE)
-        damaged = [name for name, digest in manifest["files"].items() if not (root / name).is_file() or sha256(root / name) != digest]
+        damaged = [
+            name
+            for name, digest in manifest["files"].items()
+            if not (root / name).is_file() or sha256(root / name) != digest
+        ]
         if manifest["table"]["fingerprint"] != table.fingerprint() or damaged:
             return f"{', '.join(damaged) or TABLE} changed since it was written"
         if manifest["images"] != _stamps(table.frame["image"]):
@@ -239,7 +292,13 @@ def _differences(config: DataConfig, manifest: dict[str, Any], identity: dict[st
     if manifest["layout"] != identity["layout"]:
         return "it was made by another version"
     before, now = (
-        dict(flat(_filled(manifest["config"], {key: value for key, value in _defaults(config).items() if key not in UNUSED}))),
+        dict(
+            flat(
+                _filled(
+                    manifest["config"], {key: value for key, value in _defaults(config).items() if key not in UNUSED}
+                )
+            )
+        ),
         dict(flat(identity["config"])),
     )
     before["root"], now["root"] = (str(Path(one["root"]).resolve()) for one in (before, now))  # however it is spelled
@@ -255,12 +314,17 @@ def _differences(config: DataConfig, manifest: dict[str, Any], identity: dict[st
 def _defaults(config: Any) -> dict[str, Any]:
     """The default values of a dataclass and of those that it holds, by key."""
     fresh, values = type(config)(), {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return {name: _defaults(value) if dataclasses.is_dataclass(value) else plain(getattr(fresh, name)) for name, value in values.items()}
+    return {
+        name: _defaults(value) if dataclasses.is_dataclass(value) else plain(getattr(fresh, name))
+        for name, value in values.items()
+    }
 
 
 def _filled(settings: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """`settings` that were written before some keys were known, these at their defaults."""
-    parts = {key: value for key, value in defaults.items() if isinstance(value, dict) and isinstance(settings.get(key), dict)}
+    parts = {
+        key: value for key, value in defaults.items() if isinstance(value, dict) and isinstance(settings.get(key), dict)
+    }
     return defaults | settings | {key: _filled(settings[key], value) for key, value in parts.items()}
 
 
@@ -268,11 +332,21 @@ def _write(root: Path, config: DataConfig, readings: list[Reading], identity: di
     """The files of a prepared folder. The manifest vouches for the others, so it goes first and comes back last."""
     table = SampleTable.concatenate([reading.table for reading in readings])
     if not (table.frame["split"] == "train").any():
-        splits = ", ".join(f"{source} {split} {count}" for (source, split), count in table.frame.groupby(["source", "split"]).size().items())
-        raise ValueError(f"data: no row is left to train on ({splits}); lower data.disfa.test_share, take another data.disfa.fold, or more subjects")
+        splits = ", ".join(
+            f"{source} {split} {count}"
+            for (source, split), count in table.frame.groupby(["source", "split"]).size().items()
+        )
+        raise ValueError(
+            f"data: no row is left to train on ({splits}); lower data.disfa.test_share, take another data.disfa.fold, "
+            f"or more subjects"
+        )
     splits_of = table.frame.groupby("source")["split"].agg(set)
     for source in splits_of.index[[("train" not in splits) for splits in splits_of]]:
-        logger.warning("data.%s: none of its rows is left to train on; lower its shares for validation and test if that is not meant", source)
+        logger.warning(
+            "data.%s: none of its rows is left to train on; lower its shares for validation and test if that is not "
+            "meant",
+            source,
+        )
     for name in (MANIFEST, CORRECTION):
         (root / name).unlink(missing_ok=True)
     table.write(root / TABLE)
@@ -291,7 +365,9 @@ def _write(root: Path, config: DataConfig, readings: list[Reading], identity: di
     made_of = {"name": config.name, "config_hash": hash_of(identity), **identity}
     files = {name: sha256(root / name) for name in (RAW, DROPPED, PEAKS, CORRECTION) if (root / name).is_file()}
     stamps = {"images": _stamps(table.frame["image"]), "dropped": _stamps(dropped)}
-    write_json(root / MANIFEST, made_of | {"sources": table.counts} | stamps | {"files": files, "table": _summary(table)})
+    write_json(
+        root / MANIFEST, made_of | {"sources": table.counts} | stamps | {"files": files, "table": _summary(table)}
+    )
 
 
 def read_manifest(root: Path | str) -> dict[str, Any]:
@@ -322,7 +398,11 @@ def _read_sources(config: DataConfig, stages: Stages) -> list[Reading]:
     if config.affectnet is not None:
         readings.append(read_affectnet(config.affectnet, config.seed, stages, stages.root / IMAGES))
     if config.manipulation is not None:
-        readings.append(_readable(Reading(read_manipulation(config.manipulation, config.seed, skip_broken=stages.skip_broken)), stages))
+        readings.append(
+            _readable(
+                Reading(read_manipulation(config.manipulation, config.seed, skip_broken=stages.skip_broken)), stages
+            )
+        )
     return readings
 
 
@@ -335,7 +415,10 @@ def _readable(reading: Reading, stages: Stages) -> Reading:
     good = np.array([not fault for fault in faults], dtype=bool)
     gone = int((~good).sum())
     words = f"dropped: {UNREADABLE}"
-    counts = {source: numbers | {words: numbers.get(words, 0) + gone, "kept": numbers["kept"] - gone} for source, numbers in table.counts.items()}
+    counts = {
+        source: numbers | {words: numbers.get(words, 0) + gone, "kept": numbers["kept"] - gone}
+        for source, numbers in table.counts.items()
+    }
     for fault in [fault for fault in faults if fault][:FAULTS_SHOWN]:
         logger.warning("skipped: %s", fault)
     left = SampleTable(table.frame[good].reset_index(drop=True), counts)
@@ -351,7 +434,8 @@ def _stamp(path: str) -> str | None:
 
 
 def _inputs(config: DataConfig) -> str:
-    """A hash over name, size and time of every file that labels and captions are read from, and over what decides the models' answers."""
+    """A hash over name, size and time of every file that labels and captions are read from, and over what decides the
+    models' answers."""
     files = [] if config.disfa is None else disfa.input_files(config.disfa)
     files += [] if config.affectnet is None else affectnet.input_files(config.affectnet)
     files += [] if config.manipulation is None else manipulation.input_files(config.manipulation)
@@ -374,7 +458,10 @@ def _summary(table: SampleTable) -> dict[str, Any]:
     return {
         "rows": len(table),
         "fingerprint": table.fingerprint(),
-        "splits": {f"{source} {split}": int(count) for (source, split), count in table.frame.groupby(["source", "split"]).size().items()},
+        "splits": {
+            f"{source} {split}": int(count)
+            for (source, split), count in table.frame.groupby(["source", "split"]).size().items()
+        },
         "active_share": dict(zip(keys, active.mean(axis=0).round(4).tolist(), strict=True)),
         "alone_share": dict(zip(keys, alone.mean(axis=0).round(4).tolist(), strict=True)),
         "neutral_share": round(float((~active.any(axis=1)).mean()), 4),

@@ -1,4 +1,5 @@
-"""What is found out about the images of a source while it is prepared, each kept under the prepared folder: sizes, photographs or not, AUs, captions."""
+"""What is found out about the images of a source while it is prepared, each kept under the prepared folder: sizes,
+photographs or not, AUs, captions."""
 
 import dataclasses
 import functools
@@ -10,11 +11,11 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from fineface_train.data.annotate import AnnotateConfig, annotate, annotated_by
-from fineface_train.data.blip2 import Blip2Config, ask_images, caption_images
+from fineface_train.data.annotators.annotate import AnnotateConfig, annotate, annotated_by
+from fineface_train.data.annotators.blip2 import Blip2Config, ask_images, caption_images
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import Crew
-from fineface_train.data.images import image_size, read_image
+from fineface_train.data.formats.images import image_size, read_image
 from fineface_train.files import hash_of, read_json, write_json
 
 ANNOTATE_KEY = "data.annotate"
@@ -35,14 +36,28 @@ class Stages:
     def sizes(self, paths: Sequence[str]) -> pd.DataFrame:
         """width, height (0 where it cannot be read) and fault (in words, "" for none) of each image."""
         with ThreadPoolExecutor(8) as pool:
-            bar = tqdm(pool.map(_size, paths), total=len(paths), desc="measuring images", unit="image", mininterval=1, disable=self.crew.silent)
+            bar = tqdm(
+                pool.map(_size, paths),
+                total=len(paths),
+                desc="measuring images",
+                unit="image",
+                mininterval=1,
+                disable=self.crew.silent,
+            )
             return pd.DataFrame(list(bar), columns=["width", "height", "fault"])
 
     def faults(self, paths: Sequence[str]) -> list[str]:
         """In words what keeps each image from being decoded, "" for nothing; the first process decodes for all."""
         if self.crew.index == 0:
             with ThreadPoolExecutor(8) as pool:
-                bar = tqdm(pool.map(_fault, paths), total=len(paths), desc="decoding images", unit="image", mininterval=1, disable=self.crew.silent)
+                bar = tqdm(
+                    pool.map(_fault, paths),
+                    total=len(paths),
+                    desc="decoding images",
+                    unit="image",
+                    mininterval=1,
+                    disable=self.crew.silent,
+                )
                 write_json(self.root / FAULTS, {path: fault for path, fault in zip(paths, bar, strict=True) if fault})
         self.crew.wait()
         faults = read_json(self.root / FAULTS)
@@ -61,7 +76,10 @@ class Stages:
         """status and the 12 AUs in [0, 5] of each image, by the annotator. Raises ValueError where there is none."""
         made_by = self._annotated_by
         if made_by is None:
-            raise ValueError(f"{ANNOTATE_KEY}.kind=none: AUs are to come from an annotator; set {ANNOTATE_KEY}.kind=libreface (or openface)")
+            raise ValueError(
+                f"{ANNOTATE_KEY}.kind=none: AUs are to come from an annotator; set {ANNOTATE_KEY}.kind=libreface (or "
+                f"openface)"
+            )
         folder = self.root / "annotations" / f"{self.annotate.kind.value}-{hash_of(made_by)}"
         return annotate(paths, self._contents(paths), folder, self.annotate, ANNOTATE_KEY, self.crew)
 

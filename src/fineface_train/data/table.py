@@ -15,7 +15,17 @@ from fineface_train.files import read_parquet, replacing
 
 logger = logging.getLogger(__name__)
 TEXT_COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", "subject", "split")
-COLUMNS: tuple[str, ...] = ("id", "source", "image", "caption", *AU_KEYS, "subject", "split", "aus_from", "caption_from")
+COLUMNS: tuple[str, ...] = (
+    "id",
+    "source",
+    "image",
+    "caption",
+    *AU_KEYS,
+    "subject",
+    "split",
+    "aus_from",
+    "caption_from",
+)
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 VALIDATION_SHARE = 0.1
 """Of a source, by default never trained on: of DISFA's subjects, of AffectNet's images."""
@@ -23,20 +33,23 @@ VALIDATION_SHARE = 0.1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SampleTable:
-    """Labelled images. Columns: `id` (unique), `source`, `image` (absolute path), `caption`, `AU1`..`AU26` (float32, 0-5), `subject`, `split`, and who
-    told them: `aus_from`, `caption_from`.
+    """Labelled images. Columns: `id` (unique), `source`, `image` (absolute path), `caption`, `AU1`..`AU26` (float32,
+    0-5), `subject`, `split`, and who told them: `aus_from`, `caption_from`.
     """
 
     frame: pd.DataFrame
     counts: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
-    """For each source, how many rows were read, dropped by each filter, and kept; told by the reader, not part of the contents."""
+    """For each source, how many rows were read, dropped by each filter, and kept; told by the reader, not part of the
+    contents."""
 
     def __post_init__(self) -> None:
         missing = [column for column in COLUMNS if column not in self.frame.columns]
         if missing:
             raise ValueError(f"sample table: columns missing: {', '.join(missing)}; it needs {', '.join(COLUMNS)}")
         if self.frame["id"].duplicated().any():
-            raise ValueError(f"sample table: id {self.frame['id'][self.frame['id'].duplicated()].iloc[0]!r} occurs twice")
+            raise ValueError(
+                f"sample table: id {self.frame['id'][self.frame['id'].duplicated()].iloc[0]!r} occurs twice"
+            )
         unknown = set(self.frame["split"]) - set(SPLITS)
         if unknown:
             raise ValueError(f"sample table: split {sorted(unknown)[0]!r} is not one of {', '.join(SPLITS)}")
@@ -57,7 +70,8 @@ class SampleTable:
         aus_from: str,
         caption_from: str,
     ) -> "SampleTable":
-        """A table from parallel sequences of N; `aus` is (N, 12) in [0, 5]; `aus_from`, `caption_from`: who told them, in words."""
+        """A table from parallel sequences of N; `aus` is (N, 12) in [0, 5]; `aus_from`, `caption_from`: who told them,
+        in words."""
         frame = pd.DataFrame({"id": list(ids), "source": source, "image": list(images), "caption": list(captions)})
         frame[list(AU_KEYS)] = np.asarray(aus, dtype=np.float32).reshape(len(frame), AU_COUNT)
         frame["subject"], frame["split"] = list(subjects), list(splits)
@@ -85,7 +99,8 @@ class SampleTable:
         return self.frame[list(AU_KEYS)].to_numpy(dtype=np.float32)
 
     def fingerprint(self) -> str:
-        """SHA-256 over what is trained on: the same data has the same fingerprint wherever it lies and whoever told it."""
+        """SHA-256 over what is trained on: the same data has the same fingerprint wherever it lies and whoever told
+        it."""
         digest = hashlib.sha256(np.ascontiguousarray(self.aus()).tobytes())
         for column in TEXT_COLUMNS:
             if column != "image":
@@ -121,7 +136,8 @@ class Sieve:
         self.rows = rows
         self.counts = {"read": len(rows)}
         self.dropped: list[str] = []
-        """Images of the rows that were dropped once they had a `path`: for what they are, or as they are missing or cannot be read."""
+        """Images of the rows that were dropped once they had a `path`: for what they are, or as they are missing or
+        cannot be read."""
 
     def keep(self, passes: np.ndarray, otherwise: str) -> None:
         """Keep the rows that pass; the others are counted as dropped: `otherwise`."""
@@ -136,17 +152,22 @@ class Sieve:
         self.rows = self.rows[passes]
 
     def keep_readable(self, paths: Sequence[str], faults: Sequence[str], *, skip_broken: bool) -> None:
-        """Keep the rows whose image has no fault (""); the others are named, and dropped if they are to be skipped. Raises ValueError where not."""
+        """Keep the rows whose image has no fault (""); the others are named, and dropped if they are to be skipped.
+        Raises ValueError where not."""
         good = np.array([not fault for fault in faults], dtype=bool)
         broken = [(path, fault) for path, fault in zip(paths, faults, strict=True) if fault]
         if broken and not skip_broken:
-            raise ValueError(f"{broken[0][1]} ({len(broken)} such images); bring back whole copies, or leave them out with data.skip_broken=true")
+            raise ValueError(
+                f"{broken[0][1]} ({len(broken)} such images); bring back whole copies, or leave them out with "
+                f"data.skip_broken=true"
+            )
         for _, fault in broken[:FAULTS_SHOWN]:
             logger.warning("skipped: %s", fault)
         self.keep(good, UNREADABLE)
 
     def caption(self, said: pd.DataFrame, *, skip_broken: bool) -> None:
-        """Add each row's `caption` and `caption_from`; those that are not ok are dropped by what they are (`blip2.caption_images`).
+        """Add each row's `caption` and `caption_from`; those that are not ok are dropped by what they are
+        (`blip2.caption_images`).
 
         Raises ValueError as `keep_readable` does.
         """
@@ -163,6 +184,7 @@ class Sieve:
 
 
 def hash_fraction(*parts: object) -> float:
-    """A pseudo-random number in [0, 1) that depends on `parts` alone: a choice that does not move when rows come or go."""
+    """A pseudo-random number in [0, 1) that depends on `parts` alone: a choice that does not move when rows come or
+    go."""
     digest = hashlib.sha256("|".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,4 +1,5 @@
-"""The images that a training never sees, as examples that are always the same: what tells how it goes where no judge does."""
+"""The images that a training never sees, as examples that are always the same: what tells how it goes where no judge
+does."""
 
 import dataclasses
 
@@ -25,16 +26,27 @@ class FixedRows:
 
 
 def validation_rows(table: SampleTable, weights: dict[str, float], seed: int) -> np.ndarray:
-    """Up to `EXAMPLES` rows of split "validation" of the sources that are trained on, drawn without replacement; the same for one seed and table."""
+    """Up to `EXAMPLES` rows of split "validation" of the sources that are trained on, drawn without replacement; the
+    same for one seed and table."""
     drawn = [source for source, weight in weights.items() if weight > 0]
-    rows = np.flatnonzero((table.frame["split"] == "validation").to_numpy() & table.frame["source"].isin(drawn).to_numpy())
+    rows = np.flatnonzero(
+        (table.frame["split"] == "validation").to_numpy() & table.frame["source"].isin(drawn).to_numpy()
+    )
     return np.random.default_rng(seed).permutation(rows)[:EXAMPLES]
 
 
 def validation_examples(
-    table: SampleTable, rows: np.ndarray, conditioning: ConditioningConfig, latents: LatentCache, text: TextCache, *, timesteps: int, seed: int
+    table: SampleTable,
+    rows: np.ndarray,
+    conditioning: ConditioningConfig,
+    latents: LatentCache,
+    text: TextCache,
+    *,
+    timesteps: int,
+    seed: int,
 ) -> ExampleDataset:
-    """Examples 0 to `EXAMPLES` of `rows`: labels as they are, nothing dropped; noise and timesteps are those of `seed`, whatever the training's own."""
+    """Examples 0 to `EXAMPLES` of `rows`: labels as they are, nothing dropped; noise and timesteps are those of `seed`,
+    whatever the training's own."""
     return ExampleDataset(
         table.aus(),
         FixedRows(rows),

@@ -1,8 +1,9 @@
 """Arms of an ablation against a reference arm: paired, as all see the same prompts, starting noise and AUs.
 
-The unit is the prompt, with all its images, averaged over the training seeds. Every statistic of `metrics.scores` is a function of how often
-each prompt counts, so that one function gives the difference, its bootstrap interval and its permutation test, also for what is no mean
-(slopes, leakage): of each seed, both arms' images are put together as twice as many prompts, and the weights say whose count.
+The unit is the prompt, with all its images, averaged over the training seeds. Every statistic of `metrics.scores` is a
+function of how often each prompt counts, so that one function gives the difference, its bootstrap interval and its
+permutation test, also for what is no mean (slopes, leakage): of each seed, both arms' images are put together as twice
+as many prompts, and the weights say whose count.
 """
 
 import dataclasses
@@ -13,31 +14,49 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fineface_train.evaluation.metrics import INTERVAL, Array, Readings, bootstrap_weights, headline_frames, mean_scores, readings, subset_frames, summarise
-from fineface_train.evaluation.protocol import Kind
+from fineface_train.evaluation.metrics import (
+    INTERVAL,
+    Array,
+    Readings,
+    bootstrap_weights,
+    headline_frames,
+    mean_scores,
+    readings,
+    subset_frames,
+    summarise,
+)
+from fineface_train.evaluation.plan import Kind
 
 PERMUTATIONS = 4096
 """Up to 2^12 exchanges of arms within prompts are all tried; of more, as many are drawn."""
 SIGNIFICANT = 0.05
 
 
-def compare(arms: Mapping[str, Mapping[int, pd.DataFrame]], reference: str, judge: str, *, seed: int = 0) -> dict[str, Any]:
+def compare(
+    arms: Mapping[str, Mapping[int, pd.DataFrame]], reference: str, judge: str, *, seed: int = 0
+) -> dict[str, Any]:
     """Every arm's headline numbers and its paired differences to the `reference`.
 
     Args:
         arms: by name and training seed, the rows of an evaluation (images.parquet).
         judge: whose readings count, a prefix of their columns.
     Returns:
-        kind -> arm -> metric -> value, low, high, always_zero, seeds (its value for each seed) and, but for the reference, difference,
-        difference_low, difference_high, p (two-sided, of exchanging the arms within prompts), p_holm (corrected over arms), common_seeds (that
-        both arms have: differences are over these alone) and same_sign (whether the difference has one sign in every one of them, which
+        kind -> arm -> metric -> value, low, high, always_zero, seeds (its value for each seed) and, but for the
+        reference, difference,
+        difference_low, difference_high, p (two-sided, of exchanging the arms within prompts), p_holm (corrected over
+        arms), common_seeds (that
+        both arms have: differences are over these alone) and same_sign (whether the difference has one sign in every
+        one of them, which
         takes two). NaN where undefined.
     Raises:
         ValueError: two arms that were not evaluated on the same images.
     """
     result: dict[str, Any] = {}
     for kind in (Kind.individual, Kind.combination):
-        of_seed = {arm: {number: read_kind(frame, judge, kind) for number, frame in sorted(frames.items())} for arm, frames in arms.items()}
+        of_seed = {
+            arm: {number: read_kind(frame, judge, kind) for number, frame in sorted(frames.items())}
+            for arm, frames in arms.items()
+        }
         some = next(iter(of_seed[reference].values()))
         for arm, parts in of_seed.items():
             for images in parts.values():
@@ -48,7 +67,13 @@ def compare(arms: Mapping[str, Mapping[int, pd.DataFrame]], reference: str, judg
     return result
 
 
-def _arm(arm: str, of_seed: dict[str, dict[int, Readings]], values: dict[str, dict[int, dict[str, float]]], reference: str, seed: int) -> dict[str, Any]:
+def _arm(
+    arm: str,
+    of_seed: dict[str, dict[int, Readings]],
+    values: dict[str, dict[int, dict[str, float]]],
+    reference: str,
+    seed: int,
+) -> dict[str, Any]:
     """One arm's cells, without the correction over arms; `values` are the scores of every arm and seed."""
     parts, theirs, seeds = of_seed[arm], of_seed[reference], values[arm]
     cells: dict[str, Any] = {}
@@ -61,12 +86,17 @@ def _arm(arm: str, of_seed: dict[str, dict[int, Readings]], values: dict[str, di
     for name, cell in cells.items():
         signs = {float(np.sign(seeds[number][name] - values[reference][number][name])) for number in common}
         unknown = dict.fromkeys(("difference", "difference_low", "difference_high", "p"), np.nan)
-        cell |= found.get(name, unknown) | {"p_holm": np.nan, "common_seeds": common, "same_sign": len(common) > 1 and signs in ({1.0}, {-1.0})}
+        cell |= found.get(name, unknown) | {
+            "p_holm": np.nan,
+            "common_seeds": common,
+            "same_sign": len(common) > 1 and signs in ({1.0}, {-1.0}),
+        }
     return cells
 
 
 def by_subset(arms: Mapping[str, Mapping[int, pd.DataFrame]], judge: str, *, seed: int = 0) -> dict[str, Any]:
-    """Seen against held out: kind -> subset (of identities and sets) -> arm -> metric -> value, low, high, over all seeds."""
+    """Seen against held out: kind -> subset (of identities and sets) -> arm -> metric -> value, low, high, over all
+    seeds."""
     result: dict[str, Any] = {}
     for arm, frames in arms.items():
         parts = [subset_frames(frame) for frame in frames.values()]
@@ -96,19 +126,28 @@ def _concatenated(parts: Sequence[Readings], offsets: Sequence[int]) -> Readings
     for field in dataclasses.fields(Readings):
         if field.name != "kind":
             values = [getattr(part, field.name) for part in parts]
-            arrays[field.name] = np.concatenate([value + offset for value, offset in zip(values, offsets, strict=True)] if field.name == "prompt" else values)
+            arrays[field.name] = np.concatenate(
+                [value + offset for value, offset in zip(values, offsets, strict=True)]
+                if field.name == "prompt"
+                else values
+            )
     return Readings(kind=parts[0].kind, **arrays)
 
 
 def _check_paired(arm: str, images: Readings, reference: str, other: Readings) -> None:
-    asked = [{(prompt, *aus) for prompt, aus in zip(r.prompt.tolist(), r.requested.tolist(), strict=True)} for r in (images, other)]
+    asked = [
+        {(prompt, *aus) for prompt, aus in zip(r.prompt.tolist(), r.requested.tolist(), strict=True)}
+        for r in (images, other)
+    ]
     if asked[0] != asked[1]:
-        raise ValueError(f"{arm} and {reference} were not evaluated on the same images; evaluate both with one protocol")
+        raise ValueError(
+            f"{arm} and {reference} were not evaluated on the same images; evaluate both with one protocol"
+        )
 
 
 def difference(arm: Sequence[Readings], reference: Sequence[Readings], seed: int) -> dict[str, dict[str, float]]:
-    """Of each metric: arm less reference, averaged over seeds (given in one order), its 95% interval (prompts resampled) and p (arms exchanged within
-    prompts); nothing without a seed.
+    """Of each metric: arm less reference, averaged over seeds (given in one order), its 95% interval (prompts
+    resampled) and p (arms exchanged within prompts); nothing without a seed.
     """
     if not arm:
         return {}
@@ -130,22 +169,33 @@ def difference(arm: Sequence[Readings], reference: Sequence[Readings], seed: int
         # Rounding must not make an exchange that changes nothing less than what was observed.
         as_large = np.abs(with_chance) >= abs(observed) - 1e-12 * max(1.0, abs(observed))
         p = float(as_large.mean()) if np.isfinite(observed) and len(with_chance) else np.nan
-        found[name] = {"difference": float(observed), "difference_low": float(low), "difference_high": float(high), "p": p}
+        found[name] = {
+            "difference": float(observed),
+            "difference_low": float(low),
+            "difference_high": float(high),
+            "p": p,
+        }
     return found
 
 
-def compare_errors(arms: Mapping[str, Mapping[int, Sequence[float]]], subjects: Sequence[str], reference: str, *, seed: int = 0) -> dict[str, dict[str, Any]]:
+def compare_errors(
+    arms: Mapping[str, Mapping[int, Sequence[float]]], subjects: Sequence[str], reference: str, *, seed: int = 0
+) -> dict[str, dict[str, Any]]:
     """Every arm's mean error on held-out images, and its paired differences to the `reference`.
 
     Args:
         arms: by name and training seed, the errors of the same examples, with the same noise.
-        subjects: of each example who it shows. The unit is the subject, as the prompt is elsewhere: frames of one face are alike.
+        subjects: of each example who it shows. The unit is the subject, as the prompt is elsewhere: frames of one face
+            are alike.
     Returns:
         arm -> as of one metric of `compare`.
     """
     names, place = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
     examples = np.bincount(place, minlength=len(names)).astype(float)
-    sums = {arm: {number: np.bincount(place, np.asarray(errors, float), len(names)) for number, errors in seeds.items()} for arm, seeds in arms.items()}
+    sums = {
+        arm: {number: np.bincount(place, np.asarray(errors, float), len(names)) for number, errors in seeds.items()}
+        for arm, seeds in arms.items()
+    }
     drawn = bootstrap_weights(len(names), seed)
     signs = 1 - 2 * exchanges(len(names), seed)
 
@@ -157,7 +207,12 @@ def compare_errors(arms: Mapping[str, Mapping[int, Sequence[float]]], subjects: 
     cells: dict[str, dict[str, Any]] = {}
     for arm, seeds in sums.items():
         value, low, high = bounds(np.mean(list(seeds.values()), axis=0))
-        cells[arm] = {"value": value, "low": low, "high": high, "seeds": {number: float(of.sum() / examples.sum()) for number, of in seeds.items()}}
+        cells[arm] = {
+            "value": value,
+            "low": low,
+            "high": high,
+            "seeds": {number: float(of.sum() / examples.sum()) for number, of in seeds.items()},
+        }
         common = [number for number in seeds if number in sums[reference]]
         if arm == reference or not common:
             continue
@@ -166,13 +221,21 @@ def compare_errors(arms: Mapping[str, Mapping[int, Sequence[float]]], subjects: 
         by_chance = np.abs(signs @ each.mean(0)) / examples.sum()
         p = float((by_chance >= abs(difference) - 1e-12 * max(1.0, abs(difference))).mean())
         same = len(common) > 1 and len(set(np.sign(each.sum(1)))) == 1 and bool(each.sum(1).all())
-        cells[arm] |= {"difference": difference, "difference_low": low, "difference_high": high, "p": p, "common_seeds": common, "same_sign": same}
+        cells[arm] |= {
+            "difference": difference,
+            "difference_low": low,
+            "difference_high": high,
+            "p": p,
+            "common_seeds": common,
+            "same_sign": same,
+        }
     _correct({arm: {"error": cell} for arm, cell in cells.items()})
     return cells
 
 
 def exchanges(prompts: int, seed: int) -> Array:
-    """(E, prompts) of 0 and 1: for which prompts the two arms are exchanged; all ways, or `PERMUTATIONS` drawn ones after the way that exchanges none."""
+    """(E, prompts) of 0 and 1: for which prompts the two arms are exchanged; all ways, or `PERMUTATIONS` drawn ones
+    after the way that exchanges none."""
     if 2**prompts <= PERMUTATIONS:
         return np.array(list(itertools.product((0.0, 1.0), repeat=prompts)))
     drawn = np.random.default_rng(seed).integers(2, size=(PERMUTATIONS, prompts)).astype(float)
@@ -181,7 +244,8 @@ def exchanges(prompts: int, seed: int) -> Array:
 
 
 def smallest_p(prompts: int) -> float:
-    """The smallest p that exchanging arms within so many prompts can give: of all ways, that which exchanges none and that which exchanges all."""
+    """The smallest p that exchanging arms within so many prompts can give: of all ways, that which exchanges none and
+    that which exchanges all."""
     return 2 / 2**prompts if 2**prompts <= PERMUTATIONS else 1 / PERMUTATIONS
 
 

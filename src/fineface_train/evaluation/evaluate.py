@@ -1,6 +1,7 @@
 """Generate, judge and measure every planned image, in batches; a stopped evaluation goes on where it was.
 
-    out/images/*.png, out/images.parquet, out/metrics.json; until it is finished also out/rows/*.parquet, one per batch. Without judges out/pictures.json
+    out/images/*.png, out/images.parquet, out/metrics.json; until it is finished also out/rows/*.parquet, one per batch.
+    Without judges out/pictures.json
     in the place of metrics.json; a judge that comes later reads these images, which are not made again.
 
 Imports run to the right only: this module knows requests, images and judges, and no method family.
@@ -23,9 +24,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.evaluation.judges import ClipImageScorer, Judges, attribute_hits
+from fineface_train.evaluation.judges.judges import ClipImageScorer, Judges, attribute_hits
 from fineface_train.evaluation.metrics import measure, readings, scores
-from fineface_train.evaluation.protocol import Kind, PlannedImage, ProtocolName
+from fineface_train.evaluation.plan import Kind, PlannedImage, ProtocolName
 from fineface_train.files import read_json, read_parquet, replacing, write_json
 from fineface_train.methods.protocol import FaceGenerator
 from fineface_train.toyfacs.render import to_uint8
@@ -50,18 +51,23 @@ def evaluate(
 ) -> dict[str, Any]:
     """Make and judge the plan's images under `out`; returns what metrics.json (without judges pictures.json) holds.
 
-    `generator_fingerprint` stands for everything that decides the images beside the plan (weights, guidance, steps). With
-    the judges' fingerprint and the plan it tells whether `out` holds this evaluation: then a stopped one goes on and a
-    finished one is read back. Images that were made without judges are read by those that come later; those that were judged are
-    all that no judges ask for. Raises ValueError where `out` holds another evaluation.
+    `generator_fingerprint` stands for everything that decides the images beside the plan (weights, guidance, steps).
+    With the judges' fingerprint and the plan it tells whether `out` holds this evaluation: then a stopped one goes on
+    and a finished one is read back. Images that were made without judges are read by those that come later; those that
+    were judged are all that no judges ask for. Raises ValueError where `out` holds another evaluation.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; use 1 or more")
-    fingerprint, of_images = _fingerprint(plan, judges, generator_fingerprint), _fingerprint(plan, None, generator_fingerprint)
+    fingerprint, of_images = (
+        _fingerprint(plan, judges, generator_fingerprint),
+        _fingerprint(plan, None, generator_fingerprint),
+    )
     gone = out / "rows.partial"
     shutil.rmtree(gone, ignore_errors=True)  # of an evaluation that was killed when it had finished
     finished = _finished(out)
-    these = finished and (finished["fingerprint"] == fingerprint or (not judges.aus and finished.get("images_fingerprint") == of_images))
+    these = finished and (
+        finished["fingerprint"] == fingerprint or (not judges.aus and finished.get("images_fingerprint") == of_images)
+    )
     if finished and these and (out / "images.parquet").exists():
         return finished
     made = _made_unjudged(out, finished, of_images)
@@ -75,8 +81,14 @@ def evaluate(
     with tqdm(total=len(plan), initial=len(seen), desc="evaluating", unit="image", mininterval=1) as bar:
         # Neutrals first: every other image is compared with its own.
         for neutrals in (True, False):
-            pending = [(place, image) for place, image in enumerate(plan) if (image.kind is Kind.neutral) == neutrals and image.id not in seen]
-            embeddings = {} if neutrals or not pending or judges.clip is None else _neutral_embeddings(plan, judges.clip, out)
+            pending = [
+                (place, image)
+                for place, image in enumerate(plan)
+                if (image.kind is Kind.neutral) == neutrals and image.id not in seen
+            ]
+            embeddings = (
+                {} if neutrals or not pending or judges.clip is None else _neutral_embeddings(plan, judges.clip, out)
+            )
             for start in range(0, len(pending), batch_size):
                 batch = pending[start : start + batch_size]
                 frame = _evaluate_batch(generator, judges, [image for _, image in batch], embeddings, out, made)
@@ -87,7 +99,11 @@ def evaluate(
     frame = _read_rows(rows).set_index("id").loc[[image.id for image in plan]].reset_index()
     seconds = float(frame.pop("seconds").sum())
     measured = measure(frame, list(judges.aus)) if judges.aus else {"images": len(frame)}
-    result = {"protocol": protocol.value, "bundle": bundle} | measured | {"seconds": round(seconds, 1), "fingerprint": fingerprint}
+    result = (
+        {"protocol": protocol.value, "bundle": bundle}
+        | measured
+        | {"seconds": round(seconds, 1), "fingerprint": fingerprint}
+    )
     result |= {"images_fingerprint": of_images}
     with replacing(out / "images.parquet") as partial:
         frame.to_parquet(partial, index=False)
@@ -100,11 +116,19 @@ def evaluate(
 
 
 def _evaluate_batch(
-    generator: FaceGenerator, judges: Judges, batch: list[PlannedImage], neutrals: dict[int, Tensor], out: Path, made: set[str]
+    generator: FaceGenerator,
+    judges: Judges,
+    batch: list[PlannedImage],
+    neutrals: dict[int, Tensor],
+    out: Path,
+    made: set[str],
 ) -> pd.DataFrame:
-    """Generate, save and judge one batch, or judge it alone where its images are `made`: a row per image, and the seconds that each took."""
+    """Generate, save and judge one batch, or judge it alone where its images are `made`: a row per image, and the
+    seconds that each took."""
     started = time.perf_counter()
-    there = {image.id: pixels for image in batch if image.id in made and (pixels := _saved(out / _path(image))) is not None}
+    there = {
+        image.id: pixels for image in batch if image.id in made and (pixels := _saved(out / _path(image))) is not None
+    }
     missing = [image for image in batch if image.id not in there]
     if missing:
         drawn = to_uint8(generator.generate([image.request for image in missing]))
@@ -122,7 +146,8 @@ def _evaluate_batch(
 
 
 def _saved(path: Path) -> np.ndarray | None:
-    """The pixels of an image that was made before; None where it is gone or cannot be read, so that it is made again."""
+    """The pixels of an image that was made before; None where it is gone or cannot be read, so that it is made
+    again."""
     try:
         with Image.open(path) as picture:
             return np.array(picture.convert("RGB"))
@@ -132,7 +157,8 @@ def _saved(path: Path) -> np.ndarray | None:
 
 
 def glance(generator: FaceGenerator, judges: Judges, plan: list[PlannedImage], batch_size: int) -> dict[str, float]:
-    """The first judge's scores of a plan's single AUs (see `scores`), without writing anything: for a look while training goes on."""
+    """The first judge's scores of a plan's single AUs (see `scores`), without writing anything: for a look while
+    training goes on."""
     seen = readings(read_images(generator, judges, plan, batch_size), next(iter(judges.aus)), Kind.individual)
     return {name: float(values[0]) for name, values in scores(seen, np.ones((1, seen.prompts))).items()}
 
@@ -146,10 +172,17 @@ def read_images(generator: FaceGenerator, judges: Judges, plan: list[PlannedImag
     embeddings = [judges.clip.embed(images) for images in made]
     pairs = zip(plan, torch.cat(embeddings), strict=True)
     neutrals = {image.prompt_index: embedding for image, embedding in pairs if image.kind is Kind.neutral}
-    return pd.concat([_judge(images, embedded, judges, batch, neutrals) for images, embedded, batch in zip(made, embeddings, batches, strict=True)])
+    return pd.concat(
+        [
+            _judge(images, embedded, judges, batch, neutrals)
+            for images, embedded, batch in zip(made, embeddings, batches, strict=True)
+        ]
+    )
 
 
-def _judge(images: Tensor, embeddings: Tensor, judges: Judges, batch: list[PlannedImage], neutrals: dict[int, Tensor]) -> pd.DataFrame:
+def _judge(
+    images: Tensor, embeddings: Tensor, judges: Judges, batch: list[PlannedImage], neutrals: dict[int, Tensor]
+) -> pd.DataFrame:
     """A row per image: what was planned, and what all judges see."""
     records = [_planned_columns(image) for image in batch]
     read = {name: judge.read(images) for name, judge in judges.aus.items()}
@@ -158,7 +191,9 @@ def _judge(images: Tensor, embeddings: Tensor, judges: Judges, batch: list[Plann
         for name, (aus, found) in read.items():
             record |= {f"{name}_{key}": value for key, value in zip(AU_KEYS, aus[index].tolist(), strict=True)}
             record[f"{name}_face"] = bool(found[index])
-        record["clip_i"] = 1.0 if image.kind is Kind.neutral else float(embeddings[index] @ neutrals[image.prompt_index])
+        record["clip_i"] = (
+            1.0 if image.kind is Kind.neutral else float(embeddings[index] @ neutrals[image.prompt_index])
+        )
         if faces is not None and image.prompt.face is not None:
             record |= {f"attr_{name}": hit for name, hit in attribute_hits(faces[index], image.prompt.face).items()}
     return pd.DataFrame(records)
@@ -204,13 +239,18 @@ def _neutral_embeddings(plan: list[PlannedImage], clip: ClipImageScorer, out: Pa
 def _fingerprint(plan: list[PlannedImage], judges: Judges | None, generator_fingerprint: str) -> str:
     """SHA-256 over all that decides the rows; without `judges` over what decides the images."""
     planned = [dataclasses.asdict(image) for image in plan]
-    content = {"plan": planned, "generator": generator_fingerprint} | ({"judges": [judges.fingerprint, *judges.aus]} if judges else {})
+    content = {"plan": planned, "generator": generator_fingerprint} | (
+        {"judges": [judges.fingerprint, *judges.aus]} if judges else {}
+    )
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _check(found: str | None, wanted: str, out: Path) -> None:
     if found != wanted:
-        raise ValueError(f"out={out} holds another evaluation (other plan, seed, bundle or judges); choose another out folder or delete this one")
+        raise ValueError(
+            f"out={out} holds another evaluation (other plan, seed, bundle or judges); choose another out folder or "
+            f"delete this one"
+        )
 
 
 def _finished(out: Path) -> dict[str, Any] | None:
@@ -223,7 +263,8 @@ def _finished(out: Path) -> dict[str, Any] | None:
 
 
 def _made_unjudged(out: Path, finished: dict[str, Any] | None, of_images: str) -> set[str]:
-    """The ids of these very images that lie in `out` already, made without judges, by an evaluation that is finished or that was stopped."""
+    """The ids of these very images that lie in `out` already, made without judges, by an evaluation that is finished or
+    that was stopped."""
     pictures = read_json(out / PICTURES, "images_fingerprint") if (out / PICTURES).exists() else {}
     if pictures.get("images_fingerprint") == of_images and (out / "images.parquet").exists():
         return set(read_parquet(out / "images.parquet")["id"])
@@ -236,7 +277,8 @@ def _made_unjudged(out: Path, finished: dict[str, Any] | None, of_images: str) -
 
 
 def _open_rows(out: Path, fingerprint: str, of_images: str, *, judged: bool) -> Path:
-    """The folder of finished batches: a new one, or one of this very evaluation; one of these images without judges is given up for `judged` ones."""
+    """The folder of finished batches: a new one, or one of this very evaluation; one of these images without judges is
+    given up for `judged` ones."""
     rows, note = out / "rows", out / "rows" / NOTE
     begun = read_json(note, "fingerprint") if note.exists() else None
     if begun and judged and not begun.get("judged", True) and begun.get("images_fingerprint") == of_images:

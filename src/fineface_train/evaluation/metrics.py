@@ -1,8 +1,8 @@
 """From one row per image to the numbers of an evaluation (SPEC section 5), each with a 95% interval.
 
-Every statistic is a function of `weights` (D, P): how often each of P prompts counts in each of D bootstrap draws. Draw 0
-counts every prompt once and gives the value; the others resample prompts and give the interval. NaN stands for what is
-undefined, and becomes null in JSON.
+Every statistic is a function of `weights` (D, P): how often each of P prompts counts in each of D bootstrap draws. Draw
+0 counts every prompt once and gives the value; the others resample prompts and give the interval. NaN stands for what
+is undefined, and becomes null in JSON.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fineface_train.aus import AU_COUNT, AU_KEYS
-from fineface_train.evaluation.protocol import Kind
+from fineface_train.evaluation.plan import Kind
 from fineface_train.toyfacs.faces import ATTRIBUTES
 
 Array = NDArray[np.float64]
@@ -40,7 +40,8 @@ class Readings:
     attributes: Array
     """(N,) share of the caption's attributes that the image shows; NaN where they are not known."""
     identity: Array
-    """(N,) 1 where it shows all those of the identity (skin, hair, style, glasses, beard), else 0; NaN where they are not known."""
+    """(N,) 1 where it shows all those of the identity (skin, hair, style, glasses, beard), else 0; NaN where they are
+    not known."""
     neutral: NDArray[np.bool_]
     """(N,)."""
     prompt: NDArray[np.intp]
@@ -82,7 +83,8 @@ def _shown(frame: pd.DataFrame, attributes: Iterable[str]) -> Array:
 
 
 def bootstrap_weights(prompts: int, seed: int, draws: int = DRAWS) -> Array:
-    """(1 + draws, prompts): ones, then how often each prompt comes up when as many prompts are drawn with replacement."""
+    """(1 + draws, prompts): ones, then how often each prompt comes up when as many prompts are drawn with
+    replacement."""
     chosen = np.random.default_rng(seed).integers(prompts, size=(draws, prompts))
     counts = (chosen[:, :, None] == np.arange(prompts)).sum(1)
     return np.concatenate([np.ones((1, prompts)), counts])
@@ -111,7 +113,8 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 def response_matrix(r: Readings, weights: Array) -> Array:
     """(D, 12 requested, 12 measured) slopes; rows of AUs that no image asks for are NaN.
 
-    Individual: each measured AU on the one requested AU, over its images and the neutrals. Combination: each measured AU on
+    Individual: each measured AU on the one requested AU, over its images and the neutrals. Combination: each measured
+        AU on
     all requested AUs at once. Both with an intercept; NaN where the images do not determine the slopes.
     """
     matrix = np.full((len(weights), AU_COUNT, AU_COUNT), np.nan)
@@ -125,7 +128,9 @@ def response_matrix(r: Readings, weights: Array) -> Array:
 def _least_squares(x: Array, y: Array, prompt: NDArray[np.intp], weights: Array) -> Array:
     """Slopes (D, K, 12) of y (N, 12) on x (N, K) with an intercept, by the normal equations of each draw."""
     design = np.concatenate([np.ones((len(x), 1)), x], axis=1)
-    gram = np.einsum("dp,pij->dij", weights, _per_prompt(design[:, :, None] * design[:, None, :], prompt, weights.shape[1]))
+    gram = np.einsum(
+        "dp,pij->dij", weights, _per_prompt(design[:, :, None] * design[:, None, :], prompt, weights.shape[1])
+    )
     cross = np.einsum("dp,pij->dij", weights, _per_prompt(design[:, :, None] * y[:, None, :], prompt, weights.shape[1]))
     singular = np.linalg.matrix_rank(gram, hermitian=True) < design.shape[1]
     gram[singular] = np.eye(design.shape[1])
@@ -160,7 +165,8 @@ def _mean_ranks(values: Array, weights: Array) -> Array:
 
 
 def rank_correlations(r: Readings, weights: Array) -> Array:
-    """(D, 12) Spearman correlations of requested and measured intensity; NaN where nothing was asked or the reading is constant."""
+    """(D, 12) Spearman correlations of requested and measured intensity; NaN where nothing was asked or the reading is
+    constant."""
     result = np.full((len(weights), AU_COUNT), np.nan)
     for au in r.commanded:
         rows = r.rows_of(au)
@@ -171,18 +177,25 @@ def rank_correlations(r: Readings, weights: Array) -> Array:
 def scores(r: Readings, weights: Array) -> dict[str, Array]:
     """The headline numbers, each (D,).
 
-    An AU that never moves counts 0 in the mean `slope` and `rank_correlation`, so that not moving is not rewarded; where no AU
-    moves (the judge that always says 0) they are undefined. `leakage` is undefined unless the mean diagonal slope is positive.
+    An AU that never moves counts 0 in the mean `slope` and `rank_correlation`, so that not moving is not rewarded;
+    where no AU moves (the judge that always says 0) they are undefined. `leakage` is undefined unless the mean diagonal
+    slope is positive.
     """
     shown = ~r.neutral
     squared, active = (r.measured - r.requested)[shown] ** 2, (r.requested != 0)[shown]
     prompt = r.prompt[shown]
-    per_image = {"au_mse_mean": squared.mean(1), "au_mse_sum": squared.sum(1), "au_mse_active": (squared * active).sum(1) / active.sum(1)}
+    per_image = {
+        "au_mse_mean": squared.mean(1),
+        "au_mse_sum": squared.sum(1),
+        "au_mse_active": (squared * active).sum(1) / active.sum(1),
+    }
     result = {name: weighted_mean(values, prompt, weights) for name, values in per_image.items()}
 
     matrix = response_matrix(r, weights)[:, r.commanded]
     diagonal = matrix[:, range(len(r.commanded)), r.commanded]
-    others = np.delete(np.abs(matrix).reshape(len(matrix), -1), [row * AU_COUNT + au for row, au in enumerate(r.commanded)], axis=1)
+    others = np.delete(
+        np.abs(matrix).reshape(len(matrix), -1), [row * AU_COUNT + au for row, au in enumerate(r.commanded)], axis=1
+    )
     result["slope"] = np.where((diagonal == 0).all(1), np.nan, diagonal.mean(1))
     ranks = rank_correlations(r, weights)[:, r.commanded]
     result["rank_correlation"] = np.where(np.isnan(ranks).all(1), np.nan, np.nan_to_num(ranks).mean(1))
@@ -193,16 +206,18 @@ def scores(r: Readings, weights: Array) -> dict[str, Array]:
 
 
 def mean_scores(parts: Sequence[Readings], weights: Array) -> dict[str, Array]:
-    """`scores` of each training seed's images, averaged; of images put together, a mean of absolute values (leakage) would fall with their number."""
+    """`scores` of each training seed's images, averaged; of images put together, a mean of absolute values (leakage)
+    would fall with their number."""
     each = [scores(part, weights) for part in parts]
     return {name: np.mean([one[name] for one in each], axis=0) for name in each[0]}
 
 
 def summarise(parts: Sequence[Readings], seed: int) -> dict[str, dict[str, float]]:
-    """Each of `scores`, averaged over training seeds, as value, low, high (95%, prompts resampled) and always_zero (the same images, every reading 0).
+    """Each of `scores`, averaged over training seeds, as value, low, high (95%, prompts resampled) and always_zero (the
+    same images, every reading 0).
 
-    The interval is the percentile one. Leakage is a mean of absolute values, which grows with noise, so that where it is
-    small its resamples, and with them its interval, lie above its value.
+    The interval is the percentile one. Leakage is a mean of absolute values, which grows with noise, so that where it
+    is small its resamples, and with them its interval, lie above its value.
     """
     weights = bootstrap_weights(parts[0].prompts, seed)
     found = mean_scores(parts, weights)
@@ -211,7 +226,12 @@ def summarise(parts: Sequence[Readings], seed: int) -> dict[str, dict[str, float
     summary = {}
     for name, values in found.items():
         low, high = _interval(values[1:])
-        summary[name] = {"value": float(values[0]), "low": low, "high": high, "always_zero": float(always_zero[name][0])}
+        summary[name] = {
+            "value": float(values[0]),
+            "low": low,
+            "high": high,
+            "always_zero": float(always_zero[name][0]),
+        }
     return summary
 
 
@@ -223,7 +243,8 @@ def _interval(draws: Array) -> tuple[float, float]:
 
 
 def per_au(r: Readings, seed: int) -> dict[str, dict[str, float]]:
-    """For each AU alone: slope and rank correlation with 95% intervals, squared error, and what the judge reads of it on neutral images."""
+    """For each AU alone: slope and rank correlation with 95% intervals, squared error, and what the judge reads of it
+    on neutral images."""
     weights = bootstrap_weights(r.prompts, seed)
     slopes, ranks = response_matrix(r, weights), rank_correlations(r, weights)
     result = {}
@@ -262,20 +283,34 @@ def response_curve(r: Readings, seed: int) -> dict[str, dict[str, list[float]]]:
 
 
 def disagreement(frame: pd.DataFrame, first: str, second: str) -> dict[str, Any]:
-    """How far two judges differ over all images: mean squared difference and Pearson correlation, per AU and on average."""
+    """How far two judges differ over all images: mean squared difference and Pearson correlation, per AU and on
+    average."""
     per_key = {}
     for key in AU_KEYS:
         one, two = (frame[f"{judge}_{key}"].to_numpy(np.float64) for judge in (first, second))
         varied = one.std() > 0 and two.std() > 0
-        per_key[key] = {"mean_squared_difference": float(((one - two) ** 2).mean()), "correlation": float(np.corrcoef(one, two)[0, 1]) if varied else np.nan}
+        per_key[key] = {
+            "mean_squared_difference": float(((one - two) ** 2).mean()),
+            "correlation": float(np.corrcoef(one, two)[0, 1]) if varied else np.nan,
+        }
     known = [values["correlation"] for values in per_key.values() if not np.isnan(values["correlation"])]
     mean = float(np.mean([values["mean_squared_difference"] for values in per_key.values()]))
-    return {"first": first, "second": second, "mean_squared_difference": mean, "correlation": float(np.mean(known)) if known else np.nan, "per_au": per_key}
+    return {
+        "first": first,
+        "second": second,
+        "mean_squared_difference": mean,
+        "correlation": float(np.mean(known)) if known else np.nan,
+        "per_au": per_key,
+    }
 
 
 def subset_frames(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
     """The frame by kind and by whether identity and set were held out; neutrals go with their prompts."""
-    held_prompt, held_set, neutral = frame["prompt_held_out"], frame["set_held_out"], frame["kind"] == Kind.neutral.value
+    held_prompt, held_set, neutral = (
+        frame["prompt_held_out"],
+        frame["set_held_out"],
+        frame["kind"] == Kind.neutral.value,
+    )
     individual = {"seen": ~held_prompt, "held_out": held_prompt}
     combination = {
         f"{identity}_identity_{group}_set": individual[identity] & (neutral | (held_set == (group == "held_out")))
@@ -283,7 +318,10 @@ def subset_frames(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
         for group in ("seen", "held_out")
     }
     parts = {Kind.individual.value: individual, Kind.combination.value: combination}
-    return {kind: {name: frame[mask] for name, mask in masks.items() if (mask & (frame["kind"] == kind)).any()} for kind, masks in parts.items()}
+    return {
+        kind: {name: frame[mask] for name, mask in masks.items() if (mask & (frame["kind"] == kind)).any()}
+        for kind, masks in parts.items()
+    }
 
 
 def headline_frames(frame: pd.DataFrame) -> dict[Kind, pd.DataFrame]:
@@ -291,7 +329,10 @@ def headline_frames(frame: pd.DataFrame) -> dict[Kind, pd.DataFrame]:
     if not frame["prompt_held_out"].any():
         return {Kind.individual: frame, Kind.combination: frame}
     held_out = frame[frame["prompt_held_out"]]
-    return {Kind.individual: held_out, Kind.combination: subset_frames(frame)["combination"].get("held_out_identity_held_out_set", held_out)}
+    return {
+        Kind.individual: held_out,
+        Kind.combination: subset_frames(frame)["combination"].get("held_out_identity_held_out_set", held_out),
+    }
 
 
 def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, Any]:
@@ -307,16 +348,27 @@ def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, 
     def headline(judge: str) -> dict[str, Any]:
         singles = readings(individual, judge, Kind.individual)
         sets = readings(combination, judge, Kind.combination)
-        return {"individual": summarise([singles], seed), "combination": summarise([sets], seed), "per_au": per_au(singles, seed)}
+        return {
+            "individual": summarise([singles], seed),
+            "combination": summarise([sets], seed),
+            "per_au": per_au(singles, seed),
+        }
 
     by_judge = {judge: headline(judge) for judge in judges}
     singles = readings(individual, first, Kind.individual)
-    attributes = {str(name).removeprefix("attr_"): float(individual[name].mean()) for name in frame.columns if str(name).startswith("attr_")}
+    attributes = {
+        str(name).removeprefix("attr_"): float(individual[name].mean())
+        for name in frame.columns
+        if str(name).startswith("attr_")
+    }
     result = {
         "first_judge": first,
         "subset": "held_out" if held_out else "all",
         **by_judge[first],
-        "subsets": {kind: {name: summarise([readings(part, first, Kind(kind))], seed) for name, part in parts.items()} for kind, parts in subsets.items()},
+        "subsets": {
+            kind: {name: summarise([readings(part, first, Kind(kind))], seed) for name, part in parts.items()}
+            for kind, parts in subsets.items()
+        },
         "judges": by_judge,
         "judge_disagreement": disagreement(frame, first, judges[1]) if len(judges) > 1 else None,
         "leakage_matrix": response_matrix(singles, np.ones((1, singles.prompts)))[0].tolist(),

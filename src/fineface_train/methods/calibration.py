@@ -4,9 +4,10 @@ The adapter's answer to a request r is modelled as
 
     measured_j = baseline_j + sum_i mixing_ij * curve_i(r_i)
 
-with a monotone curve for each AU (its answer when it is asked for alone) and a 12 x 12 mixing whose diagonal is 1 and whose other entries are its
-leakage. Wanted intensities are put through the inverse; never more is asked for than was measured. Beside each other AUs may answer in another way
-than alone, so the inverse is used for requests of one AU, and for those of several, where measuring it showed that it helps.
+with a monotone curve for each AU (its answer when it is asked for alone) and a 12 x 12 mixing whose diagonal is 1 and
+whose other entries are its leakage. Wanted intensities are put through the inverse; never more is asked for than was
+measured. Beside each other AUs may answer in another way than alone, so the inverse is used for requests of one AU, and
+for those of several, where measuring it showed that it helps.
 """
 
 import dataclasses
@@ -40,7 +41,8 @@ class Calibration:
     """Whether requests of several are."""
 
     def ask(self, wanted: Sequence[float]) -> tuple[float, ...]:
-        """The 12 intensities to request for the 12 `wanted` ones: from 0 to the highest of `levels`, or `wanted` itself where calibrating does not help.
+        """The 12 intensities to request for the 12 `wanted` ones: from 0 to the highest of `levels`, or `wanted` itself
+        where calibrating does not help.
 
         All 0 stays all 0: the neutral is the adapter's own.
         """
@@ -49,7 +51,11 @@ class Calibration:
             return tuple(wanted)
         curves = np.array(self.curves) + 1e-6 * np.arange(len(self.levels))  # rising everywhere
         answering = curves[:, -1] >= LEAST_ANSWER
-        answers = _least_squares(np.array(self.mixing).T, np.array(wanted, float) - np.array(self.baseline), np.where(answering, curves[:, -1], np.inf))
+        answers = _least_squares(
+            np.array(self.mixing).T,
+            np.array(wanted, float) - np.array(self.baseline),
+            np.where(answering, curves[:, -1], np.inf),
+        )
         return tuple(
             float(np.interp(answer, curve, self.levels)) if moves else float(value)
             for curve, answer, moves, value in zip(curves, answers, answering, wanted, strict=True)
@@ -57,7 +63,8 @@ class Calibration:
 
 
 def _least_squares(matrix: Array, target: Array, most: Array) -> Array:
-    """Least squares of matrix @ x = target with 0 <= x <= most, by coordinate descent, which ends at the optimum as the problem is convex."""
+    """Least squares of matrix @ x = target with 0 <= x <= most, by coordinate descent, which ends at the optimum as the
+    problem is convex."""
     gram, right, x = matrix.T @ matrix, matrix.T @ target, np.zeros(matrix.shape[1])
     for _ in range(200):
         for place in range(len(x)):

@@ -109,7 +109,8 @@ def caption(face: Face, rng: np.random.Generator, aus: list[float] | None = None
     At most 46 tokens of the ToyFACS tokenizer (the text tower reads 64).
     """
     hair = f"{face.style} {face.hair} hair" if face.style != "bald" else f"a bald head and {face.hair} temples"
-    # What is absent is not named: "no glasses" would leave it to the text encoder to tell which of two things is denied.
+    # What is absent is not named: "no glasses" would leave it to the text encoder to tell which of two things is
+    # denied.
     parts = [f"{face.skin} skin", hair] + ["glasses"] * (face.glasses == "yes") + ["a beard"] * (face.beard == "yes")
     parts = [parts[i] for i in rng.permutation(len(parts))]
     person = ("a person", "a portrait of a person", "a drawing of a person", "a close-up of a person")[rng.integers(4)]

@@ -40,7 +40,8 @@ def _byte_alphabet() -> list[str]:
 
 
 def build_clip(tokenizer: CLIPTokenizer, image_size: int) -> CLIPModel:
-    """CLIP with a 3-layer text tower of width `WIDTH` and a 4-layer vision tower on 8x8 patches (about 1.6M parameters)."""
+    """CLIP with a 3-layer text tower of width `WIDTH` and a 4-layer vision tower on 8x8 patches (about 1.6M
+    parameters)."""
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
@@ -54,7 +55,13 @@ def build_clip(tokenizer: CLIPTokenizer, image_size: int) -> CLIPModel:
         pad_token_id=tokenizer.pad_token_id,
     )
     vision = CLIPVisionConfig(
-        hidden_size=WIDTH, intermediate_size=3 * WIDTH, num_hidden_layers=4, num_attention_heads=4, image_size=image_size, patch_size=8, projection_dim=96
+        hidden_size=WIDTH,
+        intermediate_size=3 * WIDTH,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        image_size=image_size,
+        patch_size=8,
+        projection_dim=96,
     )
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=96))
 
@@ -102,7 +109,8 @@ def build_unet(image_size: int) -> UNet2DConditionModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """1,000 steps to pure noise (zero terminal SNR, so that plain backgrounds come out right), predicting the sample."""
+    """1,000 steps to pure noise (zero terminal SNR, so that plain backgrounds come out right), predicting the
+    sample."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_schedule="scaled_linear",

@@ -16,7 +16,8 @@ from fineface_train.toyfacs.faces import BACKGROUNDS, HAIRS, SHIRTS, SKINS, Face
 
 RESOLUTION = 64
 INK = (0.12, 0.06, 0.06)
-"""Of brows, nose and creases: darker than every skin and beard, so that an AU changes every face in the same direction."""
+"""Of brows, nose and creases: darker than every skin and beard, so that an AU changes every face in the same
+direction."""
 LIPS = (0.86, 0.24, 0.30)
 NUISANCES = 9
 """Numbers in [-1, 1] per drawing that no caption tells: position, size, proportions, gaze, brow, tint."""
@@ -46,7 +47,9 @@ class Canvas:
         mask = mask[:, None]
         self.image = self.image * (1 - mask) + colour[:, :, None, None] * mask
 
-    def ellipse(self, cx: Tensor | float, cy: Tensor | float, rx: Tensor | float, ry: Tensor | float, *, pair: bool = False) -> Tensor:
+    def ellipse(
+        self, cx: Tensor | float, cy: Tensor | float, rx: Tensor | float, ry: Tensor | float, *, pair: bool = False
+    ) -> Tensor:
         """First-order signed distance to an ellipse; a `pair` is drawn on both sides of the face at once."""
         dx, dy = ((self.mirrored_x if pair else self.x) - cx) / rx, (self.y - cy) / ry
         radius = torch.sqrt(dx * dx + dy * dy + 1e-8)
@@ -71,9 +74,13 @@ def _gather(palette: dict[str, tuple[float, float, float]], names: list[str]) ->
 
 
 def draw(faces: list[Face], aus: Tensor, nuisances: Tensor, size: int = RESOLUTION) -> Tensor:
-    """Draw faces: `aus` (B, 12) in [0, 5], `nuisances` (B, `NUISANCES`) in [-1, 1]; returns (B, 3, size, size) in [0, 1]."""
+    """Draw faces: `aus` (B, 12) in [0, 5], `nuisances` (B, `NUISANCES`) in [-1, 1]; returns (B, 3, size, size) in [0,
+    1]."""
     if aus.shape != (len(faces), 12) or nuisances.shape != (len(faces), NUISANCES):
-        raise ValueError(f"{len(faces)} faces need aus (B, 12) and nuisances (B, {NUISANCES}), got {tuple(aus.shape)}, {tuple(nuisances.shape)}")
+        raise ValueError(
+            f"{len(faces)} faces need aus (B, 12) and nuisances (B, {NUISANCES}), got {tuple(aus.shape)}, "
+            f"{tuple(nuisances.shape)}"
+        )
     n = [column.view(-1, 1, 1) for column in nuisances.float().T]
     a = [(column / 5).view(-1, 1, 1) for column in aus.float().T]
     au1, au2, au4, au5, au6, au9, *_, au26 = a
@@ -140,7 +147,9 @@ def draw(faces: list[Face], aus: Tensor, nuisances: Tensor, size: int = RESOLUTI
     c.paint(c.cover(eye - 0.018), outline)
     opening = c.cover(eye)
     c.paint(opening, white)
-    c.paint(c.cover(c.ellipse(eye_x + 0.03 * n[5] * c.x.sign(), eye_y - 0.005, 0.068, 0.068, pair=True)) * opening, dark)
+    c.paint(
+        c.cover(c.ellipse(eye_x + 0.03 * n[5] * c.x.sign(), eye_y - 0.005, 0.068, 0.068, pair=True)) * opening, dark
+    )
     c.paint(c.cover(torch.maximum((eye - 0.012).abs() - 0.016, c.y - eye_y)), dark)
 
     # Brows: AU1 lifts the inner end, AU2 the outer half, AU4 pulls all down and together.
@@ -162,13 +171,24 @@ def draw(faces: list[Face], aus: Tensor, nuisances: Tensor, size: int = RESOLUTI
     # Glasses lie over everything.
     frame = torch.tensor([[0.08, 0.08, 0.10]]).expand_as(skin)
     rim = c.ellipse(0.255, -0.09, 0.20, 0.19, pair=True).abs() - 0.014
-    wires = torch.minimum(c.stroke([(0.0, -0.115), (0.06, -0.115)], 0.014), c.stroke([(0.455, -0.10), (0.60, -0.12)], 0.014))
+    wires = torch.minimum(
+        c.stroke([(0.0, -0.115), (0.06, -0.115)], 0.014), c.stroke([(0.455, -0.10), (0.60, -0.12)], 0.014)
+    )
     c.paint(c.cover(torch.minimum(rim, wires)) * flag("glasses", "yes"), frame)
     return c.image.clamp(0, 1)
 
 
 def _draw_mouth(
-    c: Canvas, fold: Callable, ink: Tensor, lip_colour: Tensor, au12: Tensor, au15: Tensor, au17: Tensor, au20: Tensor, au25: Tensor, au26: Tensor
+    c: Canvas,
+    fold: Callable,
+    ink: Tensor,
+    lip_colour: Tensor,
+    au12: Tensor,
+    au15: Tensor,
+    au17: Tensor,
+    au20: Tensor,
+    au25: Tensor,
+    au26: Tensor,
 ) -> None:
     """Mouth, chin and their creases; the AUs are (B, 1, 1) on the 0-1 scale."""
     mouth_y = 0.43 - 0.055 * au17
@@ -181,7 +201,9 @@ def _draw_mouth(
     lip_up, lip_down = 0.046 - 0.016 * au20, 0.060 - 0.020 * au20 + 0.035 * au17
     top, bottom = centre - gap_up * arch, centre + gap_down * arch
     round_arch = torch.sqrt(arch + 1e-6)
-    lips = torch.maximum(torch.maximum(top - lip_up * round_arch - c.y, c.y - bottom - lip_down * round_arch), c.mirrored_x - width)
+    lips = torch.maximum(
+        torch.maximum(top - lip_up * round_arch - c.y, c.y - bottom - lip_down * round_arch), c.mirrored_x - width
+    )
     c.paint(c.cover(lips), lip_colour)
     seam = c.cover(torch.maximum((c.y - centre).abs() - 0.013, c.mirrored_x - width - 0.02))
     c.paint(seam * (1 - (au25 + au26).clamp(0, 0.4) / 0.4), lip_colour * 0.35)
@@ -200,7 +222,11 @@ def _draw_mouth(
     fold([(width + 0.02, mouth_y + corner + 0.05), (width + 0.06, mouth_y + corner + 0.06 + 0.12 * au15)], au15, 0.020)
     # AU20: the upright creases beside the stretched mouth.
     outside = width + 0.065
-    fold([(outside, mouth_y - 0.02 - 0.10 * au20), (outside + 0.02, mouth_y), (outside, mouth_y + 0.02 + 0.10 * au20)], au20, 0.020)
+    fold(
+        [(outside, mouth_y - 0.02 - 0.10 * au20), (outside + 0.02, mouth_y), (outside, mouth_y + 0.02 + 0.10 * au20)],
+        au20,
+        0.020,
+    )
     # AU17: the boss of the chin, an arch with dimples under it.
     chin_y, reach = 0.60 + 0.17 * au26 - 0.02 * au17, 0.06 + 0.10 * au17
     fold([(0.0, chin_y), (0.5 * reach, chin_y), (reach, chin_y + 0.045)], au17, 0.018)

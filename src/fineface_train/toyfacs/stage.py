@@ -1,4 +1,5 @@
-"""One stage of building the shipped ToyFACS weights: training that can be stopped and started, and a check that gates what is written."""
+"""One stage of building the shipped ToyFACS weights: training that can be stopped and started, and a check that gates
+what is written."""
 
 import hashlib
 import json
@@ -16,7 +17,7 @@ from accelerate.utils import set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fineface_train.evaluation import judge_models
+from fineface_train.evaluation.judges import models as judge_models
 from fineface_train.files import write_json
 from fineface_train.toyfacs import faces, models, render, worlds
 
@@ -27,10 +28,22 @@ SAVE_EVERY = 60.0
 
 
 class Stage:
-    """A model, its loss at a step, and AdamW on a cosine that ends at zero; keeps an average of the weights and ships it."""
+    """A model, its loss at a step, and AdamW on a cosine that ends at zero; keeps an average of the weights and ships
+    it."""
 
-    def __init__(self, name: str, model: nn.Module, *, steps: int, rate: float, ema: float, stream: int, upstream: tuple[str, ...] = ()) -> None:
-        """`stream` sets the stage's drawings apart from other stages'; `ema` is the decay of the average; `upstream`: shipped folders it builds on."""
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        *,
+        steps: int,
+        rate: float,
+        ema: float,
+        stream: int,
+        upstream: tuple[str, ...] = (),
+    ) -> None:
+        """`stream` sets the stage's drawings apart from other stages'; `ema` is the decay of the average; `upstream`:
+        shipped folders it builds on."""
         self.name, self.steps, self.rate, self.ema_decay, self.stream = name, steps, rate, ema, stream
         self.accelerator = Accelerator()
         self.optimiser: Any = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
@@ -52,11 +65,19 @@ class Stage:
         return (self.stream, step, self.accelerator.process_index)
 
     def fit(self, loss_at: Callable[[int], tuple[Tensor, dict[str, str]]]) -> None:
-        """Minimise `loss_at(step)` (and show its second value) for the remaining steps; leaves the average in the model, on the CPU."""
+        """Minimise `loss_at(step)` (and show its second value) for the remaining steps; leaves the average in the
+        model, on the CPU."""
         main = self.accelerator.is_main_process
         started = saved = time.time()
         before = self.seconds
-        bar = tqdm(range(self.step, self.steps), initial=self.step, total=self.steps, desc=self.name, mininterval=5, disable=not main)
+        bar = tqdm(
+            range(self.step, self.steps),
+            initial=self.step,
+            total=self.steps,
+            desc=self.name,
+            mininterval=5,
+            disable=not main,
+        )
         self.model.train()
         for step in bar:
             set_seed(step * 64 + self.accelerator.process_index)
@@ -82,7 +103,13 @@ class Stage:
 
     def _save(self) -> None:
         self.scratch.mkdir(parents=True, exist_ok=True)
-        state = {"model": self.raw.state_dict(), "optimiser": self.optimiser.state_dict(), "step": self.step, "seconds": self.seconds, "ema": self.average}
+        state = {
+            "model": self.raw.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "ema": self.average,
+        }
         partial = self.state_file.with_suffix(".partial")
         torch.save(state, partial)
         os.replace(partial, self.state_file)
@@ -93,13 +120,21 @@ class Stage:
             return
         print(f"{self.name}: {json.dumps(measured)}", flush=True)
         if not passed:
-            raise SystemExit(f"{self.name}: the check did not pass; nothing was written. Give it more steps and start again: it goes on")
+            raise SystemExit(
+                f"{self.name}: the check did not pass; nothing was written. Give it more steps and start again: it "
+                f"goes on"
+            )
         (model or self.raw).save_pretrained(SHIPPED / folder)
-        record(self.name, measured | {"steps": self.steps, "seconds": round(self.seconds), "processes": self.accelerator.num_processes})
+        record(
+            self.name,
+            measured
+            | {"steps": self.steps, "seconds": round(self.seconds), "processes": self.accelerator.num_processes},
+        )
 
 
 def scratch_folder(name: str, upstream: tuple[str, ...] = ()) -> Path:
-    """Where a stage keeps its progress: named by the drawing, the models' code and the shipped files it builds on, so that none outlives a change of them."""
+    """Where a stage keeps its progress: named by the drawing, the models' code and the shipped files it builds on, so
+    that none outlives a change of them."""
     files = [Path(module.__file__ or "") for module in (faces, render, worlds, models, judge_models)]
     files += [path for folder in upstream for path in sorted((SHIPPED / folder).rglob("*")) if path.is_file()]
     made_from = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]

@@ -36,7 +36,8 @@ NEUTRAL_SHARE = 0.12
 
 
 def sample_aus(rng: np.random.Generator, kind: Expressions) -> list[float]:
-    """12 intensities in [0, 5]. Sparse faces show one AU alone (40%), nothing (12%) or an expression people make (48%)."""
+    """12 intensities in [0, 5]. Sparse faces show one AU alone (40%), nothing (12%) or an expression people make
+    (48%)."""
     if kind is Expressions.dense:
         return list(rng.uniform(0, 5, AU_COUNT) * (rng.uniform(size=AU_COUNT) < 0.3))
     values = np.zeros(AU_COUNT)
@@ -71,16 +72,25 @@ def sample_drawings(
     *,
     siblings: bool = False,
 ) -> Drawings:
-    """`count` drawings as a pure function of `seed`, the kinds of expression in turn; a share of captions tells the AUs.
+    """`count` drawings as a pure function of `seed`, the kinds of expression in turn; a share of captions tells the
+    AUs.
 
-    `siblings` come in eights that differ in glasses, beard and expression only, and all their captions tell the expression.
+    `siblings` come in eights that differ in glasses, beard and expression only, and all their captions tell the
+    expression.
     """
     rng = np.random.default_rng(seed)
     faces = [sample_face(rng) for _ in range(count)]
     if siblings:
-        faces = [dataclasses.replace(faces[index // 8], glasses=("no", "yes")[index % 2], beard=("no", "yes")[index // 2 % 2]) for index in range(count)]
+        faces = [
+            dataclasses.replace(
+                faces[index // 8], glasses=("no", "yes")[index % 2], beard=("no", "yes")[index // 2 % 2]
+            )
+            for index in range(count)
+        ]
     aus = [sample_aus(rng, kinds[index % len(kinds)]) for index in range(count)]
     told = 1.0 if siblings else expression_share
-    captions = [caption(face, rng, values if rng.uniform() < told else None) for face, values in zip(faces, aus, strict=True)]
+    captions = [
+        caption(face, rng, values if rng.uniform() < told else None) for face, values in zip(faces, aus, strict=True)
+    ]
     vectors = torch.tensor(np.array(aus), dtype=torch.float32)
     return Drawings(draw(faces, vectors, draw_nuisances(rng, count)), vectors, faces, captions)

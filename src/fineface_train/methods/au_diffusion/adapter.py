@@ -25,7 +25,8 @@ LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 class Trained(enum.Enum):
-    """What of the base's UNet is trained, beside the AU encoder and the adapter's K and V, which always are where there are any."""
+    """What of the base's UNet is trained, beside the AU encoder and the adapter's K and V, which always are where there
+    are any."""
 
     nothing = "nothing"
     lora = "lora"
@@ -47,15 +48,19 @@ class FinetuneConfig:
     adapter_keys: bool = True
     """Train the adapter's keys; false keeps them as copies of the text's (with one token they are dead either way)."""
     adapter_rate: float = 1.0
-    """Learning rate of the adapter's keys and values as a share of trainer.learning_rate; the paper has one rate for all."""
+    """Learning rate of the adapter's keys and values as a share of trainer.learning_rate; the paper has one rate for
+    all."""
     prior_weight: float = 0.0
-    """Of DreamBooth's prior-preservation loss, on what the untrained base makes of `prior_prompt`; 0 trains without it."""
+    """Of DreamBooth's prior-preservation loss, on what the untrained base makes of `prior_prompt`; 0 trains without
+    it."""
     prior_prompt: str = "a person"
     prior_images: int = 200
 
     def validate(self, key: str) -> None:
         if self.lora_rank < 1:
-            raise ValueError(f"{key}.lora_rank={self.lora_rank}: must be at least 1 (finetune=nothing trains without LoRA)")
+            raise ValueError(
+                f"{key}.lora_rank={self.lora_rank}: must be at least 1 (finetune=nothing trains without LoRA)"
+            )
         if not 0 < self.base_rate < math.inf:
             raise ValueError(f"{key}.base_rate={self.base_rate}: must be positive")
         if not 0 < self.adapter_rate < math.inf:
@@ -82,15 +87,21 @@ def install_adapter(unet: UNet2DConditionModel, encoder_config: EncoderConfig, s
     Raises ValueError if an IP-Adapter is in place already: it would be replaced silently.
     """
     if unet.encoder_hid_proj is not None:
-        raise ValueError("this UNet holds an adapter already; load the pipeline anew, or call pipe.unload_ip_adapter() first")
+        raise ValueError(
+            "this UNet holds an adapter already; load the pipeline anew, or call pipe.unload_ip_adapter() first"
+        )
     width = unet.config.cross_attention_dim
     encoder = build_encoder(encoder_config, width)
     reference = next(unet.parameters())
     processors = dict(unet.attn_processors)
     for name in cross_attention_names(unet):
         attention = unet.get_submodule(name.removesuffix(".processor"))
-        to_k, to_v = (getattr(getattr(attention, part), "base_layer", getattr(attention, part)) for part in ("to_k", "to_v"))
-        processor = IPAdapterAttnProcessor2_0(hidden_size=to_k.out_features, cross_attention_dim=width, num_tokens=(encoder.tokens,), scale=scale)
+        to_k, to_v = (
+            getattr(getattr(attention, part), "base_layer", getattr(attention, part)) for part in ("to_k", "to_v")
+        )
+        processor = IPAdapterAttnProcessor2_0(
+            hidden_size=to_k.out_features, cross_attention_dim=width, num_tokens=(encoder.tokens,), scale=scale
+        )
         processor.to_k_ip[0].weight.data.copy_(to_k.weight.data)
         processor.to_v_ip[0].weight.data.copy_(to_v.weight.data)
         processors[name] = processor.to(reference.device)
@@ -101,7 +112,8 @@ def install_adapter(unet: UNet2DConditionModel, encoder_config: EncoderConfig, s
 
 
 def adapt(unet: UNet2DConditionModel, conditioning: Entry, encoder: EncoderConfig, finetune: FinetuneConfig) -> None:
-    """Give `unet` all that is new to it: the adapter, or an AU encoder for tokens in the prompt's embedding, and LoRA."""
+    """Give `unet` all that is new to it: the adapter, or an AU encoder for tokens in the prompt's embedding, and
+    LoRA."""
     if conditioning is Entry.adapter:
         install_adapter(unet, encoder, finetune.adapter_scale)
     elif conditioning is Entry.token:
@@ -112,7 +124,11 @@ def adapt(unet: UNet2DConditionModel, conditioning: Entry, encoder: EncoderConfi
 
 def is_bare(unet: UNet2DConditionModel) -> bool:
     """Whether nothing was added to a UNet yet."""
-    return unet.encoder_hid_proj is None and getattr(unet, "au_encoder", None) is None and not getattr(unet, "peft_config", None)
+    return (
+        unet.encoder_hid_proj is None
+        and getattr(unet, "au_encoder", None) is None
+        and not getattr(unet, "peft_config", None)
+    )
 
 
 def install_lora(unet: UNet2DConditionModel, rank: int, alpha: float) -> None:
@@ -121,7 +137,8 @@ def install_lora(unet: UNet2DConditionModel, rank: int, alpha: float) -> None:
 
 
 def adapter_modules(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
-    """The new K and V projections by their IP-Adapter names, "ip_adapter.1.to_k_ip" and so on (odd numbers: cross-attentions); none without an adapter."""
+    """The new K and V projections by their IP-Adapter names, "ip_adapter.1.to_k_ip" and so on (odd numbers:
+    cross-attentions); none without an adapter."""
     if unet.encoder_hid_proj is None:
         return {}
     processors = unet.attn_processors
@@ -134,7 +151,11 @@ def adapter_modules(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
 
 def au_encoder(unet: UNet2DConditionModel) -> nn.Module | None:
     """The AU encoder inside an adapted UNet; None where AUs enter as text."""
-    encoder: nn.Module | None = getattr(unet, "au_encoder", None) if unet.encoder_hid_proj is None else unet.encoder_hid_proj.image_projection_layers[0]
+    encoder: nn.Module | None = (
+        getattr(unet, "au_encoder", None)
+        if unet.encoder_hid_proj is None
+        else unet.encoder_hid_proj.image_projection_layers[0]
+    )
     return encoder
 
 
@@ -144,7 +165,8 @@ def has_live_keys(unet: UNet2DConditionModel) -> bool:
 
 
 def mark_trainable(unet: UNet2DConditionModel, *, whole: bool = False, keys: bool = True) -> dict[str, nn.Parameter]:
-    """Freeze the base (unless the `whole` of it is trained), make encoder, V, live K (unless `keys` is false) and LoRA trainable in float32.
+    """Freeze the base (unless the `whole` of it is trained), make encoder, V, live K (unless `keys` is false) and LoRA
+    trainable in float32.
 
     With one token the softmax over one key is 1 and K gets no gradient but rounding noise, which Adam would amplify:
     K is frozen and counted as dead. Returns the trainables by stable names, those of the bundle's tensors.
@@ -179,7 +201,8 @@ class AuditRow:
 
 
 def audit(unet: UNet2DConditionModel, others: dict[str, nn.Module]) -> list[AuditRow]:
-    """Trainable, frozen and dead parameters by part: encoder, K, V, LoRA, base UNet, and `others` (text encoder, VAE)."""
+    """Trainable, frozen and dead parameters by part: encoder, K, V, LoRA, base UNet, and `others` (text encoder,
+    VAE)."""
     rows = {part: AuditRow(part) for part in ("AU encoder", "adapter K", "adapter V", "LoRA", "base UNet")}
     for name, parameter in unet.named_parameters():
         if name.startswith(ENCODER_PLACES):
@@ -205,4 +228,6 @@ def audit_table(rows: list[AuditRow]) -> str:
     """Trainable, frozen and dead parameters by part, as text."""
     lines = [f"{'part':<14}{'trainable':>14}{'frozen':>14}{'dead':>12}"]
     total = AuditRow("total", *(sum(getattr(row, kind) for row in rows) for kind in ("trainable", "frozen", "dead")))
-    return "\n".join(lines + [f"{row.part:<14}{row.trainable:>14,}{row.frozen:>14,}{row.dead:>12,}" for row in [*rows, total]])
+    return "\n".join(
+        lines + [f"{row.part:<14}{row.trainable:>14,}{row.frozen:>14,}{row.dead:>12,}" for row in [*rows, total]]
+    )

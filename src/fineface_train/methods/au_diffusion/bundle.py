@@ -1,11 +1,14 @@
 """Bundles: what others use of a trained adapter. A folder with
 
-adapter.safetensors                    image_proj.* (the AU encoder) and ip_adapter.{1,3,..}.to_{k,v}_ip.weight (absent where AUs enter as text)
+adapter.safetensors                    image_proj.* (the AU encoder) and ip_adapter.{1,3,..}.to_{k,v}_ip.weight (absent
+where AUs enter as text)
 pytorch_lora_weights.safetensors       unet.*.lora_{A,B}.weight, as diffusers writes them (absent without LoRA)
 unet.safetensors                       the base's UNet, where the whole of it was trained
-config.json                            how AUs enter, encoder, AU order, LoRA rank and alpha, adapter scale, base and its fingerprints
+config.json                            how AUs enter, encoder, AU order, LoRA rank and alpha, adapter scale, base and
+its fingerprints
 README.md                              the model card
-calibration.json                       what to ask for so that a judge measures what is wanted, if `fineface calibrate` has found it
+calibration.json                       what to ask for so that a judge measures what is wanted, if `fineface calibrate`
+has found it
 checksums.json                         SHA-256 of the others but README.md and calibration.json
 """
 
@@ -28,7 +31,15 @@ import fineface_train
 from fineface_train.aus import AUS
 from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.files import SEAL, damage, plain, read_json, seal, sha256, write_json
-from fineface_train.methods.au_diffusion.adapter import LORA_TARGETS, FinetuneConfig, Trained, adapt, adapter_modules, au_encoder, is_bare
+from fineface_train.methods.au_diffusion.adapter import (
+    LORA_TARGETS,
+    FinetuneConfig,
+    Trained,
+    adapt,
+    adapter_modules,
+    au_encoder,
+    is_bare,
+)
 from fineface_train.methods.au_diffusion.base import base_tensors, fingerprint
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
 from fineface_train.methods.calibration import Calibration
@@ -36,7 +47,12 @@ from fineface_train.methods.calibration import Calibration
 FORMAT = 3
 """1 knew the adapter only, 2 no more of the base than its name."""
 CALIBRATION_FILE = "calibration.json"
-ADAPTER_FILE, LORA_FILE, UNET_FILE, CONFIG_FILE = "adapter.safetensors", "pytorch_lora_weights.safetensors", "unet.safetensors", "config.json"
+ADAPTER_FILE, LORA_FILE, UNET_FILE, CONFIG_FILE = (
+    "adapter.safetensors",
+    "pytorch_lora_weights.safetensors",
+    "unet.safetensors",
+    "config.json",
+)
 
 
 @dataclasses.dataclass
@@ -67,7 +83,9 @@ def base_fingerprints(unet: UNet2DConditionModel) -> dict[str, str]:
 def adapter_tensors(unet: UNet2DConditionModel) -> dict[str, Tensor]:
     """Encoder, K and V of an adapted UNet by their names in the bundle; what is not there is left out."""
     encoder = au_encoder(unet)
-    tensors = {f"image_proj.{name}": tensor for name, tensor in encoder.state_dict().items()} if encoder is not None else {}
+    tensors = (
+        {f"image_proj.{name}": tensor for name, tensor in encoder.state_dict().items()} if encoder is not None else {}
+    )
     return tensors | {f"{name}.weight": module.weight.data for name, module in adapter_modules(unet).items()}
 
 
@@ -105,13 +123,19 @@ def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) 
 
 
 def _lora_metadata(finetune: FinetuneConfig) -> dict[str, str]:
-    """Rank and alpha where diffusers' own loader looks for them; one key, as safetensors writes several in any order."""
-    values = {"unet.r": finetune.lora_rank, "unet.lora_alpha": finetune.lora_alpha, "unet.target_modules": list(LORA_TARGETS)}
+    """Rank and alpha where diffusers' own loader looks for them; one key, as safetensors writes several in any
+    order."""
+    values = {
+        "unet.r": finetune.lora_rank,
+        "unet.lora_alpha": finetune.lora_alpha,
+        "unet.target_modules": list(LORA_TARGETS),
+    }
     return {"lora_adapter_metadata": json.dumps(values)}
 
 
 def read_bundle_config(folder: Path) -> BundleConfig:
-    """Read config.json; raises ValueError where the folder is no bundle, one of other AUs, or one that a newer version has written."""
+    """Read config.json; raises ValueError where the folder is no bundle, one of other AUs, or one that a newer version
+    has written."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ValueError(f"bundle={folder}: no {CONFIG_FILE} there; a bundle is the folder bundle/ of a run")
@@ -120,8 +144,10 @@ def read_bundle_config(folder: Path) -> BundleConfig:
         newer = _beyond_us(raw)
         if newer:
             raise ValueError(
-                f"{newer}, which this version of fineface-train ({fineface_train.__version__}) does not know; the bundle was written by version "
-                f"{raw.get('code_version', 'unknown')}. Update yours (in its checkout: git pull, then bash scripts/setup.sh)"
+                f"{newer}, which this version of fineface-train ({fineface_train.__version__}) does not know; the "
+                f"bundle was written by version "
+                f"{raw.get('code_version', 'unknown')}. Update yours (in its checkout: git pull, then bash "
+                f"scripts/setup.sh)"
             )
         conditioning, encoder, finetune = raw.pop("conditioning", {}), raw.pop("encoder"), raw.pop("finetune")
         if tuple(raw["aus"]) != AUS:
@@ -146,13 +172,22 @@ def _beyond_us(raw: dict[str, Any]) -> str | None:
     written = raw.get("format", 0)
     if not isinstance(written, int) or written > FORMAT:
         return f"format {written} (known: up to {FORMAT})"
-    parts: dict[str, Any] = {"": BundleConfig, "conditioning": ConditioningConfig, "encoder": EncoderConfig, "finetune": FinetuneConfig}
+    parts: dict[str, Any] = {
+        "": BundleConfig,
+        "conditioning": ConditioningConfig,
+        "encoder": EncoderConfig,
+        "finetune": FinetuneConfig,
+    }
     held = {name: raw if not name else raw.get(name, {}) for name in parts}
     known = {name: {field.name for field in dataclasses.fields(kind)} for name, kind in parts.items()}
     keys = [f"{name}.{key}".lstrip(".") for name, values in held.items() for key in values if key not in known[name]]
     if keys:
         return f"keys {', '.join(keys)}"
-    choices: dict[tuple[str, str], type[enum.Enum]] = {("conditioning", "enters"): Entry, ("encoder", "name"): EncoderName, ("finetune", "train"): Trained}
+    choices: dict[tuple[str, str], type[enum.Enum]] = {
+        ("conditioning", "enters"): Entry,
+        ("encoder", "name"): EncoderName,
+        ("finetune", "train"): Trained,
+    }
     unknown = [
         f"{part}.{key}={held[part][key]}"
         for (part, key), kind in choices.items()
@@ -163,18 +198,27 @@ def _beyond_us(raw: dict[str, Any]) -> str | None:
 
 def save_calibration(folder: Path, calibration: Calibration, about: dict[str, Any]) -> Path:
     """Put a calibration into a bundle, with what it was fitted on."""
-    return write_json(folder / CALIBRATION_FILE, {"weights": sha256(folder / SEAL), "about": about} | plain(calibration))
+    return write_json(
+        folder / CALIBRATION_FILE, {"weights": sha256(folder / SEAL), "about": about} | plain(calibration)
+    )
 
 
 def load_calibration(folder: Path) -> tuple[Calibration, dict[str, Any]]:
-    """A bundle's calibration and what it was fitted on. Raises ValueError where there is none, or one of another bundle's."""
+    """A bundle's calibration and what it was fitted on. Raises ValueError where there is none, or one of another
+    bundle's."""
     path = folder / CALIBRATION_FILE
     if not path.is_file():
-        raise ValueError(f"calibrated=true: {folder} holds no {CALIBRATION_FILE}; make one with fineface calibrate {shlex.quote(f'bundle={folder}')}")
+        raise ValueError(
+            f"calibrated=true: {folder} holds no {CALIBRATION_FILE}; make one with fineface calibrate "
+            f"{shlex.quote(f'bundle={folder}')}"
+        )
     fields = [field.name for field in dataclasses.fields(Calibration)]
     values = read_json(path, "weights", "about", *fields)
     if values["weights"] != sha256(folder / SEAL):
-        raise ValueError(f"{path} belongs to another bundle; remove it and calibrate this one: fineface calibrate {shlex.quote(f'bundle={folder}')}")
+        raise ValueError(
+            f"{path} belongs to another bundle; remove it and calibrate this one: fineface calibrate "
+            f"{shlex.quote(f'bundle={folder}')}"
+        )
     return Calibration(**{name: values[name] for name in fields}), values["about"]
 
 
@@ -188,7 +232,8 @@ def check_bundle(folder: Path) -> BundleConfig:
 
 
 def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base: bool = False) -> BundleConfig:
-    """Put a bundle into a Stable Diffusion pipeline; with an adapter it then generates with `ip_adapter_image_embeds=au_embeds(...)`.
+    """Put a bundle into a Stable Diffusion pipeline; with an adapter it then generates with
+    `ip_adapter_image_embeds=au_embeds(...)`.
 
         pipe = StableDiffusionPipeline.from_pretrained("data/toyfacs/base")
         load_adapter(pipe, "data/toyfacs/bundle")
@@ -210,14 +255,17 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
     if unet.config.cross_attention_dim != config.cross_attention_dim:
         raise ValueError(
             f"bundle={folder} is for {config.base_name} with cross-attention width {config.cross_attention_dim}; "
-            f"this pipeline's is {unet.config.cross_attention_dim}; choose its base, e.g. base={config.base_name}, or leave base= out: the bundle tells it"
+            f"this pipeline's is {unet.config.cross_attention_dim}; choose its base, e.g. base={config.base_name}, or "
+            f"leave base= out: the bundle tells it"
         )
     precision = "bfloat16" if unet.dtype == torch.bfloat16 else "float16"
     if not any_base and fingerprint(unet, getattr(torch, precision)) != config.base_fingerprints[precision]:
         was = f", then in {config.base['path']}" if config.base and config.base.get("path") else ""
         raise ValueError(
-            f"bundle={folder} was trained on {config.base_name}{was}, whose weights differ from this pipeline's; choose that base "
-            f"(base={config.base_name}, or base.path=FOLDER where it lies elsewhere), or accept another of its shape with any_base=true, in Python "
+            f"bundle={folder} was trained on {config.base_name}{was}, whose weights differ from this pipeline's; "
+            f"choose that base "
+            f"(base={config.base_name}, or base.path=FOLDER where it lies elsewhere), or accept another of its shape "
+            f"with any_base=true, in Python "
             "load_adapter(..., any_base=True)"
         )
     with torch.random.fork_rng(devices=[]):  # for weights that are replaced at once
@@ -226,7 +274,9 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
         _copy(folder / ADAPTER_FILE, adapter_tensors(unet))
     if config.finetune.train is Trained.lora:
         lora = _checked(folder / LORA_FILE, lora_tensors(unet))
-        set_peft_model_state_dict(unet, {name.removeprefix("unet."): tensor for name, tensor in lora.items()}, adapter_name="default")
+        set_peft_model_state_dict(
+            unet, {name.removeprefix("unet."): tensor for name, tensor in lora.items()}, adapter_name="default"
+        )
     if config.finetune.train is Trained.everything:
         _copy(folder / UNET_FILE, base_tensors(unet))
     unet.requires_grad_(False)
@@ -245,10 +295,14 @@ def _checked(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
     found = load_file(path)
     if set(found) != set(expected):
         missing, extra = sorted(set(expected) - set(found))[:3], sorted(set(found) - set(expected))[:3]
-        raise ValueError(f"{path} does not fit this UNet: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}")
+        raise ValueError(
+            f"{path} does not fit this UNet: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}"
+        )
     for name, tensor in found.items():
         if tensor.shape != expected[name].shape:
-            raise ValueError(f"{path}: {name} has shape {tuple(tensor.shape)}, this UNet wants {tuple(expected[name].shape)}")
+            raise ValueError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, this UNet wants {tuple(expected[name].shape)}"
+            )
     return found
 
 

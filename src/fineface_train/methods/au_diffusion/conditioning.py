@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 
 
 def unet_arguments(unet: UNet2DConditionModel, enters: Entry, text: Tensor, aus: Tensor) -> dict[str, Any]:
-    """What an adapted UNet wants beside latents and timesteps, for captions' embeddings `text` (B, tokens, d) and `aus` (B, 12).
+    """What an adapted UNet wants beside latents and timesteps, for captions' embeddings `text` (B, tokens, d) and `aus`
+    (B, 12).
 
     With `Entry.text` the captions say the AUs already.
     """
@@ -26,7 +27,8 @@ def unet_arguments(unet: UNet2DConditionModel, enters: Entry, text: Tensor, aus:
 
 
 def with_au_tokens(unet: UNet2DConditionModel, text: Tensor, aus: Tensor) -> Tensor:
-    """Captions' embeddings (B, tokens, d) whose last tokens, padding (see `prompts.py`), are replaced by the AUs' (SPEC section 4)."""
+    """Captions' embeddings (B, tokens, d) whose last tokens, padding (see `prompts.py`), are replaced by the AUs' (SPEC
+    section 4)."""
     encoder = au_encoder(unet)
     assert encoder is not None
     tokens = encoder(aus)
@@ -34,9 +36,11 @@ def with_au_tokens(unet: UNet2DConditionModel, text: Tensor, aus: Tensor) -> Ten
 
 
 def au_embeds(aus: Tensor, *, guidance: bool, negative: Tensor | None = None) -> list[Tensor]:
-    """AUs (B, 12) as `ip_adapter_image_embeds`: [(2B, 1, 12)] with the negatives (default: all AUs 0) first under guidance.
+    """AUs (B, 12) as `ip_adapter_image_embeds`: [(2B, 1, 12)] with the negatives (default: all AUs 0) first under
+    guidance.
 
-    A plain `StableDiffusionPipeline` call takes one AU vector (B = 1) for all its prompts; see `generate.PerImagePipeline`.
+    A plain `StableDiffusionPipeline` call takes one AU vector (B = 1) for all its prompts; see
+    `generate.PerImagePipeline`.
     """
     if not guidance:
         return [aus[:, None]]
@@ -59,9 +63,11 @@ def pipeline_arguments(
     negative: Tensor | None = None,
     tell: Callable[[str, Sequence[str]], None] = log_all,
 ) -> dict[str, Any]:
-    """Prompts and AUs (B, 12) as a pipeline call's arguments; under guidance it moves away from no prompt with the AUs `negative` (default: all 0).
+    """Prompts and AUs (B, 12) as a pipeline call's arguments; under guidance it moves away from no prompt with the AUs
+    `negative` (default: all 0).
 
-    A prompt that is too long for the text encoder is cut so that its AUs are kept; `tell` is called with it and what had no room, in sentences.
+    A prompt that is too long for the text encoder is cut so that its AUs are kept; `tell` is called with it and what
+    had no room, in sentences.
     """
     negative = torch.zeros_like(aus) if negative is None else negative
     encoder = au_encoder(pipe.unet) if conditioning.enters is Entry.token else None
@@ -73,7 +79,10 @@ def pipeline_arguments(
     if conditioning.enters is Entry.adapter:
         return {"prompt": texts, "ip_adapter_image_embeds": au_embeds(aus, guidance=guidance, negative=negative)}
     if conditioning.enters is Entry.text:
-        return {"prompt": texts, "negative_prompt": [one.text for one in writer.write([""] * len(texts), negative.tolist())]}
+        return {
+            "prompt": texts,
+            "negative_prompt": [one.text for one in writer.write([""] * len(texts), negative.tolist())],
+        }
     wanted, without = pipe.encode_prompt(texts, pipe.device, 1, guidance)
     arguments = {"prompt_embeds": with_au_tokens(pipe.unet, wanted, aus)}
     return arguments | ({"negative_prompt_embeds": with_au_tokens(pipe.unet, without, negative)} if guidance else {})

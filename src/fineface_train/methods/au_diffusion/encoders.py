@@ -1,7 +1,7 @@
 """AU encoders: intensities (B, 12) to AU tokens (B, tokens, d) for cross-attention of width d (paper, Table 2).
 
-An intensity of NaN is an AU that nothing is said about (`NO_CONTROL`). The paper's encoders take it for 0; `per_au_tokens` can learn a
-token for it, so that AUs at 0 ask for a neutral face and AUs left open for the base's own.
+An intensity of NaN is an AU that nothing is said about (`NO_CONTROL`). The paper's encoders take it for 0;
+`per_au_tokens` can learn a token for it, so that AUs at 0 ask for a neutral face and AUs left open for the base's own.
 """
 
 import abc
@@ -36,7 +36,8 @@ class EncoderConfig:
     learned_null: bool = False
     """`per_au_tokens`: a token of its own for each AU that nothing is said about; wants conditioning.au_dropout."""
     sum_tokens: bool = False
-    """`individual`, `per_au_tokens`: sum the vectors into one token instead of keeping them apart (the paper does not say which of its own)."""
+    """`individual`, `per_au_tokens`: sum the vectors into one token instead of keeping them apart (the paper does not
+    say which of its own)."""
 
     def validate(self, key: str) -> None:
         if self.hidden < 1:
@@ -108,7 +109,8 @@ class ResMLP(AUEncoder):
 
 
 class ResMLP64(AUEncoder):
-    """The 12 raw values beside one Linear 12 -> 64, zero-padded to d: the paper's choice and the published checkpoint's."""
+    """The 12 raw values beside one Linear 12 -> 64, zero-padded to d: the paper's choice and the published
+    checkpoint's."""
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
@@ -126,7 +128,13 @@ class Res3MLP(AUEncoder):
         super().__init__()
         self.width = width
         self.mlp = nn.Sequential(
-            nn.Linear(AU_COUNT, 64), nn.LayerNorm(64), nn.LeakyReLU(), nn.Linear(64, 64), nn.LayerNorm(64), nn.LeakyReLU(), nn.Linear(64, 64)
+            nn.Linear(AU_COUNT, 64),
+            nn.LayerNorm(64),
+            nn.LeakyReLU(),
+            nn.Linear(64, 64),
+            nn.LayerNorm(64),
+            nn.LeakyReLU(),
+            nn.Linear(64, 64),
         )
 
     def encode(self, aus: Tensor) -> Tensor:
@@ -203,5 +211,6 @@ def count_tokens(config: EncoderConfig, cross_attention_dim: int) -> int:
 
 
 def build_encoder(config: EncoderConfig, cross_attention_dim: int) -> AUEncoder:
-    """The configured encoder for cross-attentions of width `cross_attention_dim`; `.tokens` says how many tokens it writes."""
+    """The configured encoder for cross-attentions of width `cross_attention_dim`; `.tokens` says how many tokens it
+    writes."""
     return ENCODERS[config.name](cross_attention_dim, config)

@@ -23,8 +23,8 @@ FLAT = 2 / 255
 
 
 class Negative(enum.Enum):
-    """The AUs that guidance moves away from. `zero`: none, a neutral face, as in the paper; `no_control`: the base's own face, where the
-    encoder knows it from a neutral one; `auto`: that where it does, else zero.
+    """The AUs that guidance moves away from. `zero`: none, a neutral face, as in the paper; `no_control`: the base's
+    own face, where the encoder knows it from a neutral one; `auto`: that where it does, else zero.
     """
 
     auto = "auto"
@@ -39,23 +39,31 @@ class SamplingConfig:
     steps: int = 25
     guidance: float = 3.0
     au_guidance: float | None = None
-    """How hard guidance pushes the AUs, from 1 (not at all: the prompt alone is guided) to `guidance`; null: as hard as the prompt. An adapter
-    that overshoots is brought back by less. Guidance then moves away from a weaker request of the same AUs: by a third of the intensities
-    asked for where `guidance` is 4 and this 3.
+    """How hard guidance pushes the AUs, from 1 (not at all: the prompt alone is guided) to `guidance`; null: as hard as
+    the prompt. An adapter that overshoots is brought back by less. Guidance then moves away from a weaker request of
+    the same AUs: by a third of the intensities asked for where `guidance` is 4 and this 3.
     """
     negative: Negative = Negative.auto
 
     def validate(self, key: str) -> None:
         if not 1 <= self.steps <= 1000:
-            raise ValueError(f"{key}.steps={self.steps}: must lie in 1..1000, the steps of Stable Diffusion's noise schedule")
+            raise ValueError(
+                f"{key}.steps={self.steps}: must lie in 1..1000, the steps of Stable Diffusion's noise schedule"
+            )
         if not 1 <= self.guidance < math.inf:
             raise ValueError(f"{key}.guidance={self.guidance}: must be at least 1 (1 is no guidance)")
         if self.au_guidance is None:
             return
         if not 1 <= self.au_guidance <= self.guidance:
-            raise ValueError(f"{key}.au_guidance={self.au_guidance}: must lie in 1..{self.guidance:g} ({key}.guidance), or be null for as much")
+            raise ValueError(
+                f"{key}.au_guidance={self.au_guidance}: must lie in 1..{self.guidance:g} ({key}.guidance), or be null "
+                f"for as much"
+            )
         if self.negative is Negative.no_control:
-            raise ValueError(f"{key}.au_guidance={self.au_guidance}: moves away from a weaker request of the same AUs, so {key}.negative cannot be no_control")
+            raise ValueError(
+                f"{key}.au_guidance={self.au_guidance}: moves away from a weaker request of the same AUs, so "
+                f"{key}.negative cannot be no_control"
+            )
 
 
 class PerImagePipeline(StableDiffusionPipeline):
@@ -66,7 +74,12 @@ class PerImagePipeline(StableDiffusionPipeline):
     """
 
     def prepare_ip_adapter_image_embeds(
-        self, ip_adapter_image: None, ip_adapter_image_embeds: list[Tensor], device: torch.device, num_images_per_prompt: int, do_classifier_free_guidance: bool
+        self,
+        ip_adapter_image: None,
+        ip_adapter_image_embeds: list[Tensor],
+        device: torch.device,
+        num_images_per_prompt: int,
+        do_classifier_free_guidance: bool,
     ) -> list[Tensor]:
         return [embeds.to(device) for embeds in ip_adapter_image_embeds]
 
@@ -85,8 +98,9 @@ class PipelineGenerator:
         *,
         strict: bool = True,
     ) -> None:
-        """`conditioning`: how AUs enter `pipe`; `scale`: the adapter's (lambda of equation 2), None leaves the bundle's; `calibration`: what to ask
-        for instead of the wanted AUs; `strict`: refuse pictures that show nothing, else tell of them (for looks while training goes on).
+        """`conditioning`: how AUs enter `pipe`; `scale`: the adapter's (lambda of equation 2), None leaves the
+        bundle's; `calibration`: what to ask for instead of the wanted AUs; `strict`: refuse pictures that show nothing,
+        else tell of them (for looks while training goes on).
 
         Raises ValueError for a scale without an adapter.
         """
@@ -96,21 +110,38 @@ class PipelineGenerator:
         self.pipe.set_progress_bar_config(disable=True)
         if scale is not None:
             if conditioning.enters is not Entry.adapter:
-                raise ValueError(f"scale={scale}: this bundle has no adapter to scale, its AUs enter as {conditioning.enters.value}; leave scale out")
+                raise ValueError(
+                    f"scale={scale}: this bundle has no adapter to scale, its AUs enter as "
+                    f"{conditioning.enters.value}; leave scale out"
+                )
             self.pipe.set_ip_adapter_scale(scale)
 
     @torch.no_grad()
     def generate(self, requests: list[Request]) -> Tensor:
-        """(B, 3, H, W) floats in [0, 1] on the CPU. Raises FloatingPointError for pictures that are not finite, or all of one colour."""
+        """(B, 3, H, W) floats in [0, 1] on the CPU. Raises FloatingPointError for pictures that are not finite, or all
+        of one colour."""
         asked = [request.aus if self.calibration is None else self.calibration.ask(request.aus) for request in requests]
         aus = torch.tensor(asked, dtype=self.pipe.unet.dtype, device=self.pipe.device)
         guided = self.config.guidance > 1
-        shape = (self.pipe.unet.config.in_channels, self.resolution // self.pipe.vae_scale_factor, self.resolution // self.pipe.vae_scale_factor)
-        # Starting noise is drawn on the CPU, one generator an image, so that it is the same on every device and in every batch.
+        shape = (
+            self.pipe.unet.config.in_channels,
+            self.resolution // self.pipe.vae_scale_factor,
+            self.resolution // self.pipe.vae_scale_factor,
+        )
+        # Starting noise is drawn on the CPU, one generator an image, so that it is the same on every device and in
+        # every batch.
         noise = [torch.randn(shape, generator=torch.Generator().manual_seed(request.seed)) for request in requests]
         prompts = [request.prompt for request in requests]
         images = self.pipe(
-            **pipeline_arguments(self.pipe, self.conditioning, prompts, aus, guidance=guided, negative=self._negative(aus), tell=self._tell),
+            **pipeline_arguments(
+                self.pipe,
+                self.conditioning,
+                prompts,
+                aus,
+                guidance=guided,
+                negative=self._negative(aus),
+                tell=self._tell,
+            ),
             latents=torch.stack(noise).to(self.pipe.device, self.pipe.unet.dtype),
             num_inference_steps=self.config.steps,
             guidance_scale=self.config.guidance,
@@ -139,20 +170,29 @@ class PipelineGenerator:
             strongest = float(aus.nan_to_num(0.0).abs().max())
             pushes[f"the AUs, asked for up to {strongest:g}"] = strongest / MAX_INTENSITY
         if self.conditioning.enters is Entry.adapter:
-            scale = max(abs(scale) for processor in self.pipe.unet.attn_processors.values() for scale in getattr(processor, "scale", [0.0]))
+            scale = max(
+                abs(scale)
+                for processor in self.pipe.unet.attn_processors.values()
+                for scale in getattr(processor, "scale", [0.0])
+            )
             pushes[f"scale={scale:g}"] = scale
         return ", ".join(sorted(pushes, key=lambda push: -pushes[push]))
 
     def _negative(self, aus: Tensor) -> Tensor:
         """The AUs that guidance moves away from.
 
-        With guidance g away from s * aus the adapter's part is pushed by g - s * (g - 1), to first order: `au_guidance`, solved for s.
+        With guidance g away from s * aus the adapter's part is pushed by g - s * (g - 1), to first order:
+        `au_guidance`, solved for s.
         """
         guidance, pushed = self.config.guidance, self.config.au_guidance
         if pushed is not None:
             return aus * ((guidance - pushed) / (guidance - 1) if guidance > 1 else 0.0)
         # To an encoder without a learned null "no control" is zero.
-        return torch.zeros_like(aus) if self.config.negative is Negative.zero else aus.new_tensor(NO_CONTROL).expand_as(aus)
+        return (
+            torch.zeros_like(aus)
+            if self.config.negative is Negative.zero
+            else aus.new_tensor(NO_CONTROL).expand_as(aus)
+        )
 
 
 def _fault(images: Tensor, requests: Sequence[Request]) -> str | None:

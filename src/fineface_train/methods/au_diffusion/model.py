@@ -33,9 +33,11 @@ class AUDiffusion(nn.Module):
         gradient_checkpointing: bool,
         compiled: bool = False,
     ) -> None:
-        """Adapt `pipe.unet` in place for AUs that enter as `conditioning` says; new weights come from `seed`, so that arms with one seed start alike.
+        """Adapt `pipe.unet` in place for AUs that enter as `conditioning` says; new weights come from `seed`, so that
+        arms with one seed start alike.
 
-        `compiled`: predict with torch.compile; the pipeline's own UNet stays as it is, so that pictures do not compile anew.
+        `compiled`: predict with torch.compile; the pipeline's own UNet stays as it is, so that pictures do not compile
+        anew.
         """
         super().__init__()
         self.unet = pipe.unet
@@ -43,17 +45,21 @@ class AUDiffusion(nn.Module):
             torch.manual_seed(seed)
             adapt(self.unet, conditioning, encoder, finetune)
         self.conditioning, self.prior_weight = conditioning, finetune.prior_weight
-        self.trainable = mark_trainable(self.unet, whole=finetune.train is Trained.everything, keys=finetune.adapter_keys)
+        self.trainable = mark_trainable(
+            self.unet, whole=finetune.train is Trained.everything, keys=finetune.adapter_keys
+        )
         self.rates = {name: _rate(name, finetune) for name in self.trainable}
         self.objective = Objective(pipe.scheduler.alphas_cumprod, pipe.scheduler.config.prediction_type, objective)
         self.latent_scale = float(pipe.vae.config.scaling_factor)
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
-        # A function and no module, so that the UNet's parameters are known by one name; of fixed shapes, so that what came before changes no bit.
+        # A function and no module, so that the UNet's parameters are known by one name; of fixed shapes, so that what
+        # came before changes no bit.
         self._compiled = torch.compile(self.unet.forward, dynamic=False) if compiled else None
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """{"loss": scalar}: that of the batch, and `prior_weight` times that of the prior's part, where there is one."""
+        """{"loss": scalar}: that of the batch, and `prior_weight` times that of the prior's part, where there is
+        one."""
         loss = self._loss(batch)
         if batch.prior is not None:
             loss = loss + self.prior_weight * self._loss(batch.prior)
@@ -62,7 +68,10 @@ class AUDiffusion(nn.Module):
     def operations(self, batch: Batch) -> int:
         """Floating point operations of one forward and backward pass over `batch`; leaves no gradient."""
         compiled, self._compiled = self._compiled, None
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused attention is not counted on CPUs
+        with (
+            FlopCounterMode(display=False) as counter,
+            sdpa_kernel(SDPBackend.MATH),
+        ):  # fused attention is not counted on CPUs
             self(batch)["loss"].backward()
         self._compiled = compiled
         self.zero_grad()
@@ -79,10 +88,13 @@ class AUDiffusion(nn.Module):
         return self.objective.loss(prediction, clean, batch.noise, batch.timesteps)
 
     def _predict(self, batch: Batch, unet: Callable[..., Any]) -> tuple[Tensor, Tensor]:
-        """What the UNet says of noised latents, caption embedding and AUs (paper, equations 2 and 3), and the clean latents."""
+        """What the UNet says of noised latents, caption embedding and AUs (paper, equations 2 and 3), and the clean
+        latents."""
         clean = (batch.latent_mean + batch.latent_std * batch.posterior_noise) * self.latent_scale
         noisy = self.objective.noised(clean, batch.noise, batch.timesteps)
-        return unet(noisy, batch.timesteps, **unet_arguments(self.unet, self.conditioning, batch.text, batch.aus)).sample, clean
+        return unet(
+            noisy, batch.timesteps, **unet_arguments(self.unet, self.conditioning, batch.text, batch.aus)
+        ).sample, clean
 
 
 def _rate(name: str, finetune: FinetuneConfig) -> float:

@@ -38,7 +38,9 @@ class Objective:
 
     def __init__(self, alphas_cumprod: Tensor, prediction_type: str, config: ObjectiveConfig) -> None:
         if prediction_type not in ("epsilon", "v_prediction", "sample"):
-            raise ValueError(f"the base's scheduler predicts {prediction_type!r}; supported are epsilon, v_prediction and sample")
+            raise ValueError(
+                f"the base's scheduler predicts {prediction_type!r}; supported are epsilon, v_prediction and sample"
+            )
         self.alphas_cumprod, self.prediction_type, self.config = alphas_cumprod.double(), prediction_type, config
 
     @property
@@ -72,7 +74,8 @@ class Objective:
         snr = (alpha / (1 - alpha).clamp(min=1e-9)).clamp(min=1e-6)
         on_sample = (snr if self.config.weighting is Weighting.min_snr else snr + 1).clamp(max=self.config.gamma)
         divisor = {"sample": torch.ones_like(snr), "epsilon": snr, "v_prediction": snr + 1}[self.prediction_type]
-        # Near pure noise an error of epsilon is a huge one of x0: capped, so that a step at zero terminal SNR drowns no other.
+        # Near pure noise an error of epsilon is a huge one of x0: capped, so that a step at zero terminal SNR drowns no
+        # other.
         return (on_sample / divisor).clamp(max=MAX_WEIGHT).float()
 
     def loss(self, prediction: Tensor, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

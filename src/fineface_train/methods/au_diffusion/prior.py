@@ -1,4 +1,5 @@
-"""DreamBooth's prior (arXiv 2208.12242, section 3.2): what the untrained base makes of one prompt, so that training does not forget it."""
+"""DreamBooth's prior (arXiv 2208.12242, section 3.2): what the untrained base makes of one prompt, so that training
+does not forget it."""
 
 import json
 import logging
@@ -29,7 +30,8 @@ def prior(
     root: Path,
     crew: Crew,
 ) -> Prior:
-    """Find or build under `root` the latents of `finetune.prior_images` images; `pipe` is the bare base, known by the `hashes` of its parts."""
+    """Find or build under `root` the latents of `finetune.prior_images` images; `pipe` is the bare base, known by the
+    `hashes` of its parts."""
     told = writer.write([finetune.prior_prompt], [NO_CONTROL])[0]
     for sentence in in_words(told, finetune.prior_prompt, writer.room) if crew.index == 0 else ():
         logger.warning("finetune.prior_prompt: %s", sentence)
@@ -38,7 +40,10 @@ def prior(
 
     @torch.no_grad()
     def make(chosen: slice) -> Tensor:
-        noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in range(chosen.start, chosen.stop)]
+        noise = [
+            torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+            for seed in range(chosen.start, chosen.stop)
+        ]
         latents = pipe(
             [told.text] * len(noise),
             latents=torch.stack(noise).to(pipe.device, pipe.unet.dtype),
@@ -49,7 +54,10 @@ def prior(
             output_type="latent",
         ).images
         if not latents.isfinite().all():
-            raise FloatingPointError(f"the base's own images for DreamBooth's prior are not finite; lower sampling.guidance={sampling.guidance:g}")
+            raise FloatingPointError(
+                f"the base's own images for DreamBooth's prior are not finite; lower "
+                f"sampling.guidance={sampling.guidance:g}"
+            )
         return latents / pipe.vae.config.scaling_factor
 
     scheduler = {key: str(value) for key, value in sorted(pipe.scheduler.config.items())}

@@ -1,0 +1,1 @@
+"""AffectNet's layouts."""

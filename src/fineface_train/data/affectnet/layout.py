@@ -1,0 +1,241 @@
+"""Where AffectNet's parts lie, and what is taken from which: metadata, images as a folder or an archive (SPEC section
+6)."""
+
+import contextlib
+import dataclasses
+import enum
+import logging
+import os
+import re
+from pathlib import Path
+
+from fineface_train.aus import MAX_INTENSITY
+from fineface_train.data.affectnet.edition_2021 import ANNOTATIONS, EXPRESSION, find_annotations
+from fineface_train.data.formats.csv_rows import find_columns, header
+from fineface_train.data.formats.folders import (
+    PACKED,
+    below,
+    better_root,
+    children,
+    elsewhere,
+    is_litter,
+    listing,
+    still_packed,
+    unpacking,
+)
+from fineface_train.data.intensities import POWERS, Transform
+from fineface_train.data.table import VALIDATION_SHARE
+
+logger = logging.getLogger(__name__)
+KEY = "data.affectnet"
+IMAGES = "images"
+SHOWN = 3
+VALIDATION = "validation.csv"
+FINEFACE_NAME, OFFICIAL_NAME = "ImageName", "subDirectory_filePath"
+"""Columns that tell whose list it is."""
+OFFICIAL = "AffectNet's own list"
+LISTS = {FINEFACE_NAME: "FineFace's metadata", OFFICIAL_NAME: OFFICIAL}
+HOW_TO_GET = (
+    "AffectNet is licensed: request it at http://mohammadmahoor.com/affectnet/. Without it, data=toyfacs "
+    "draws data in the same layout"
+)
+FINEFACE_METADATA = "affecnet_metadata.csv"
+HOW_TO_GET_METADATA = (
+    f"{FINEFACE_METADATA} comes with FineFace's published code (https://github.com/tvaranka/fineface), not with "
+    f"AffectNet. AffectNet's own list, "
+    "Manually_Annotated_file_lists/training.csv, does without it: data=affectnet_official"
+)
+
+
+class TotalFilter(enum.Enum):
+    """What of a row's raw AUs must exceed the threshold: their `sum` (paper) or their `max` (published code)."""
+
+    sum = "sum"
+    max = "max"
+
+
+class PhotoFilter(enum.Enum):
+    """Who says what is a photograph: the columns `IsPhoto` and `IsReal` of the `metadata`, `blip2`'s answers
+    (data.blip2), or nobody (`none`)."""
+
+    metadata = "metadata"
+    blip2 = "blip2"
+    none = "none"
+
+
+class AusFrom(enum.Enum):
+    """Who says the AUs: the metadata's columns, or data.annotate."""
+
+    metadata = "metadata"
+    annotator = "annotator"
+
+
+class CaptionsFrom(enum.Enum):
+    """Who says the captions: the metadata's column, or data.blip2."""
+
+    metadata = "metadata"
+    blip2 = "blip2"
+
+
+@dataclasses.dataclass
+class AffectNetConfig:
+    """Where AffectNet lies and which of its images are used. Paths are relative to `root` unless absolute."""
+
+    root: str | None = None
+    metadata: str = FINEFACE_METADATA
+    """FineFace's CSV, or AffectNet's own (training.csv): which it is, its header tells; or the folder of annotations of
+    its copies since 2021."""
+    images: str = IMAGES
+    """Folder of the images, or the first volume of a RAR archive, which is extracted. Where there is no such folder, an
+    archive is looked for."""
+    photo_filter: PhotoFilter = PhotoFilter.metadata
+    aus: AusFrom = AusFrom.metadata
+    captions: CaptionsFrom = CaptionsFrom.metadata
+    min_side: int = 512
+    """Least width and height in pixels, by the metadata or, where it does not tell, the images."""
+    min_height: int | None = None
+    """Another least height; null: `min_side`. The published code asks for 513."""
+    total_filter: TotalFilter = TotalFilter.sum
+    total_threshold: float = 0.2
+    """On the metadata's 0-1 scale: rows below it (sum), or not above it (max), are dropped."""
+    transform: Transform = Transform.paper
+    powers: dict[str, float] = dataclasses.field(default_factory=lambda: dict(POWERS))
+    """By AU: what raw intensities (0-1) are raised to before they are stretched to 0..5; those of 1 are taken as they
+    are."""
+    low_cut: float = 1.0
+    """Intensities below this become 0, on the 0-5 scale, after the transform."""
+    scale: float = 1.0
+    """The number in FineFace's CSV that is intensity 5: 1, or 5 where its AUs count from 0 to 5."""
+    correction: str | None = None
+    """A correction.json of another `fineface prepare`: its curves and low cut, instead of `transform` and `low_cut`
+    fitted to these images."""
+    validation_share: float = VALIDATION_SHARE
+    """Of the images, chosen by data.seed, never trained on."""
+    weight: float | None = None
+    """Share of training examples, relative to the other sources; null: the number of its training rows."""
+
+    def validate(self, key: str) -> None:
+        if self.min_side < 0:
+            raise ValueError(f"{key}.min_side={self.min_side}: must not be negative (pixels; 0 keeps all)")
+        if self.min_height is not None and self.min_height < 0:
+            raise ValueError(f"{key}.min_height={self.min_height}: must not be negative, or null")
+        if not 0 <= self.total_threshold <= 12:
+            raise ValueError(
+                f"{key}.total_threshold={self.total_threshold}: must lie in 0..12 (twelve AUs on the 0-1 scale)"
+            )
+        for name, power in self.powers.items():
+            if not 0 < power <= 10:
+                raise ValueError(
+                    f"{key}.powers.{name}={power}: must lie above 0 and up to 10 (1 takes the AU as it is)"
+                )
+        if not 0 < self.scale <= 100:
+            raise ValueError(
+                f"{key}.scale={self.scale}: must be the number that means intensity 5, such as 1, 5 or 100"
+            )
+        if not 0 <= self.low_cut <= MAX_INTENSITY:
+            raise ValueError(f"{key}.low_cut={self.low_cut}: must lie in 0..{MAX_INTENSITY:g}")
+
+
+def paths_of(config: AffectNetConfig) -> tuple[Path, Path]:
+    """The paths of the metadata and of the images' folder or archive. Raises ValueError that says what is missing, and
+    where it lies if it can be seen."""
+    if not config.root:
+        raise ValueError(
+            f"{KEY}.root=null: set it, or the environment variable AFFECTNET_ROOT, to the folder that holds "
+            f"{config.metadata}. {HOW_TO_GET}"
+        )
+    root = Path(os.path.abspath(os.path.expanduser(config.root)))
+    if not root.is_dir():
+        fault = f"is a file; unpack it (`{unpacking(root)}`)" if root.is_file() else "does not exist"
+        raise ValueError(
+            f"{KEY}.root={config.root}: {root} {fault}; set {KEY}.root (or AFFECTNET_ROOT) to what holds "
+            f"{config.metadata}. {HOW_TO_GET}"
+        )
+    metadata, images = root / config.metadata, root / config.images
+    if not images.exists() and images.suffix.lower() != ".rar":
+        images = _only_archive(root, config.images) or images
+    for name, path in (("metadata", metadata), ("images", images)):
+        if not path.exists():
+            where = f"{KEY}.{name}={getattr(config, name)}"
+            how = HOW_TO_GET_METADATA if path.name == FINEFACE_METADATA else HOW_TO_GET
+            seen = _seen(config, root, name)
+            how = how if not seen or how == HOW_TO_GET_METADATA else ""
+            remedy = seen or f"set {KEY}.root (or AFFECTNET_ROOT) and {KEY}.{name}."
+            raise ValueError(f"{where}: {path} does not exist; {remedy} {root} holds {listing(root)}. {how}".strip())
+    if images.is_file() and images.suffix.lower() in PACKED and images.suffix.lower() != ".rar":
+        raise ValueError(
+            f"{KEY}.images={config.images}: is still packed: unpack it (`{unpacking(images)}`), and give the folder; "
+            f"RAR alone is read as it is"
+        )
+    return metadata, images
+
+
+def _seen(config: AffectNetConfig, root: Path, name: str) -> str:
+    """Where `name` (metadata or images) seems to lie instead, and what to set, in a sentence; "" where nothing is
+    seen."""
+    wanted: str = getattr(config, name)
+    if (annotations := find_annotations(root)) is not None and name == "metadata":
+        part, usual = annotations.parent, annotations.parent.name == "train_set"
+        sides = [
+            f"{KEY}.{key}={(part / name).relative_to(root)}"
+            for key, name in (("metadata", ANNOTATIONS), ("images", IMAGES))
+        ]
+        where = (
+            "" if usual and part.parent == root else f" {KEY}.root={part.parent}" if usual else f" {' '.join(sides)}"
+        )
+        return (
+            f"this is AffectNet as it is sent since 2021 ({annotations} holds *{EXPRESSION}, and no list): "
+            f"`data=affectnet_2021{where}` reads it."
+        )
+    better = better_root(root, wanted)
+    if better is not None and not Path(wanted).is_absolute():
+        return f"{better} has it: set {KEY}.root (or AFFECTNET_ROOT) to {better}."
+    if (found := elsewhere(root, wanted, folder=name == IMAGES)) is not None:
+        return f"{found} is there: set {KEY}.{name}={found.relative_to(root)}."
+    told = still_packed(root, wanted).strip()
+    lists = _lists(root) if name == "metadata" else []
+    if lists:
+        known = "; ".join(f"{path} is {what}" for path, what in lists[:SHOWN])
+        choices = " or ".join(f"{KEY}.metadata={path.relative_to(root)}" for path, _ in lists[:SHOWN])
+        official = any(what == OFFICIAL for _, what in lists)
+        told = f"{known}: set {choices}{' with data=affectnet_official' if official else ''}. {told}".strip()
+    return told
+
+
+def _lists(root: Path) -> list[tuple[Path, str]]:
+    """CSV files in `root` or below that are lists of AffectNet's, and whose."""
+    found = []
+    for path in [path for folder in below(root) for path in folder.glob("*.csv") if not is_litter(path.name)]:
+        with contextlib.suppress(ValueError, OSError):  # another file of somebody's
+            names = header(path)
+            kind = next((what for column, what in LISTS.items() if find_columns(names, column)), None)
+            found += [(path, kind)] if kind else []
+    return found
+
+
+def tell_other_lists(metadata: Path) -> None:
+    """Tells of AffectNet's own validation images beside the list that is read: validation.csv, or val_set."""
+    other = (
+        metadata.parent.with_name("val_set") / metadata.name if metadata.is_dir() else metadata.with_name(VALIDATION)
+    )
+    if other != metadata and other.exists():
+        share = f"validation is {KEY}.validation_share of the images in {metadata}"
+        logger.info("%s: is not read: %s; to prepare it instead, name it in %s.metadata", other, share, KEY)
+
+
+def _only_archive(root: Path, images: str) -> Path | None:
+    """The first volume of the only RAR archive in `root` or a folder in it. Raises ValueError where there are more."""
+    folders = [root, *(path for path in children(root) if path.is_dir())]
+    found = sorted(path for folder in folders for path in children(folder) if _is_first_volume(path.name))
+    if len(found) > 1:
+        raise ValueError(
+            f"{KEY}.images={images}: {root} has no such folder, and {len(found)} archives "
+            f"({', '.join(map(str, found))}); name the one"
+        )
+    return found[0] if found else None
+
+
+def _is_first_volume(name: str) -> bool:
+    """x.part01.rar, or x.rar, whose other volumes are x.r00 and so on."""
+    found = re.search(r"(?:\.part(\d+))?\.rar$", name, re.IGNORECASE)
+    return found is not None and int(found[1] or 1) == 1

@@ -1,0 +1,1 @@
+"""Who tells AUs and captions: LibreFace, OpenFace, BLIP-2."""

@@ -1,0 +1,1 @@
+"""Any file, read strictly: CSV, images, videos, archives, pickles."""

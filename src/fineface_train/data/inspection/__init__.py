@@ -1,0 +1,1 @@
+"""What the page about prepared data is made of."""

@@ -1,0 +1,1 @@
+"""The layout of expression-manipulator's data."""

@@ -1,0 +1,1 @@
+"""Who reads AUs and attributes in made images."""

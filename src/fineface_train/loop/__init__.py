@@ -1,0 +1,1 @@
+"""The training loop: clock, players, checkpoints, run folders, trackers."""

@@ -1,0 +1,304 @@
+"""A prepared data set as one self-contained page, data.root/report.html: what was dropped, how AUs are spread, whether
+labels and pictures agree, samples, and what looks suspicious."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from PIL import Image
+
+from fineface_train.aus import AU_KEYS, AU_NAMES, MAX_INTENSITY, format_aus
+from fineface_train.data.contents import INDEX, image_contents
+from fineface_train.data.crew import ALONE, Crew
+from fineface_train.data.formats.images import image_or_fault, read_image
+from fineface_train.data.inspection.looks import image_looks
+from fineface_train.data.inspection.statistics import (
+    AuStatistics,
+    au_statistics,
+    caption_statistics,
+    subject_statistics,
+)
+from fineface_train.data.inspection.suspicions import suspicions
+from fineface_train.data.mixture import Mixture
+from fineface_train.data.peaks import COLUMNS
+from fineface_train.data.prepare import MANIFEST, read_manifest
+from fineface_train.data.table import SampleTable
+from fineface_train.files import flat, write_text
+from fineface_train.locks import locked, writable
+from fineface_train.reports.charts import Line, line_chart
+from fineface_train.reports.run import Shown, jpeg_uri, render
+
+logger = logging.getLogger(__name__)
+PAGE, TEMPLATE, LOOKS = "report.html", "data.html", "looks"
+VERSION = 4
+"""Raised when the same table gets another page."""
+SAMPLES = 30
+"""Faces of each source."""
+SHOWN_FAULTS = 3
+SUBJECTS = 30
+"""Whose peaks are shown; DISFA has 27."""
+SIDE = 112
+"""Pixels: what faces are shrunk to; a page of some 250 then takes about 1 MB, and the peaks of 27 subjects 1.5 MB,
+however many rows the table has."""
+MIXTURE = "the mixture"
+
+
+def write_data_report(
+    root: Path,
+    table: SampleTable,
+    weights: dict[str, float],
+    rarity_weighting: float = 0.0,
+    *,
+    raw: pd.DataFrame | None = None,
+    peaks: pd.DataFrame | None = None,
+    seed: int = 0,
+    crew: Crew = ALONE,
+) -> Path:
+    """Write root/report.html of `table`; returns its path. Does nothing where all that decides the page is as it was.
+
+    All processes of the crew look at the images (`image_looks`, kept in root/looks); the first one writes.
+
+    Args:
+        weights, rarity_weighting: of the mixture that training draws from (`Mixture`).
+        raw: `id` and AUs on the 0-5 scale before they were corrected, of all rows of the sources where they were
+            (`Reading.raw`).
+        peaks: frames at which an AU peaks, with those around (`find_peaks`), of sources that are videos.
+        seed: chooses the samples that are shown.
+    Raises:
+        ValueError: an image file is gone, `raw` holds only a part of a source, or the weights are not the table's.
+    """
+    paths = table.frame["image"].tolist()
+    contents = image_contents(paths, root / INDEX, progress=not crew.silent)
+    before = {} if raw is None else _raw_aus(table, raw)
+    manifest = read_manifest(root) if (root / MANIFEST).is_file() else {}
+    provenance = flat({name: manifest[name] for name in ("name", "config_hash", "seed", "config") if name in manifest})
+    told = [
+        VERSION,
+        table.fingerprint(),
+        table.counts,
+        _origins(table.frame),
+        weights,
+        rarity_weighting,
+        seed,
+        provenance,
+        _stamped(peaks),
+    ]
+    key = _key(told, contents, before)
+    page = root / PAGE
+    if page.is_file() and f'content="{key}"' in page.read_text(encoding="utf-8")[:1000]:
+        return page
+    if not writable(root):
+        if crew.index == 0:
+            logger.warning(
+                "%s cannot be written: the page there is not of this version and mixture, and is left as it is", root
+            )
+        return page
+    looks = image_looks(paths, contents, root / LOOKS, crew)
+    if crew.index == 0:
+        _warn_of_broken_images(looks)
+        found = gather(table, weights, rarity_weighting, before) | {"copies": len(contents) - len(set(contents))}
+        faces = _faces(table, contents, looks, seed) | {"strips": _strips(peaks)}
+        aus = list(zip(AU_KEYS, AU_NAMES, strict=True))
+        with locked(root, part="_report", wait=True):
+            shown = {
+                "found": found,
+                "faces": faces,
+                "provenance": provenance,
+                "aus": aus,
+                "mixture": MIXTURE,
+                "rarity_weighting": rarity_weighting,
+            }
+            shown["subjects"] = 0 if peaks is None else peaks["subject"].nunique()
+            write_text(page, render(TEMPLATE, key=key, name=root.resolve().name, **shown))
+    return page
+
+
+def _warn_of_broken_images(looks: pd.DataFrame) -> None:
+    faults = looks.loc[looks["fault"] != "", "fault"].tolist()
+    if faults:
+        shown = "; ".join(faults[:SHOWN_FAULTS])
+        remedy = "training would stop at them; data.skip_broken=true leaves them out"
+        logger.warning("%d of %d images cannot be read (%s): %s", len(faults), len(looks), remedy, shown)
+
+
+def gather(
+    table: SampleTable, weights: dict[str, float], rarity_weighting: float, before: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """The numbers of the page, of each source and of the mixture; `before` are AUs (n, 12) before the transforms, of
+    sources."""
+    frame, aus = table.frame, table.aus()
+    sources = list(dict.fromkeys(frame["source"]))
+    rows = {source: np.flatnonzero((frame["source"] == source).to_numpy()) for source in sources}
+    statistics = {source: au_statistics(aus[those]) for source, those in rows.items()}
+    training = (frame["split"] == "train").to_numpy()
+    shares = {}
+    if any(weights.values()):
+        chances = Mixture(table, weights, rarity_weighting, seed=0).probabilities()
+        statistics = {MIXTURE: au_statistics(aus, chances)} | statistics
+        shares = {source: float(chances[those].sum()) for source, those in rows.items()}
+    raw = {source: au_statistics(values) for source, values in before.items()}
+    return {
+        "rows": len(frame),
+        "steps": {source: _steps(counts) for source, counts in table.counts.items()},
+        "statistics": statistics,
+        "training": au_statistics(aus[training]),
+        "shares": shares,
+        "histograms": {name: _histograms(name, of, raw.get(name)) for name, of in statistics.items()},
+        "raw": list(raw),
+        "captions": {
+            source: caption_statistics(frame["caption"].astype(str).iloc[those].tolist())
+            for source, those in rows.items()
+        },
+        "subjects": {source: subject_statistics(frame.iloc[those]) for source, those in rows.items()},
+        "origins": _origins(frame),
+    }
+
+
+def _origins(frame: pd.DataFrame) -> dict[str, list[tuple[str, str, int]]]:
+    """Who told the AUs and the captions: (source, who, rows) of each."""
+    columns = {"AUs": "aus_from", "Captions": "caption_from"}
+    counted = {what: frame.groupby(["source", column], sort=False).size() for what, column in columns.items()}
+    return {
+        what: [(str(source), str(who), int(rows)) for (source, who), rows in sizes.items()]
+        for what, sizes in counted.items()
+    }
+
+
+def _steps(counts: dict[str, int]) -> list[tuple[str, int, float]]:
+    """(name, number, share of what was read that is left after it) of each count of a reader."""
+    left = read = counts.get("read", 0)
+    steps = []
+    for name, number in counts.items():
+        left -= number if name.startswith("dropped") else 0
+        steps.append((name, number, left / read if read else 0.0))
+    return steps
+
+
+def _histograms(name: str, after: AuStatistics, before: AuStatistics | None) -> list[tuple[str, str, float, Markup]]:
+    """(AU, its name, share of rows that show it, chart) of each AU; dashed: before the transforms, cut off where an
+    annotator's near-zeros tower."""
+    charts = []
+    for place, (key, words) in enumerate(zip(AU_KEYS, AU_NAMES, strict=True)):
+        shares, raw = after.histograms[place], before.histograms[place] if before else []
+        top = 105 * max(*shares, *raw[1:]) or 1.0
+        bars = _outline(shares, top)
+        lines = [Line(bars, "measured")] + ([Line(_outline(raw, top), "ideal")] if raw else [])
+        band = [*bars, (MAX_INTENSITY, 0.0), (0.0, 0.0)]
+        chart = line_chart(
+            lines, title=f"{key}: intensities in {name}", x=(0, MAX_INTENSITY), y=(0, top), band=band, size=(220, 120)
+        )
+        charts.append((key, words, after.active[place], chart))
+    return charts
+
+
+def _outline(shares: list[float], top: float) -> list[tuple[float, float]]:
+    """The upper edge of bars over [0, 5], in percent, up to `top`."""
+    width = MAX_INTENSITY / len(shares)
+    heights = [min(top, 100 * share) for share in shares]
+    return [
+        point
+        for place, height in enumerate(heights)
+        for point in ((place * width, height), ((place + 1) * width, height))
+    ]
+
+
+def _faces(table: SampleTable, contents: list[str], looks: pd.DataFrame, seed: int) -> dict[str, Any]:
+    """`samples` of each source, and what is `suspicious` with its examples."""
+    rng = np.random.default_rng(seed)
+    frame = table.frame
+    samples = {}
+    for source in dict.fromkeys(frame["source"]):
+        rows = np.flatnonzero((frame["source"] == source).to_numpy())
+        chosen = rng.choice(rows, min(SAMPLES, len(rows)), replace=False)
+        samples[source] = [(_shown(frame.iloc[row], contents[row]), _aus(frame.iloc[row])) for row in chosen]
+    found = suspicions(table, looks, contents)
+    suspicious = [
+        (one, [([_shown(frame.iloc[row], contents[row]) for row in rows], why) for rows, why in one.examples])
+        for one in found
+    ]
+    readable = looks[looks["fault"] == ""]
+    return {
+        "samples": samples,
+        "suspicious": suspicious,
+        "sizes": readable.groupby(["width", "height"]).size().nlargest(5).to_dict(),
+    }
+
+
+def _stamped(peaks: pd.DataFrame | None) -> list[Any]:
+    """What decides how the peaks are shown: their rows, with size and time of the images."""
+    rows = [] if peaks is None else peaks.astype(object).where(peaks.notna(), None).values.tolist()
+    stamps = [
+        path.stat() if path.is_file() else None for path in (Path(row[COLUMNS.index("image")] or "") for row in rows)
+    ]
+    return [[row, stamp and [stamp.st_size, stamp.st_mtime_ns]] for row, stamp in zip(rows, stamps, strict=True)]
+
+
+def _strips(peaks: pd.DataFrame | None) -> dict[str, list[tuple[str, int, list[tuple[Shown | None, int, float]]]]]:
+    """Strips of each subject (AU, frame of the peak, frames around it); a frame is its picture's middle, its number and
+    the AU's intensity."""
+    strips: dict[str, list[tuple[str, int, list[tuple[Shown | None, int, float]]]]] = {}
+    if peaks is None:
+        return strips
+    for (subject, peak, au), rows in peaks.groupby(["subject", "peak", "au"], sort=False):
+        cells = [
+            (
+                _middle(row.image, f"{subject}, frame {row.frame}: {au} {row.intensity:g}"),
+                int(row.frame),
+                float(row.intensity),
+            )
+            for row in rows.itertuples()
+        ]
+        strips.setdefault(str(subject), []).append((str(au), int(peak), cells))
+    return dict(list(strips.items())[:SUBJECTS])
+
+
+def _middle(path: object, title: str) -> Shown | None:
+    """The square in the middle of an image, where a camera has the face; None where it cannot be read."""
+    if not isinstance(path, str) or not Path(path).is_file():  # None, or NaN once a file kept it
+        return None
+    try:
+        image = read_image(path)
+    except ValueError:  # `_warn_of_broken_images` and the rule for such images tell it
+        return None
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return Shown(jpeg_uri(image.crop((left, top, left + side, top + side)), SIDE), title, [])
+
+
+def _shown(sample: pd.Series, contents: str) -> Shown | None:
+    """A row's image; None where it cannot be read."""
+    image = image_or_fault(sample["image"], contents)
+    title = f"{sample['id']} | {sample['split']} | {_aus(sample)} | {sample['caption']}"
+    return Shown(jpeg_uri(image, SIDE), title, []) if isinstance(image, Image.Image) else None
+
+
+def _aus(sample: pd.Series) -> str:
+    return format_aus([round(float(sample[key]), 1) for key in AU_KEYS]).replace(",", " ")
+
+
+def _raw_aus(table: SampleTable, raw: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The AUs (n, 12) before they were corrected, of each source that `raw` knows."""
+    before, known = {}, raw.set_index("id")
+    for source, ids in table.frame.groupby("source", sort=False)["id"]:
+        lacking = ids[~ids.isin(known.index)]
+        if 0 < len(lacking) < len(ids):
+            raise ValueError(
+                f"AUs of {source} before their correction: {len(lacking)} of {len(ids)} rows are missing, the first is "
+                f"{lacking.iloc[0]}"
+            )
+        if len(lacking) == 0:
+            before[str(source)] = known.loc[ids, list(AU_KEYS)].to_numpy(dtype=np.float32)
+    return before
+
+
+def _key(told: list[Any], contents: list[str], before: dict[str, np.ndarray]) -> str:
+    """A page is known again by this hash of all that decides it."""
+    digest = hashlib.sha256("".join([json.dumps(told), *contents]).encode())
+    for source, values in before.items():
+        digest.update(source.encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()

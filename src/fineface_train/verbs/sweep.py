@@ -1,0 +1,190 @@
+"""`fineface train -m key=a,b other=c,d`: an arm per combination, each in its own run folder. Hydra expands and launches
+them.
+
+    <run.root>/sweeps/<name>/arm_*.json     one per arm and seed: what was changed, and the run's folder or why it
+    failed
+
+A sweep that is started again with the same line goes on: finished arms are found finished, stopped ones resume. A
+failed arm is named at the end and does not keep the others from running. The same sweep with other seeds or with some
+of its arms adds to the same folder.
+"""
+
+import hashlib
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from accelerate.state import AcceleratorState, PartialState
+from omegaconf import DictConfig
+
+from fineface_train.config import Config, combinations, load_config, multirun, sweep_parameters, typed
+from fineface_train.evaluation.evaluate import METRICS, PICTURES
+from fineface_train.evaluation.measure import evaluation_folder
+from fineface_train.files import read_json, write_json
+from fineface_train.loop.launch import is_main_process
+from fineface_train.overrides import key_of, read_overrides
+from fineface_train.reads import SWEEP, check_given, check_verb
+from fineface_train.reports.comparison.page import write_comparison
+from fineface_train.reports.run import command
+from fineface_train.reports.sweep_records import UNFINISHED, named_folder
+from fineface_train.verbs.train import train
+
+COLUMNS = ("slope", "rank_correlation", "au_mse_active", "au_mse_mean", "leakage", "clip_i")
+"""Of metrics.json, under "individual": what the table of arms shows."""
+UNNAMED = ("sweep", "seed", "run", "tracking", "comparison")
+"""Parts of the config that do not make a sweep another one."""
+
+
+def sweep(overrides: list[str]) -> int:
+    """Run all arms, print one table of them; returns the number of arms that failed or did not come to their end.
+
+    Raises ValueError for a wrong key, choice or value of any arm, before the first starts.
+    """
+    said = {override.key: str(override) for override in read_overrides(overrides, Config)}
+    parameters = sweep_parameters(list(said.values()))
+    # Hydra's sweeper would take both what the sweep and what the command line says, and leave it to the order which one
+    # counts.
+    overrides = [*said.values(), *(f"{key}={value}" for key, value in parameters.items() if key not in said)]
+    given = [override for override in read_overrides(overrides, Config) if override.key in said]
+    check_verb(given, SWEEP)
+    arms = combinations(overrides)
+    configs = [load_config(arm) for arm in arms]
+    check_given(given, SWEEP, configs)
+    varied = [
+        key
+        for key in (key_of(one) for one in overrides)
+        if key in parameters or len({_value(arm, key) for arm in arms}) > 1
+    ]
+    folder = sweep_folder(configs[0], [one for one in overrides if key_of(one) not in parameters])
+    keys = [key for key in varied if key != "seed"]
+    # Of what a named sweep varies its own order, so that seed by seed and arm by arm it is the same; else that of the
+    # command line.
+    order = {
+        key: str(parameters[key]).split(",")
+        if key in parameters
+        else list(dict.fromkeys(str(_value(arm, key)) for arm in arms))
+        for key in keys
+    }
+    records = [_record(arm, config, keys, order) for arm, config in zip(arms, configs, strict=True)]
+    paths = [folder / f"arm_{_short_hash([record['arm'], str(record['seed'])])}.json" for record in records]
+    if is_main_process():
+        for path, record in zip(paths, records, strict=True):
+            if not path.is_file() or "error" in read_json(path):
+                write_json(path, record | {"error": UNFINISHED})
+
+    def run(number: int, node: DictConfig) -> None:
+        _arm(paths[number], f"arm {number + 1} of {len(arms)}", records[number], folder.name, node)
+
+    multirun(overrides, folder, run)
+    done = []
+    if is_main_process():  # the others may be here before the last is written
+        done = [read_json(path) for path in paths]
+        print(arms_table(done))
+        if any((Path(arm.get("evaluation", "")) / name).is_file() for arm in done for name in (METRICS, PICTURES)):
+            _compare(folder)
+    PartialState().destroy_process_group()
+    return sum("error" in arm for arm in done)
+
+
+def _compare(folder: Path) -> None:
+    """Write the comparison of what was evaluated, and say how to write it again (comparison.reference=ARM chooses
+    another)."""
+    try:
+        print(f"comparison: {write_comparison(folder)}")
+    except ValueError as error:
+        print(f"no comparison: {error}", file=sys.stderr)
+    print(f"compare them: {command('report', f'out={folder}')}")
+
+
+def sweep_folder(config: Config, overrides: list[str]) -> Path:
+    """Where a sweep's records lie: by its name, and a hash of the `overrides` that are not the named sweep's own and
+    can make its arms others."""
+    other = sorted(
+        one for one in overrides if key_of(one).split(".")[0] not in UNNAMED and not key_of(one).startswith("hydra")
+    )
+    name = config.comparison.name or "sweep"
+    return named_folder(
+        config.run.root, f"{name}-{_short_hash(other)}" if other or not config.comparison.name else name
+    )
+
+
+def _record(arm: list[str], config: Config, keys: list[str], order: dict[str, list[str]]) -> dict[str, Any]:
+    """What is known of an arm before it runs: its name, its seed, its place in the `order` of each key's values, and
+    how to run it again."""
+    values = {key: str(_value(arm, key)) for key in keys}
+    known = [order[key].index(value) if value in order[key] else len(order[key]) for key, value in values.items()]
+    again = [
+        one
+        for one in arm
+        if key_of(one) != "seed" and key_of(one).split(".")[0] != "tracking" and key_of(one) != "run.fresh"
+    ]
+    name = " ".join(f"{key}={value}" for key, value in values.items())
+    described = {"arm": name, "place": known, "seed": config.seed, "overrides": again}
+    return described | {"table": config.comparison.name, "reference": config.comparison.reference}
+
+
+def _short_hash(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def _value(arm: list[str], key: str) -> str | None:
+    return next((one.partition("=")[2] for one in arm if key_of(one) == key), None)
+
+
+def _arm(path: Path, title: str, record: dict[str, Any], group: str, node: DictConfig) -> None:
+    """Train one arm and note how it ended, in a file, as a launcher may run it in another process."""
+    try:
+        config = typed(node)
+        if is_main_process():
+            print(f"\n{title}: {record['arm']} seed={config.seed}", flush=True)
+        config.tracking.group = config.tracking.group or group
+        config.tracking.arm = record["arm"]
+        config.tracking.tags = [
+            *config.tracking.tags,
+            *filter(None, (config.comparison.name, record["arm"][:64])),
+            f"seed={config.seed}",
+        ]
+        folder_of_run = train(config, wait=True)  # for an arm that another sweep has too
+        record = record | {
+            "folder": str(folder_of_run),
+            "evaluation": str(evaluation_folder(config, folder_of_run / "bundle")),
+        }
+    except Exception as error:
+        if not isinstance(error, (ValueError, FloatingPointError, OSError)):
+            traceback.print_exc()
+        print(f"{title} failed: {error}", file=sys.stderr)
+        record = record | {"error": f"{type(error).__name__}: {error}"}
+    finally:
+        AcceleratorState._reset_state()  # the next arm may want another precision
+    if is_main_process():
+        write_json(path, record)
+    if "error" in record and PartialState().num_processes > 1:
+        raise SystemExit(1)  # the other processes may still be in this arm; their launcher ends them
+
+
+def arms_table(arms: list[dict[str, Any]]) -> str:
+    """One line per arm: what was changed, then its numbers or why there are none."""
+    seeds = {arm.get("seed") for arm in arms}
+    names = [
+        " ".join(filter(None, (arm["arm"], f"seed={arm.get('seed')}" if len(seeds) > 1 or not arm["arm"] else "")))
+        for arm in arms
+    ]
+    width = max(map(len, names), default=0)
+    lines = [f"{'arm':<{width}}" + "".join(f"{column:>18}" for column in COLUMNS)]
+    for name, arm in zip(names, arms, strict=True):
+        metrics, pictures = (Path(arm.get("evaluation", "")) / name for name in (METRICS, PICTURES))
+        if "error" in arm:
+            cells = f"  failed: {arm['error'].splitlines()[0]}"
+        elif metrics.is_file():
+            values = read_json(metrics, "individual")["individual"]
+            cells = "".join(
+                f"{'-' if values[column]['value'] is None else format(values[column]['value'], '.3f'):>18}"
+                for column in COLUMNS
+            )
+        else:
+            cells = (
+                f"  trained, {'pictures made, not judged' if pictures.is_file() else 'not evaluated'}: {arm['folder']}"
+            )
+        lines.append(f"{name:<{width}}{cells}")
+    return "\n".join(lines)
