@@ -47,8 +47,9 @@ from fineface_train.data.examples import Batch, ShareOfBatches, example_batches
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.loop.checkpoint import TrainingState
+from fineface_train.loop.config import Precision
 from fineface_train.loop.tracking import Tracker
-from fineface_train.loop.trainer import Precision, StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
+from fineface_train.loop.trainer import StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
 from fineface_train.methods.au_diffusion.base import load_base, weights_hash
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.verbs.train import Given, batch_dtype, build_dataset, build_model, open_caches, told_captions

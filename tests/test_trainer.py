@@ -23,7 +23,8 @@ from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.table import SampleTable
 from fineface_train.loop.checkpoint import TrainingState, latest_state
-from fineface_train.loop.trainer import Precision, Schedule, TrainerConfig, averaged, fit, learning_rate
+from fineface_train.loop.config import Precision, Schedule, TrainerConfig, learning_rate
+from fineface_train.loop.trainer import averaged, fit
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
@@ -246,11 +247,11 @@ def test_clipping_clips_and_logs_the_norm_before(tmp_path: Path, make_dataset: M
 
 def test_schedules() -> None:
     constant = TrainerConfig(learning_rate=1.0, warmup_steps=4, steps=104)
-    assert [learning_rate(constant, step) for step in (0, 1, 3, 50)] == [0.25, 0.5, 1.0, 1.0]
+    assert [learning_rate(constant, step, 104) for step in (0, 1, 3, 50)] == [0.25, 0.5, 1.0, 1.0]
     cosine = TrainerConfig(learning_rate=1.0, warmup_steps=4, steps=104, schedule=Schedule.cosine)
-    assert learning_rate(cosine, 4) == 1.0
-    assert learning_rate(cosine, 54) == pytest.approx(0.5)
-    assert 0 < learning_rate(cosine, 103) < 1e-3
+    assert learning_rate(cosine, 4, 104) == 1.0
+    assert learning_rate(cosine, 54, 104) == pytest.approx(0.5)
+    assert 0 < learning_rate(cosine, 103, 104) < 1e-3
 
 
 def test_averages_are_what_the_bundle_gets_and_state_has_both(tmp_path: Path, make_dataset: MakeDataset) -> None:

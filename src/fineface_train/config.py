@@ -26,9 +26,9 @@ from fineface_train.data.prepare import DataConfig
 from fineface_train.evaluation.judges.judges import JUDGES, JudgeConfig, JudgeKind
 from fineface_train.evaluation.plan import ProtocolName
 from fineface_train.files import check_name, check_utf8, flat, plain
+from fineface_train.loop.config import TrainerConfig
 from fineface_train.loop.runs import RunConfig
 from fineface_train.loop.tracking import TrackingConfig
-from fineface_train.loop.trainer import TrainerConfig
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
 from fineface_train.methods.au_diffusion.base import BaseConfig, PromptSet
 from fineface_train.methods.au_diffusion.encoders import ENCODERS, EncoderConfig

@@ -16,9 +16,9 @@ from yaml import YAMLError
 from fineface_train.files import flat, read_json, seal, write_text
 from fineface_train.locks import locked
 from fineface_train.loop.checkpoint import PROGRESS, latest_state
+from fineface_train.loop.config import Schedule
 from fineface_train.loop.runs import signature
 from fineface_train.loop.tracking import METRICS_FILE, read_metrics
-from fineface_train.loop.trainer import Schedule
 
 logger = logging.getLogger(__name__)
 RESULT_KEYS = (

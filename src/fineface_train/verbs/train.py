@@ -39,10 +39,11 @@ from fineface_train.evaluation.sample_sheet import looking, sample_sheet
 from fineface_train.files import SEAL, damage, plain, read_json, sha256, write_json, write_text
 from fineface_train.locks import locked, writable
 from fineface_train.loop.checkpoint import latest_state
+from fineface_train.loop.config import Precision
 from fineface_train.loop.earlier_runs import about_neighbours, run_to_extend, take_on
 from fineface_train.loop.runs import FINISHED, VALIDATION_FILE, choose_folder, is_finished, provenance
 from fineface_train.loop.tracking import GLANCE, VALIDATION, Tracker
-from fineface_train.loop.trainer import Precision, as_first, fit, make_accelerator, weight_dtype
+from fineface_train.loop.trainer import as_first, fit, make_accelerator, weight_dtype
 from fineface_train.methods.au_diffusion.adapter import Trained, audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, load_base, recorded, weights_hash
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
