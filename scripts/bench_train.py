@@ -46,10 +46,13 @@ from fineface_train.data.crew import Crew
 from fineface_train.data.examples import Batch, ShareOfBatches, example_batches
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
+from fineface_train.loop.accelerator import make_accelerator, peak_memory_gb, weight_dtype
+from fineface_train.loop.averages import first_averages, move_averages
 from fineface_train.loop.checkpoint import TrainingState
 from fineface_train.loop.config import Precision
+from fineface_train.loop.signals import StopSignals
 from fineface_train.loop.tracking import Tracker
-from fineface_train.loop.trainer import StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
+from fineface_train.loop.turns import Optimiser, take_turn
 from fineface_train.methods.au_diffusion.base import load_base, weights_hash
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.verbs.train import Given, batch_dtype, build_dataset, build_model, open_caches, told_captions
@@ -123,29 +126,29 @@ class Contestant:
             self.pipe.vae = self.pipe.text_encoder = None  # their room is for the other variants
         if name == "plain" or "softmax" in changes:
             _explicit_softmax(self.model)
-        optimiser = torch.optim.AdamW(
-            self.model.trainable.values(), lr=1e-5, fused=True if "fused" in changes else None
+        adamw = torch.optim.AdamW(
+            [{"params": list(self.model.trainable.values()), "rate": 1.0}],
+            lr=config.trainer.learning_rate,
+            fused=True if "fused" in changes else None,
         )
-        averages = (
-            {key: value.detach().clone() for key, value in self.model.trainable.items()}
-            if config.trainer.ema_decay
-            else None
-        )
-        self.state = TrainingState(self.model.trainable, averages, optimiser)
-        self.wrapped, self.optimiser = self.accelerator.prepare(self.model, optimiser)
+        (player,) = self.model.players.values()
+        self.optimiser = Optimiser(player, config.trainer, self.accelerator.prepare(adamw), config.trainer.steps)
+        averages = first_averages(self.model, [self.optimiser])
+        self.state = TrainingState(self.model, averages, {"adapter": self.optimiser.adamw})
         self.tracker = Tracker(folder / name, dataclasses.replace(config.tracking, wandb=False), {}, name)
         self.folder = folder / name / "state"
         self.own_gb = _held(self.accelerator.device) - held
         self._put_clocks_in()
 
     def _put_clocks_in(self) -> None:
-        """Around everything that `one_step` calls; the rest of it is "other"."""
+        """Around everything that `take_turn` calls; the rest of it is "other"."""
         clock = self.clock
         self.model.forward = clock.timed("forward", self.model.forward)  # type: ignore[method-assign]
         self.accelerator.backward = clock.timed("backward", self.accelerator.backward)  # type: ignore[method-assign]
         self.accelerator.clip_grad_norm_ = clock.timed("optimiser", self.accelerator.clip_grad_norm_)  # type: ignore[method-assign]
-        self.optimiser.step = clock.timed("optimiser", self.optimiser.step)
-        self.optimiser.zero_grad = clock.timed("optimiser", self.optimiser.zero_grad)
+        adamw = self.optimiser.adamw
+        adamw.step = clock.timed("optimiser", adamw.step)
+        adamw.zero_grad = clock.timed("optimiser", adamw.zero_grad)
 
     def step(self, number: int) -> None:
         """What the trainer does in a step that neither draws pictures nor saves."""
@@ -155,19 +158,22 @@ class Contestant:
         clock.steps.append(defaultdict(float))
         started = clock.now()
         with StopSignals() as stop:
-            taken = one_step(
-                self.wrapped,
+            taken = take_turn(
+                self.model,
+                self.model.turn(number),
                 self.optimiser,
                 self.accelerator,
                 self._timed_batches(),
                 config.trainer,
-                self.model.trainable,
                 self._to_device,
                 stop,
             )
-        clock.timed("averaging", self.state.average)(config.trainer.ema_decay or 0.0)
+        decay, player = self.optimiser.decay, self.optimiser.player
+        clock.timed("averaging", move_averages)(self.state.averages, self.model, player, decay)
         if number % config.tracking.log_every == 0:
-            clock.timed("logging", self.tracker.log)(number, {"loss": taken.loss, "gradient_norm": taken.norm})
+            clock.timed("logging", self.tracker.log)(
+                number, {"loss": taken.values["loss"], "gradient_norm": taken.norm}
+            )
         known = sum(clock.steps[-1].values())
         clock.steps[-1]["other"] = clock.now() - started - known
         if device.type == "cuda":

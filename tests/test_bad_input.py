@@ -19,8 +19,8 @@ from fineface_train.config import load_config
 from fineface_train.data.affectnet.metadata import read_metadata
 from fineface_train.data.disfa.labels import read_labels
 from fineface_train.files import flat, plain
+from fineface_train.loop.accelerator import make_accelerator
 from fineface_train.loop.config import Precision, TrainerConfig
-from fineface_train.loop.trainer import make_accelerator
 
 SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
 

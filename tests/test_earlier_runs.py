@@ -41,7 +41,7 @@ def test_more_steps_are_another_run_and_may_go_on_from_the_shorter_one(
     assert "going on after step 2" in told
     for path in sorted((tmp_path / "anew" / "bundle").iterdir()):
         assert path.read_bytes() == (longer / "bundle" / path.name).read_bytes(), path.name
-    for name in ("trainable", "averages"):
+    for name in ("state", "averages"):
         one, other = (
             load_file(run / "state" / "step_00000005" / f"{name}.safetensors") for run in (tmp_path / "anew", longer)
         )

@@ -22,9 +22,10 @@ from fineface_train.data.examples import ExampleDataset, ShareOfBatches, collate
 from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.table import SampleTable
+from fineface_train.loop.averages import averaged
 from fineface_train.loop.checkpoint import TrainingState, latest_state
 from fineface_train.loop.config import Precision, Schedule, TrainerConfig, learning_rate
-from fineface_train.loop.trainer import averaged, fit
+from fineface_train.loop.trainer import fit
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
@@ -120,10 +121,11 @@ def train(
             config,
             accelerator,
             folder,
-            lambda b: batch_to(b, accelerator.device, dtype),
-            log,
-            ignore,
-            [],
+            collate=collate,
+            to_device=lambda b: batch_to(b, accelerator.device, dtype),
+            log=log,
+            resumed=ignore,
+            pauses=[],
             log_every=1,
         )
     return model, lines
@@ -259,14 +261,14 @@ def test_averages_are_what_the_bundle_gets_and_state_has_both(tmp_path: Path, ma
 
     model, _ = train(tmp_path, make_dataset(), ema_decay=0.5)
     state = tmp_path / "state" / f"step_{STEPS:08d}"
-    raw, average = load_file(state / "trainable.safetensors"), load_file(state / "averages.safetensors")
+    raw, average = load_file(state / "state.safetensors"), load_file(state / "averages.safetensors")
     assert all(torch.equal(average[name], value) for name, value in model.trainable.items())
     assert any(not torch.equal(raw[name], average[name]) for name in raw)
     progress = json.loads((state / "progress.json").read_text())
     assert (progress["run"], progress["step"]) == (tmp_path.name, STEPS)
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["step_00000004", "step_00000006"]
     before = copy.deepcopy(dict(model.trainable))
-    with averaged(model.trainable, {name: torch.zeros_like(value) for name, value in model.trainable.items()}):
+    with averaged(model, {name: torch.zeros_like(value) for name, value in model.trainable.items()}):
         assert all(value.abs().sum() == 0 for value in model.trainable.values())
     assert all(torch.equal(before[name], value) for name, value in model.trainable.items())
 
@@ -301,7 +303,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     whole, lines = train(tmp_path / "whole", make_dataset(), ema_decay=0.9)
     train(tmp_path / "cut", make_dataset(), stop_after=5, ema_decay=0.9)
     state = tmp_path / "cut" / "state"
-    file = state / "step_00000004" / "trainable.safetensors"
+    file = state / "step_00000004" / "state.safetensors"
     data = file.read_bytes()
     if harm == "flip":
         file.write_bytes(data[:-100] + bytes([data[-100] ^ 1]) + data[-99:])
@@ -310,10 +312,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     elif harm == "remove":
         file.unlink()
     else:
-        file.write_bytes((state / "step_00000002" / "trainable.safetensors").read_bytes())
+        file.write_bytes((state / "step_00000002" / "state.safetensors").read_bytes())
     resumed, rest = train(tmp_path / "cut", make_dataset(), ema_decay=0.9)
     assert [line["step"] for line in rest] == [3, 4, 5, 6]
-    assert "step_00000004/trainable.safetensors is" in caplog.text
+    assert "step_00000004/state.safetensors is" in caplog.text
     assert (state / "step_00000004.damaged").is_dir()
     assert all(torch.equal(value, resumed.trainable[name]) for name, value in whole.trainable.items())
     assert [line["loss"] for line in lines[2:]] == [line["loss"] for line in rest]
@@ -325,8 +327,8 @@ def test_the_loss_scale_of_fp16_is_kept(tmp_path: Path) -> None:
     scaler, other = (torch.amp.GradScaler("cpu", init_scale=scale) for scale in (1024.0, 8.0))
     scaler.scale(torch.ones(()))
     other.scale(torch.ones(()))
-    TrainingState(model.trainable, None, optimiser, scaler).save(tmp_path, 3)
-    assert TrainingState(model.trainable, None, optimiser, other).load(tmp_path / "step_00000003") == 3
+    TrainingState(model, {}, {"adapter": optimiser}, scaler).save(tmp_path, 3)
+    assert TrainingState(model, {}, {"adapter": optimiser}, other).load(tmp_path / "step_00000003") == 3
     assert other.get_scale() == 1024.0
 
 

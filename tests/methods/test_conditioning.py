@@ -206,7 +206,7 @@ def test_text_says_the_labels_as_they_are(tmp_path: Path, saved_base: Path) -> N
     from fineface_train.data.contents import image_contents
     from fineface_train.data.crew import Crew
     from fineface_train.data.prepare import prepare
-    from fineface_train.loop.trainer import make_accelerator
+    from fineface_train.loop.accelerator import make_accelerator
     from fineface_train.verbs.train import Given, build_dataset, build_model, open_caches, told_captions
 
     changes = (

@@ -6,8 +6,8 @@ workers, and two arms of an ablation with one seed see the same images, noise an
 
 import dataclasses
 import signal
-from collections.abc import Generator, Iterator
-from typing import Protocol
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -163,11 +163,15 @@ class ShareOfBatches(Sampler[list[int]]):
         )
 
     def __iter__(self) -> Iterator[list[int]]:
-        share = self.batch_size // (self.accumulation * self.processes)
         for step in self.steps:
-            for part in range(self.accumulation):
-                first = step * self.batch_size + (part * self.processes + self.process) * share
-                yield list(range(first, first + share))
+            yield from self.of_step(step)
+
+    def of_step(self, step: int) -> list[list[int]]:
+        """This process's micro-batches of one step, as indices of examples."""
+        share = self.batch_size // (self.accumulation * self.processes)
+        parts = [self.process + part * self.processes for part in range(self.accumulation)]
+        starts = [step * self.batch_size + part * share for part in parts]
+        return [list(range(first, first + share)) for first in starts]
 
     def __len__(self) -> int:
         return len(self.steps) * self.accumulation
@@ -184,13 +188,16 @@ def collate(examples: list[Batch]) -> Batch:
     return Batch(**stacked, prior=collate(priors) if priors else None)
 
 
-def example_batches(dataset: ExampleDataset, sampler: ShareOfBatches, workers: int) -> Generator[Batch]:
-    """Micro-batches in order; the number of workers changes nothing but speed. To be closed: that ends the workers."""
+def example_batches(
+    dataset: Dataset[Any], sampler: ShareOfBatches, workers: int, together: Callable[[list[Any]], Any] = collate
+) -> Generator[Any]:
+    """Micro-batches in order, made from lists of examples by `together`; the number of workers
+    changes nothing but speed. To be closed: that ends the workers."""
     batches = iter(
         DataLoader(
             dataset,
             batch_sampler=sampler,
-            collate_fn=collate,
+            collate_fn=together,
             num_workers=workers,
             worker_init_fn=_leave_signals_to_the_trainer,
         )

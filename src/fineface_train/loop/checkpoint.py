@@ -5,18 +5,23 @@ import dataclasses
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from fineface_train.files import damage, seal
+from fineface_train.loop.trainee import Trainee
 
 logger = logging.getLogger(__name__)
+STATE, AVERAGES, OPTIMISERS = "state.safetensors", "averages.safetensors", "optimisers.pt"
 PROGRESS = "progress.json"
+FORMAT = 2
+"""Of a checkpoint. Format 1 had the parameters of one player, and no number in progress.json."""
 KEPT = 2
 """Checkpoints that stay: should the newest turn out damaged, the one before it is there."""
 
@@ -25,22 +30,21 @@ KEPT = 2
 class TrainingState:
     """All that training changes: what a checkpoint holds beside the number of finished steps."""
 
-    trainable: dict[str, nn.Parameter]
-    averages: dict[str, Tensor] | None
-    optimiser: torch.optim.Optimizer
+    trainee: Trainee
+    averages: dict[str, Tensor]
+    """By names in the trainee's state; empty where none are kept."""
+    optimisers: Mapping[str, torch.optim.Optimizer]
+    """By player."""
     scaler: torch.amp.GradScaler | None = None
     """fp16's loss scale."""
     seconds: float = 0.0
     """Spent training, over all attempts."""
-
-    def average(self, decay: float) -> None:
-        """Move the averages, if there are any, towards the trainables."""
-        for name, average in (self.averages or {}).items():
-            average.lerp_(self.trainable[name].detach(), 1 - decay)
+    unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Values of turns since the last line of metrics.jsonl."""
 
     def save(self, folder: Path, step: int) -> None:
-        """Write the state after `step` steps into `folder`/step_...; of the checkpoints there, all but the newest
-        `KEPT` go.
+        """Write the state after `step` steps into `folder`/step_...; older checkpoints there are removed, but for the
+        newest `KEPT`.
 
         Raises OSError if it cannot be written; the checkpoint before it is then whole.
         """
@@ -49,19 +53,17 @@ class TrainingState:
         shutil.rmtree(partial, ignore_errors=True)
         try:
             partial.mkdir(parents=True)
-            save_file(
-                {key: value.detach().cpu().contiguous() for key, value in self.trainable.items()},
-                partial / "trainable.safetensors",
-            )
-            if self.averages is not None:
-                save_file(
-                    {key: value.cpu().contiguous() for key, value in self.averages.items()},
-                    partial / "averages.safetensors",
-                )
-            torch.save(self.optimiser.state_dict(), partial / "optimiser.pt")
-            progress = {"run": folder.parent.name, "step": step, "seconds": self.seconds} | (
-                {"scaler": self.scaler.state_dict()} if self.scaler else {}
-            )
+            save_file(_on_cpu(self.trainee.state), partial / STATE)
+            if self.averages:
+                save_file(_on_cpu(self.averages), partial / AVERAGES)
+            torch.save({player: one.state_dict() for player, one in self.optimisers.items()}, partial / OPTIMISERS)
+            progress = {
+                "format": FORMAT,
+                "run": folder.parent.name,
+                "step": step,
+                "seconds": self.seconds,
+                "unlogged": self.unlogged,
+            } | ({"scaler": self.scaler.state_dict()} if self.scaler else {})
             (partial / PROGRESS).write_text(json.dumps(progress) + "\n")
             seal(partial)
         except (
@@ -83,20 +85,43 @@ class TrainingState:
     def load(self, checkpoint: Path) -> int:
         """Take on what `save` wrote, strictly; returns the number of finished steps."""
         progress: dict[str, Any] = json.loads((checkpoint / PROGRESS).read_text())
-        _restore(
-            load_file(checkpoint / "trainable.safetensors"),
-            {key: value.data for key, value in self.trainable.items()},
-            checkpoint,
-        )
-        if self.averages is not None:
-            _restore(load_file(checkpoint / "averages.safetensors"), self.averages, checkpoint)
+        _restore(load_file(checkpoint / STATE), self.trainee.state, checkpoint)
+        if self.averages:
+            _restore(load_file(checkpoint / AVERAGES), self.averages, checkpoint)
         # To the CPU first: the optimiser moves its moments, and keeps its step counts where asking for them waits for
         # no GPU.
-        self.optimiser.load_state_dict(torch.load(checkpoint / "optimiser.pt", map_location="cpu", weights_only=True))
+        saved = torch.load(checkpoint / OPTIMISERS, map_location="cpu", weights_only=True)
+        _check_same(saved, self.optimisers, "players", checkpoint)
+        for player, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(saved[player])
         if self.scaler and "scaler" in progress:
             self.scaler.load_state_dict(progress["scaler"])
-        self.seconds = progress["seconds"]
+        self.seconds, self.unlogged = progress["seconds"], progress["unlogged"]
         return int(progress["step"])
+
+
+def resumable_state(folder: Path) -> Path | None:
+    """The checkpoint under `folder` that the run can resume from, or None. Raises ValueError where the newest has
+    another format."""
+    newest = latest_state(folder)
+    fault = newest and other_format(newest)
+    if fault:
+        raise ValueError(
+            f"{fault}. Finish the run with the version that began it, or start over in a new folder with run.fresh=true"
+        )
+    return newest
+
+
+def other_format(checkpoint: Path) -> str | None:
+    """Why this version cannot resume from a whole checkpoint, in words; None where it can."""
+    found = json.loads((checkpoint / PROGRESS).read_text()).get("format", 1)
+    if found == FORMAT:
+        return None
+    age = "an earlier" if found < FORMAT else "a later"
+    return (
+        f"{checkpoint} was written by {age} version (checkpoint format {found}; this version resumes from format "
+        f"{FORMAT} only)"
+    )
 
 
 def latest_state(folder: Path) -> Path | None:
@@ -122,11 +147,25 @@ def _exchanged(checkpoint: Path) -> str | None:
     return None
 
 
-def _restore(saved: dict[str, Tensor], target: dict[str, Tensor], checkpoint: Path) -> None:
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+
+
+@torch.no_grad()
+def _restore(saved: dict[str, Tensor], target: Mapping[str, Tensor], checkpoint: Path) -> None:
+    _check_same(saved, target, "tensors", checkpoint)
+    for key, value in saved.items():
+        if value.shape != target[key].shape:
+            raise ValueError(
+                f"{checkpoint}: {key} has shape {tuple(value.shape)}, in this run {tuple(target[key].shape)}; use "
+                f"run.fresh=true"
+            )
+        target[key].copy_(value)
+
+
+def _check_same(saved: Mapping[str, Any], target: Mapping[str, Any], what: str, checkpoint: Path) -> None:
     if set(saved) != set(target):
         raise ValueError(
-            f"{checkpoint} holds other trainables than this run (first difference: "
+            f"{checkpoint} holds other {what} than this run (first difference: "
             f"{sorted(set(saved) ^ set(target))[:1]}); use run.fresh=true"
         )
-    for key, value in saved.items():
-        target[key].copy_(value)

@@ -22,7 +22,8 @@ class Precision(enum.Enum):
 
 @dataclasses.dataclass
 class Optimisation:
-    """How AdamW optimises one player; defaults are the paper's (FineFace, arXiv 2407.20175, its implementation details).
+    """How AdamW optimises one player; defaults are the paper's (FineFace, arXiv 2407.20175, implementation
+    details).
 
     `trainer` holds these keys for every player. A family whose players differ has a field of this type in its own
     config, and hands it to the `Player`. Warm-up and schedule count the player's own turns.

@@ -15,7 +15,7 @@ from yaml import YAMLError
 
 from fineface_train.files import flat, read_json, seal, write_text
 from fineface_train.locks import locked
-from fineface_train.loop.checkpoint import PROGRESS, latest_state
+from fineface_train.loop.checkpoint import PROGRESS, latest_state, other_format
 from fineface_train.loop.config import Schedule
 from fineface_train.loop.runs import signature
 from fineface_train.loop.tracking import METRICS_FILE, read_metrics
@@ -136,7 +136,8 @@ def take_on(earlier: Path, folder: Path) -> int:
     curve and pictures so far.
 
     Returns the checkpoint's step. The checkpoint comes last, so that a kill before it leaves a run that takes it on
-    again. Raises ValueError where another process is at `earlier`, and where no checkpoint is left there.
+    again. Raises ValueError where another process is at `earlier`, where no checkpoint is left there, and where it has
+    another format.
     """
     with locked(earlier):
         newest = latest_state(earlier / "state")
@@ -144,6 +145,8 @@ def take_on(earlier: Path, folder: Path) -> int:
             raise ValueError(
                 f"run.extend=true: no checkpoint is left in {earlier / 'state'}; leave run.extend out to start anew"
             )
+        if fault := other_format(newest):
+            raise ValueError(f"run.extend=true: {fault}; leave run.extend out to start anew")
         progress = read_json(newest / PROGRESS, "run", "step")
         step = int(progress["step"])
         lines = [

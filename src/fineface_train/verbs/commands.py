@@ -23,8 +23,8 @@ from fineface_train.evaluation.measure import (
 )
 from fineface_train.files import read_parquet
 from fineface_train.locks import locked, writable
+from fineface_train.loop.accelerator import launched
 from fineface_train.loop.tracking import log_tables
-from fineface_train.loop.trainer import launched
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
 from fineface_train.overrides import choices

@@ -31,8 +31,8 @@ from fineface_train.data.prepare import TABLE, wants_blip2
 from fineface_train.data.stages import ANNOTATE_KEY
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges.judges import LIBREFACE_KEY, JudgeKind, find_judges
+from fineface_train.loop.accelerator import make_accelerator
 from fineface_train.loop.runs import PACKAGES
-from fineface_train.loop.trainer import make_accelerator
 from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to

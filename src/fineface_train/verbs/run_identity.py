@@ -12,7 +12,7 @@ from fineface_train.data.conditioning import Entry
 from fineface_train.data.prompts import PromptWriter, Told
 from fineface_train.data.table import SampleTable
 from fineface_train.files import hash_of, plain
-from fineface_train.loop.trainer import weight_dtype
+from fineface_train.loop.accelerator import weight_dtype
 from fineface_train.methods.au_diffusion.encoders import count_tokens
 from fineface_train.reads import trains, unused_by_method
 

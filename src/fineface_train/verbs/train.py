@@ -38,12 +38,14 @@ from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_com
 from fineface_train.evaluation.sample_sheet import looking, sample_sheet
 from fineface_train.files import SEAL, damage, plain, read_json, sha256, write_json, write_text
 from fineface_train.locks import locked, writable
-from fineface_train.loop.checkpoint import latest_state
+from fineface_train.loop.accelerator import make_accelerator, weight_dtype
+from fineface_train.loop.checkpoint import latest_state, other_format, resumable_state
 from fineface_train.loop.config import Precision
 from fineface_train.loop.earlier_runs import about_neighbours, run_to_extend, take_on
+from fineface_train.loop.processes import as_first
 from fineface_train.loop.runs import FINISHED, VALIDATION_FILE, choose_folder, is_finished, provenance
 from fineface_train.loop.tracking import GLANCE, VALIDATION, Tracker
-from fineface_train.loop.trainer import as_first, fit, make_accelerator, weight_dtype
+from fineface_train.loop.trainer import fit
 from fineface_train.methods.au_diffusion.adapter import Trained, audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, load_base, recorded, weights_hash
 from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
@@ -114,25 +116,22 @@ def _look_beside(
     """A new run takes on the state of the one that it extends, or says which run it is near (unless `quiet`); one that
     has begun does neither.
 
-    Raises ValueError on all processes where there is nothing to extend.
+    Raises ValueError on all processes where there is nothing to extend, and where an earlier version began the run.
     """
     refused = None
-    if (
-        accelerator.is_main_process
-        and trains(config)
-        and not is_finished(folder)
-        and latest_state(folder / "state") is None
-    ):
-        if config.run.extend:
-            try:
+    if accelerator.is_main_process and trains(config) and not is_finished(folder):
+        try:
+            if resumable_state(folder / "state") is not None:
+                pass
+            elif config.run.extend:
                 earlier = run_to_extend(folder, identity)
                 print(f"{folder} takes on the first {take_on(earlier, folder)} steps of {earlier}")
-            except ValueError as error:
-                refused = str(error)
-        elif not quiet and not config.run.fresh and not (folder / "config.yaml").exists():
-            told = about_neighbours(folder, plain(config), identity)
-            if told:
-                print(told)
+            elif not quiet and not config.run.fresh and not (folder / "config.yaml").exists():
+                told = about_neighbours(folder, plain(config), identity)
+                if told:
+                    print(told)
+        except ValueError as error:
+            refused = str(error)
     if refused := as_first(accelerator, refused):
         raise ValueError(refused)
 
@@ -156,18 +155,19 @@ def _is_done(config: Config, accelerator: Accelerator, folder: Path) -> bool:
     """Whether the run is trained and its bundle as it was written; one that is not is named, and made again from the
     last checkpoint.
 
-    Raises ValueError where no checkpoint is left.
+    Raises ValueError where no checkpoint is left that this version can make it from.
     """
     done, fault = is_finished(folder), None
     if done and accelerator.is_main_process and (fault := _bundle_fault(folder)):
-        done = False
-        if latest_state(folder / "state") is not None or not trains(config):
+        done, newest = False, latest_state(folder / "state")
+        if not trains(config) or (newest is not None and not other_format(newest)):
             logger.warning("%s: making it again%s", fault, " from the last checkpoint" if trains(config) else "")
             fault = None
     done, fault = as_first(accelerator, (done, fault))
     if fault:
         raise ValueError(
-            f"{fault}, and no checkpoint is left to make it from; bring back a copy, or start over with run.fresh=true"
+            f"{fault}, and no checkpoint is left that this version could make it from; bring back a copy, or start "
+            f"over with run.fresh=true"
         )
     return bool(done)
 
@@ -291,6 +291,7 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
         config.trainer,
         accelerator,
         folder,
+        collate=collate,
         to_device=lambda batch: batch_to(batch, accelerator.device, batch_dtype(config)),
         log=lambda step, values: tracker.log(step, values) if tracker else None,
         resumed=lambda step: tracker.resume(step) if tracker else None,

@@ -1,4 +1,4 @@
-"""The trainable model: one module whose forward takes a batch and returns its losses."""
+"""The trainee of this family: one module with one player, whose forward takes a batch and returns its loss."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,10 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fineface_train.data.conditioning import Entry
 from fineface_train.data.examples import Batch
+from fineface_train.loop.trainee import Player, Turn
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, Trained, adapt, mark_trainable
 from fineface_train.methods.au_diffusion.conditioning import unet_arguments
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
 from fineface_train.methods.au_diffusion.objective import Objective, ObjectiveConfig
+
+TURN = Turn("adapter")
 
 
 class AUDiffusion(nn.Module):
@@ -48,7 +51,8 @@ class AUDiffusion(nn.Module):
         self.trainable = mark_trainable(
             self.unet, whole=finetune.train is Trained.everything, keys=finetune.adapter_keys
         )
-        self.rates = {name: _rate(name, finetune) for name in self.trainable}
+        self.players = {"adapter": Player(self.trainable, {name: _rate(name, finetune) for name in self.trainable})}
+        self.averaged = tuple(self.trainable)
         self.objective = Objective(pipe.scheduler.alphas_cumprod, pipe.scheduler.config.prediction_type, objective)
         self.latent_scale = float(pipe.vae.config.scaling_factor)
         if gradient_checkpointing:
@@ -57,7 +61,16 @@ class AUDiffusion(nn.Module):
         # came before changes no bit.
         self._compiled = torch.compile(self.unet.forward, dynamic=False) if compiled else None
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def turn(self, step: int) -> Turn:
+        """Every step is the adapter's."""
+        return TURN
+
+    @property
+    def state(self) -> dict[str, nn.Parameter]:
+        """The trained parameters; the UNet has no buffers that change."""
+        return self.trainable
+
+    def forward(self, batch: Batch, turn: Turn = TURN) -> dict[str, Tensor]:
         """{"loss": scalar}: that of the batch, and `prior_weight` times that of the prior's part, where there is
         one."""
         loss = self._loss(batch)
