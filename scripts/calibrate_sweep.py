@@ -16,12 +16,14 @@ import pandas as pd
 
 from fineface_train.config import Config, load_config
 from fineface_train.evaluation.compare import compare
-from fineface_train.evaluation.measure import calibrate_bundle, evaluation_folder, measure_once
 from fineface_train.evaluation.metrics import nulled
 from fineface_train.files import write_json
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE
 from fineface_train.reports.run import interval, markdown_table, number
 from fineface_train.reports.sweep_records import chosen_folder, first_runs
+from fineface_train.verbs.calibrate import calibrate_bundle
+from fineface_train.verbs.evaluate import measure_once
+from fineface_train.verbs.evaluation_folder import evaluation_folder
 
 COLUMNS = (
     ("individual", "au_mse_active"),

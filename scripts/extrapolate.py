@@ -21,9 +21,8 @@ from PIL import Image
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES
 from fineface_train.config import Config, load_config
-from fineface_train.evaluation.evaluate import read_images
+from fineface_train.evaluation.glance import read_images
 from fineface_train.evaluation.judges.judges import Judges, load_judges
-from fineface_train.evaluation.measure import evaluation_prompts, load_generator
 from fineface_train.evaluation.metrics import bootstrap_weights, nulled, weighted_mean
 from fineface_train.evaluation.plan import AuSet, Kind, PlannedImage
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
@@ -32,6 +31,7 @@ from fineface_train.pictures import face_sheet, to_picture
 from fineface_train.reports.run import markdown_table, number
 from fineface_train.reports.sweep_records import chosen_folder, first_runs
 from fineface_train.toyfacs.faces import ATTRIBUTES
+from fineface_train.verbs.generators import evaluation_prompts, load_generator
 
 LEVELS = (-10.0, -5.0, 5.0, 7.5, 10.0)
 PROMPTS = 4

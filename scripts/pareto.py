@@ -16,13 +16,13 @@ from pathlib import Path
 
 from fineface_train.config import Config, load_config
 from fineface_train.data.conditioning import Entry
-from fineface_train.evaluation.measure import measure_once
 from fineface_train.evaluation.plan import ProtocolName
 from fineface_train.files import read_json, write_json, write_text
 from fineface_train.methods.au_diffusion.bundle import check_bundle
 from fineface_train.reports.comparison.markdown import FIGURES, equal_clip_i
 from fineface_train.reports.comparison.page import write_comparison
 from fineface_train.reports.sweep_records import chosen_folder, first_runs
+from fineface_train.verbs.evaluate import measure_once
 
 
 def main() -> None:

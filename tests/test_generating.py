@@ -14,11 +14,11 @@ from PIL import Image
 from fineface_train.aus import au_steps, format_au_range, format_aus, parse_au_range, parse_aus
 from fineface_train.cli import main
 from fineface_train.config import load_config
-from fineface_train.evaluation.measure import load_generator
 from fineface_train.files import sha256
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.protocol import Request
 from fineface_train.pictures import GAP, HEAD, to_picture
+from fineface_train.verbs.generators import load_generator
 from fineface_train.verbs.picture_files import NAME_BYTES, made_already, new_picture, read_facts, save_png, slug
 
 BUNDLE = "data/toyfacs/bundle"

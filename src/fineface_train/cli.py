@@ -22,6 +22,8 @@ VERBS = {
     "generate": 'draw faces: fineface generate bundle=data/toyfacs/bundle prompt="a person" aus="AU12=5,AU6=2.5"; '
     'aus="AU12=0..5" a strip and a GIF',
     "evaluate": "measure a bundle: fineface evaluate bundle=outputs/RUN/bundle protocol=quick|paper [out=DIR]",
+    "judge": "measure pictures that any program made: fineface judge images=DIR requests=FILE.csv [judge=libreface] "
+    "[out=DIR]",
     "calibrate": "learn what to ask of a bundle so that the wanted AUs are measured (then calibrated=true): fineface "
     "calibrate bundle=outputs/RUN/bundle",
     "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor "
@@ -37,7 +39,7 @@ REMEDIES: dict[int | None, str] = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ELSEWHERE),
 }
 """What to do about an error of the system, by its number."""
-RESUMED = ("prepare", "train", "evaluate")
+RESUMED = ("prepare", "train", "evaluate", "judge")
 """Verbs that go on where they were stopped."""
 BUNDLE_VERBS = ("generate", "evaluate", "calibrate")
 """These take the base from the bundle."""

@@ -149,6 +149,10 @@ class Config:
     """Pictures of its animation, from the range's start to its end; 0 for none."""
     beside_base: bool = False
     """`generate`: beside, the base's own picture of the same prompt and noise, without adapter and AUs."""
+    images: str | None = None
+    """`judge`: the folder of the pictures, which any program made."""
+    requests: str | None = None
+    """`judge`: a CSV file with a row for each picture: file, unit, the AUs asked for, and more (docs/judging.md)."""
     out: str | None = None
 
 

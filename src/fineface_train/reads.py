@@ -57,6 +57,7 @@ READS: dict[str, tuple[str, ...]] = {
         "out",
         "run.root",
     ),
+    "judge": ("images", "requests", "judge", "evaluation.batch_size", "out", "run.root"),
     "calibrate": (*BUNDLE, "judge", "evaluation.batch_size", "evaluation.seed"),
     "doctor": (*TRAINING, "out"),
     "report": (

@@ -187,7 +187,7 @@ def test_exchanges_are_all_or_many() -> None:
 def test_pooling_seeds_keeps_prompts() -> None:
     one = read_kind(ARMS["strong"][0], "one", Kind.individual)
     both = pool([one, one])
-    assert both.prompts == one.prompts == 10
+    assert both.units == one.units == 10
     assert len(both.requested) == 2 * len(one.requested)
 
 

@@ -11,9 +11,12 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisionConfig
 
 from fineface_train.aus import AU_KEYS
+from fineface_train.data.crew import ALONE, Crew
 from fineface_train.evaluation.ceiling import DrawnFaces, ceiling
 from fineface_train.evaluation.evaluate import evaluate
-from fineface_train.evaluation.judges.judges import AttributeJudge, ClipImageScorer, Judges
+from fineface_train.evaluation.judges.clip import ClipImageScorer
+from fineface_train.evaluation.judges.drawings import AttributeJudge
+from fineface_train.evaluation.judges.judges import Judges
 from fineface_train.evaluation.judges.models import AttributeClassifier
 from fineface_train.evaluation.plan import (
     EvaluationPrompt,
@@ -26,6 +29,7 @@ from fineface_train.evaluation.plan import (
 from fineface_train.methods.protocol import Request
 from fineface_train.toyfacs.render import to_uint8
 
+FILES = ["images", "images.parquet", "media.json", "media.parquet", "metrics.json"]
 SETS = [
     au_set({AU_KEYS[index % 12]: 2.0, AU_KEYS[(index * 5 + 1) % 12]: 4.0}, held_out=index >= 5) for index in range(10)
 ]
@@ -106,6 +110,7 @@ def run(
     generator: Counting,
     batch_size: int = 20,
     fingerprint: str = "drawn",
+    crew: Crew = ALONE,
 ) -> dict:
     return evaluate(
         generator,
@@ -116,7 +121,8 @@ def run(
         bundle="true drawings",
         generator_fingerprint=fingerprint,
         batch_size=batch_size,
-    )
+        crew=crew,
+    )[1]
 
 
 def test_true_drawings_before_a_perfect_judge_are_perfect(whole: Path) -> None:
@@ -141,7 +147,7 @@ def test_true_drawings_before_a_perfect_judge_are_perfect(whole: Path) -> None:
 
 def test_what_is_written(whole: Path, plan: list[PlannedImage], judges: Judges) -> None:
     frame = pd.read_parquet(whole / "images.parquet")
-    assert sorted(path.name for path in whole.iterdir()) == ["images", "images.parquet", "metrics.json"]
+    assert sorted(path.name for path in whole.iterdir()) == FILES
     assert list(frame["id"]) == [image.id for image in plan]
     assert "seconds" not in frame
     assert {"commanded", "seed", "told_AU26", "told_face", "clip_i", "attr_skin", "set_held_out"} <= set(frame)
@@ -155,16 +161,19 @@ def test_what_is_written(whole: Path, plan: list[PlannedImage], judges: Judges) 
     assert (frame.loc[frame["kind"] == "neutral", "clip_i"] == 1).all()
 
 
-@pytest.mark.parametrize("batches", [1, 7])
+@pytest.mark.parametrize(("batches", "batch_size"), [(1, 20), (7, 20), (7, 25)])
 def test_a_stopped_evaluation_goes_on_and_ends_the_same(
-    plan: list[PlannedImage], judges: Judges, whole: Path, tmp_path: Path, batches: int
+    plan: list[PlannedImage], judges: Judges, whole: Path, tmp_path: Path, batches: int, batch_size: int
 ) -> None:
     stopped = Counting(DrawnFaces(plan), limit=batches)
     with pytest.raises(BrokenOffError):
         run(plan, judges, tmp_path / "out", stopped)
     again = Counting(DrawnFaces(plan))
-    result = run(plan, judges, tmp_path / "out", again, batch_size=25)  # The batches may have another size.
-    assert sum(stopped.made) + sum(again.made) == len(plan)
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "images").iterdir()}
+    result = run(plan, judges, tmp_path / "out", again, batch_size=batch_size)  # The batches may have another size.
+    assert sum(stopped.made) + sum(again.made) == len(plan) + (0 if batch_size == 20 else 20)  # one batch overlaps
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out" / "images").iterdir()}
+    assert {name: after[name] for name in before} == before
     pd.testing.assert_frame_equal(
         pd.read_parquet(tmp_path / "out" / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5
     )
@@ -217,7 +226,7 @@ def test_images_of_no_face_are_counted(plan: list[PlannedImage], judges: Judges,
         def generate(self, requests: list[Request]) -> Tensor:
             return torch.full((len(requests), 3, 64, 64), 0.5)
 
-    result = evaluate(
+    _, result = evaluate(
         Blank(),
         judges,
         plan,
@@ -267,15 +276,15 @@ def test_pictures_are_made_once_and_judged_later(
         pictures = run(plan, NOBODY, out, first)
         assert pictures["images"] == len(plan)
         assert not {"individual", "clip_i", "first_judge"} & set(pictures)
-        assert sorted(path.name for path in out.iterdir()) == ["images", "images.parquet", "pictures.json"]
+        assert sorted(path.name for path in out.iterdir()) == [*FILES[:-1], "pictures.json"]
         assert run(plan, NOBODY, out, Counting(DrawnFaces(plan), limit=0)) == pictures
     else:
         with pytest.raises(BrokenOffError):
             run(plan, NOBODY, out, first)
     later = Counting(DrawnFaces(plan))
-    run(plan, judges, out, later, batch_size=25)
+    run(plan, judges, out, later)
     assert sum(first.made) + sum(later.made) == len(plan)
-    assert sorted(path.name for path in out.iterdir()) == ["images", "images.parquet", "metrics.json"]
+    assert sorted(path.name for path in out.iterdir()) == FILES
     pd.testing.assert_frame_equal(
         pd.read_parquet(out / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5
     )
@@ -294,8 +303,10 @@ def test_judging_pictures_can_be_stopped_and_a_damaged_picture_is_made_again(
     with pytest.raises(BrokenOffError):
         run(plan, judges, out, Counting(DrawnFaces(plan), limit=0))
     again = Counting(DrawnFaces(plan))
+    others = {path: path.stat().st_mtime_ns for path in (out / "images").iterdir() if path not in victims}
     run(plan, judges, out, again)
-    assert sum(again.made) == 2
+    assert again.made == [0, 20]  # their batch, of which they alone are written
+    assert {path: path.stat().st_mtime_ns for path in others} == others
     assert str(victims[0]) in caplog.text
     pd.testing.assert_frame_equal(
         pd.read_parquet(out / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5

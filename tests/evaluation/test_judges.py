@@ -7,13 +7,10 @@ import torch.nn.functional as F
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
+from fineface_train.evaluation.judges.clip import ClipImageScorer
+from fineface_train.evaluation.judges.drawings import AttributeJudge, ToyFacsJudge, attribute_hits, likeness
 from fineface_train.evaluation.judges.judges import (
-    AttributeJudge,
-    ClipImageScorer,
     JudgeConfig,
-    ToyFacsJudge,
-    attribute_hits,
-    likeness,
     load_judges,
 )
 from fineface_train.evaluation.judges.models import AttributeClassifier, PyramidJudge, ResidualJudge

@@ -211,7 +211,7 @@ def test_one_bootstrap_draw_equals_measuring_the_repeated_prompts() -> None:
         for copy in range(int(weights[1, prompt]))
     ]
     again = metrics.readings(pd.concat(repeated), "one", Kind.combination)
-    direct = metrics.scores(again, np.ones((1, int(again.prompt.max()) + 1)))
+    direct = metrics.scores(again, np.ones((1, int(again.unit.max()) + 1)))
     for name, found in metrics.scores(r, weights).items():
         assert found[1] == pytest.approx(direct[name][0], nan_ok=True), name
 

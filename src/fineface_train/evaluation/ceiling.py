@@ -5,11 +5,13 @@ Their CLIP-I is the ceiling that a CLIP which sees expression allows, and their 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fineface_train.data.crew import ALONE, Crew
 from fineface_train.evaluation.evaluate import evaluate
 from fineface_train.evaluation.judges.judges import Judges
 from fineface_train.evaluation.plan import PlannedImage, ProtocolName
@@ -39,8 +41,15 @@ class DrawnFaces:
         return draw(faces, torch.tensor([request.aus for request in requests]), nuisances)
 
 
-def ceiling(judges: Judges, plan: list[PlannedImage], out: Path, protocol: ProtocolName, batch_size: int = 64) -> dict:
-    """Evaluate true drawings as a generator is evaluated; see `evaluate`."""
+def ceiling(
+    judges: Judges,
+    plan: list[PlannedImage],
+    out: Path,
+    protocol: ProtocolName,
+    batch_size: int = 64,
+    crew: Crew = ALONE,
+) -> dict[str, Any]:
+    """Evaluate true drawings as a generator is evaluated, see `evaluate`; returns the metrics."""
     return evaluate(
         DrawnFaces(plan),
         judges,
@@ -50,4 +59,5 @@ def ceiling(judges: Judges, plan: list[PlannedImage], out: Path, protocol: Proto
         bundle="true drawings",
         generator_fingerprint="drawn",
         batch_size=batch_size,
-    )
+        crew=crew,
+    )[1]

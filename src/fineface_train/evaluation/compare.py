@@ -1,9 +1,9 @@
 """Arms of an ablation against a reference arm: paired, as all see the same prompts, starting noise and AUs.
 
-The unit is the prompt, with all its images, averaged over the training seeds. Every statistic of `metrics.scores` is a
-function of how often each prompt counts, so that one function gives the difference, its bootstrap interval and its
-permutation test, also for what is no mean (slopes, leakage): of each seed, both arms' images are put together as twice
-as many prompts, and the weights say whose count.
+The unit is the prompt (or a source picture, or a pair), with all its images, averaged over the training seeds. Every
+statistic of `metrics.scores` is a function of how often each unit counts, so that one function gives the difference,
+its bootstrap interval and its permutation test, also for what is no mean (slopes, leakage): of each seed, both arms'
+images are put together as twice as many units, and the weights say whose count.
 """
 
 import dataclasses
@@ -24,11 +24,12 @@ from fineface_train.evaluation.metrics import (
     readings,
     subset_frames,
     summarise,
+    unit_names,
 )
 from fineface_train.evaluation.plan import Kind
 
 PERMUTATIONS = 4096
-"""Up to 2^12 exchanges of arms within prompts are all tried; of more, as many are drawn."""
+"""Up to 2^12 exchanges of arms within units are all tried; of more, as many are drawn."""
 SIGNIFICANT = 0.05
 
 
@@ -43,7 +44,7 @@ def compare(
     Returns:
         kind -> arm -> metric -> value, low, high, always_zero, seeds (its value for each seed) and, but for the
         reference, difference,
-        difference_low, difference_high, p (two-sided, of exchanging the arms within prompts), p_holm (corrected over
+        difference_low, difference_high, p (two-sided, of exchanging the arms within units), p_holm (corrected over
         arms), common_seeds (that
         both arms have: differences are over these alone) and same_sign (whether the difference has one sign in every
         one of them, which
@@ -57,10 +58,11 @@ def compare(
             arm: {number: read_kind(frame, judge, kind) for number, frame in sorted(frames.items())}
             for arm, frames in arms.items()
         }
-        some = next(iter(of_seed[reference].values()))
+        some = next(iter(of_seed[reference].items()))
         for arm, parts in of_seed.items():
-            for images in parts.values():
-                _check_paired(arm, images, reference, some)
+            for number, images in parts.items():
+                same_units = _units(arms[arm][number], kind) == _units(arms[reference][some[0]], kind)
+                _check_paired(arm, images, reference, some[1], same_units=same_units)
         values = {arm: {number: _values(part) for number, part in parts.items()} for arm, parts in of_seed.items()}
         result[kind.value] = {arm: _arm(arm, of_seed, values, reference, seed) for arm in of_seed}
         _correct(result[kind.value])
@@ -113,11 +115,11 @@ def read_kind(frame: pd.DataFrame, judge: str, kind: Kind) -> Readings:
 
 
 def _values(r: Readings) -> dict[str, float]:
-    return {name: float(values[0]) for name, values in mean_scores([r], np.ones((1, r.prompts))).items()}
+    return {name: float(values[0]) for name, values in mean_scores([r], np.ones((1, r.units))).items()}
 
 
 def pool(parts: Sequence[Readings]) -> Readings:
-    """Several seeds' images of the same prompts as more images of each prompt; for what is linear in the readings."""
+    """Several seeds' images of the same units as more images of each unit; for what is linear in the readings."""
     return _concatenated(parts, [0] * len(parts))
 
 
@@ -128,38 +130,41 @@ def _concatenated(parts: Sequence[Readings], offsets: Sequence[int]) -> Readings
             values = [getattr(part, field.name) for part in parts]
             arrays[field.name] = np.concatenate(
                 [value + offset for value, offset in zip(values, offsets, strict=True)]
-                if field.name == "prompt"
+                if field.name == "unit"
                 else values
             )
     return Readings(kind=parts[0].kind, **arrays)
 
 
-def _check_paired(arm: str, images: Readings, reference: str, other: Readings) -> None:
+def _units(frame: pd.DataFrame, kind: Kind) -> set[str]:
+    return set(unit_names(headline_frames(frame)[kind]))
+
+
+def _check_paired(arm: str, images: Readings, reference: str, other: Readings, *, same_units: bool) -> None:
     asked = [
-        {(prompt, *aus) for prompt, aus in zip(r.prompt.tolist(), r.requested.tolist(), strict=True)}
-        for r in (images, other)
+        {(unit, *aus) for unit, aus in zip(r.unit.tolist(), r.requested.tolist(), strict=True)} for r in (images, other)
     ]
-    if asked[0] != asked[1]:
+    if asked[0] != asked[1] or not same_units:
         raise ValueError(
             f"{arm} and {reference} were not evaluated on the same images; evaluate both with one protocol"
         )
 
 
 def difference(arm: Sequence[Readings], reference: Sequence[Readings], seed: int) -> dict[str, dict[str, float]]:
-    """Of each metric: arm less reference, averaged over seeds (given in one order), its 95% interval (prompts
-    resampled) and p (arms exchanged within prompts); nothing without a seed.
+    """Of each metric: arm less reference, averaged over seeds (given in one order), its 95% interval (units
+    resampled) and p (arms exchanged within units); nothing without a seed.
     """
     if not arm:
         return {}
-    prompts = reference[0].prompts
-    both = [_concatenated(pair, [0, prompts]) for pair in zip(reference, arm, strict=True)]
+    units = reference[0].units
+    both = [_concatenated(pair, [0, units]) for pair in zip(reference, arm, strict=True)]
 
     def differences(one: tuple[Array, Array], other: tuple[Array, Array]) -> dict[str, Array]:
-        """Between two choices of images, each as how often the reference's and the arm's prompts count."""
+        """Between two choices of images, each as how often the reference's and the arm's units count."""
         first, second = (mean_scores(both, np.hstack(weights)) for weights in (one, other))
         return {name: first[name] - second[name] for name in first}
 
-    counts, swapped = bootstrap_weights(prompts, seed), exchanges(prompts, seed)
+    counts, swapped = bootstrap_weights(units, seed), exchanges(units, seed)
     drawn = differences((np.zeros_like(counts), counts), (counts, np.zeros_like(counts)))
     null = differences((swapped, 1 - swapped), (1 - swapped, swapped))
     found = {}
@@ -233,20 +238,20 @@ def compare_errors(
     return cells
 
 
-def exchanges(prompts: int, seed: int) -> Array:
-    """(E, prompts) of 0 and 1: for which prompts the two arms are exchanged; all ways, or `PERMUTATIONS` drawn ones
+def exchanges(units: int, seed: int) -> Array:
+    """(E, units) of 0 and 1: for which units the two arms are exchanged; all ways, or `PERMUTATIONS` drawn ones
     after the way that exchanges none."""
-    if 2**prompts <= PERMUTATIONS:
-        return np.array(list(itertools.product((0.0, 1.0), repeat=prompts)))
-    drawn = np.random.default_rng(seed).integers(2, size=(PERMUTATIONS, prompts)).astype(float)
+    if 2**units <= PERMUTATIONS:
+        return np.array(list(itertools.product((0.0, 1.0), repeat=units)))
+    drawn = np.random.default_rng(seed).integers(2, size=(PERMUTATIONS, units)).astype(float)
     drawn[0] = 0
     return drawn
 
 
-def smallest_p(prompts: int) -> float:
-    """The smallest p that exchanging arms within so many prompts can give: of all ways, that which exchanges none and
+def smallest_p(units: int) -> float:
+    """The smallest p that exchanging arms within so many units can give: of all ways, that which exchanges none and
     that which exchanges all."""
-    return 2 / 2**prompts if 2**prompts <= PERMUTATIONS else 1 / PERMUTATIONS
+    return 2 / 2**units if 2**units <= PERMUTATIONS else 1 / PERMUTATIONS
 
 
 def _correct(arms: dict[str, dict[str, dict[str, Any]]]) -> None:

@@ -1,11 +1,13 @@
-"""From one row per image to the numbers of an evaluation (SPEC section 5), each with a 95% interval.
+"""From one row per image to the numbers of an evaluation, each with a 95% interval.
 
-Every statistic is a function of `weights` (D, P): how often each of P prompts counts in each of D bootstrap draws. Draw
-0 counts every prompt once and gives the value; the others resample prompts and give the interval. NaN stands for what
-is undefined, and becomes null in JSON.
+AU error and CLIP-I are FineFace's (arXiv 2407.20175); slopes, rank correlation and leakage are ours. A *unit* is what
+is resampled, with all its images: a prompt, a source picture, a pair. A statistic is a function of `weights` (D, P):
+how often each of P units counts in each of D bootstrap draws. Draw 0 counts every unit once and gives the value; the
+others resample units and give the interval. NaN stands for what is undefined, and becomes null in JSON.
 """
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fineface_train.aus import AU_COUNT, AU_KEYS
-from fineface_train.evaluation.plan import Kind
+from fineface_train.evaluation.plan import Kind, unit_of_prompt
 from fineface_train.toyfacs.faces import ATTRIBUTES
 
 Array = NDArray[np.float64]
@@ -28,7 +30,7 @@ UNJUDGED = ("clip_i", "attributes", "identity")
 
 @dataclasses.dataclass(frozen=True)
 class Readings:
-    """What one judge read in the images of one kind and in the neutrals of their prompts; N images, P prompts."""
+    """What one judge read in the images of one kind and in the neutrals of their units; N images, P units."""
 
     kind: Kind
     requested: Array
@@ -44,12 +46,12 @@ class Readings:
     not known."""
     neutral: NDArray[np.bool_]
     """(N,)."""
-    prompt: NDArray[np.intp]
+    unit: NDArray[np.intp]
     """(N,), codes 0..P-1."""
 
     @property
-    def prompts(self) -> int:
-        return int(self.prompt.max()) + 1
+    def units(self) -> int:
+        return int(self.unit.max()) + 1
 
     @property
     def commanded(self) -> list[int]:
@@ -64,7 +66,6 @@ class Readings:
 def readings(frame: pd.DataFrame, judge: str, kind: Kind) -> Readings:
     """The rows of `kind` and the neutrals of `frame` (columns of images.parquet) as arrays."""
     chosen = frame[frame["kind"].isin([kind.value, Kind.neutral.value])]
-    prompt = np.unique(chosen["prompt_index"].to_numpy(), return_inverse=True)[1]
     return Readings(
         kind,
         chosen[list(AU_KEYS)].to_numpy(np.float64),
@@ -73,8 +74,29 @@ def readings(frame: pd.DataFrame, judge: str, kind: Kind) -> Readings:
         _shown(chosen, ATTRIBUTES).mean(1),
         _shown(chosen, IDENTITY).min(1),
         (chosen["kind"] == Kind.neutral.value).to_numpy(bool),
-        prompt,
+        unit_codes(unit_names(chosen)),
     )
+
+
+def unit_names(frame: pd.DataFrame) -> list[str]:
+    """The unit of each row. Rows that an earlier version wrote have no column `unit`; theirs is the prompt, by its
+    index."""
+    if "unit" not in frame:
+        return [unit_of_prompt(index) for index in frame["prompt_index"]]
+    both = zip(frame["unit"], frame["unit"].notna(), frame["prompt_index"], strict=True)  # rows of old and new together
+    return [str(unit) if known else unit_of_prompt(index) for unit, known, index in both]
+
+
+def unit_codes(names: Sequence[str]) -> NDArray[np.intp]:
+    """(N,) codes 0..P-1 of units by their names alone, so that equal units have equal codes in every table; numbers in
+    names count as numbers, p2 before p10."""
+    order = {name: code for code, name in enumerate(sorted(set(names), key=_in_parts))}
+    return np.array([order[name] for name in names], dtype=np.intp)
+
+
+def _in_parts(name: str) -> tuple[list[tuple[int, str]], str]:
+    parts = re.findall(r"\d+|\D+", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], name
 
 
 def _shown(frame: pd.DataFrame, attributes: Iterable[str]) -> Array:
@@ -82,26 +104,26 @@ def _shown(frame: pd.DataFrame, attributes: Iterable[str]) -> Array:
     return frame.reindex(columns=[f"attr_{name}" for name in attributes]).astype(float).to_numpy()
 
 
-def bootstrap_weights(prompts: int, seed: int, draws: int = DRAWS) -> Array:
-    """(1 + draws, prompts): ones, then how often each prompt comes up when as many prompts are drawn with
+def bootstrap_weights(units: int, seed: int, draws: int = DRAWS) -> Array:
+    """(1 + draws, units): ones, then how often each unit comes up when as many units are drawn with
     replacement."""
-    chosen = np.random.default_rng(seed).integers(prompts, size=(draws, prompts))
-    counts = (chosen[:, :, None] == np.arange(prompts)).sum(1)
-    return np.concatenate([np.ones((1, prompts)), counts])
+    chosen = np.random.default_rng(seed).integers(units, size=(draws, units))
+    counts = (chosen[:, :, None] == np.arange(units)).sum(1)
+    return np.concatenate([np.ones((1, units)), counts])
 
 
-def _per_prompt(values: Array, prompt: NDArray[np.intp], prompts: int) -> Array:
-    """Sums of values (N, ...) over each prompt's rows: (P, ...)."""
-    sums = np.zeros((prompts, *values.shape[1:]))
-    np.add.at(sums, prompt, values)
+def _per_unit(values: Array, unit: NDArray[np.intp], units: int) -> Array:
+    """Sums of values (N, ...) over each unit's rows: (P, ...)."""
+    sums = np.zeros((units, *values.shape[1:]))
+    np.add.at(sums, unit, values)
     return sums
 
 
-def weighted_mean(values: Array, prompt: NDArray[np.intp], weights: Array) -> Array:
-    """Means (D,) of values (N,) over the rows, each counting as often as its prompt; NaN without rows."""
-    prompts = weights.shape[1]
-    count = weights @ _per_prompt(np.ones(len(values)), prompt, prompts)
-    return _ratio(weights @ _per_prompt(values, prompt, prompts), count)
+def weighted_mean(values: Array, unit: NDArray[np.intp], weights: Array) -> Array:
+    """Means (D,) of values (N,) over the rows, each counting as often as its unit; NaN without rows."""
+    units = weights.shape[1]
+    count = weights @ _per_unit(np.ones(len(values)), unit, units)
+    return _ratio(weights @ _per_unit(values, unit, units), count)
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
@@ -121,17 +143,15 @@ def response_matrix(r: Readings, weights: Array) -> Array:
     groups = [r.commanded] if r.kind is Kind.combination else [[au] for au in r.commanded]
     for group in groups:
         rows = r.rows_of(group[0])
-        matrix[:, group] = _least_squares(r.requested[rows][:, group], r.measured[rows], r.prompt[rows], weights)
+        matrix[:, group] = _least_squares(r.requested[rows][:, group], r.measured[rows], r.unit[rows], weights)
     return matrix
 
 
-def _least_squares(x: Array, y: Array, prompt: NDArray[np.intp], weights: Array) -> Array:
+def _least_squares(x: Array, y: Array, unit: NDArray[np.intp], weights: Array) -> Array:
     """Slopes (D, K, 12) of y (N, 12) on x (N, K) with an intercept, by the normal equations of each draw."""
     design = np.concatenate([np.ones((len(x), 1)), x], axis=1)
-    gram = np.einsum(
-        "dp,pij->dij", weights, _per_prompt(design[:, :, None] * design[:, None, :], prompt, weights.shape[1])
-    )
-    cross = np.einsum("dp,pij->dij", weights, _per_prompt(design[:, :, None] * y[:, None, :], prompt, weights.shape[1]))
+    gram = np.einsum("dp,pij->dij", weights, _per_unit(design[:, :, None] * design[:, None, :], unit, weights.shape[1]))
+    cross = np.einsum("dp,pij->dij", weights, _per_unit(design[:, :, None] * y[:, None, :], unit, weights.shape[1]))
     singular = np.linalg.matrix_rank(gram, hermitian=True) < design.shape[1]
     gram[singular] = np.eye(design.shape[1])
     slopes = np.linalg.solve(gram, cross)[:, 1:]
@@ -170,7 +190,7 @@ def rank_correlations(r: Readings, weights: Array) -> Array:
     result = np.full((len(weights), AU_COUNT), np.nan)
     for au in r.commanded:
         rows = r.rows_of(au)
-        result[:, au] = weighted_spearman(r.requested[rows, au], r.measured[rows, au], weights[:, r.prompt[rows]])
+        result[:, au] = weighted_spearman(r.requested[rows, au], r.measured[rows, au], weights[:, r.unit[rows]])
     return result
 
 
@@ -183,13 +203,13 @@ def scores(r: Readings, weights: Array) -> dict[str, Array]:
     """
     shown = ~r.neutral
     squared, active = (r.measured - r.requested)[shown] ** 2, (r.requested != 0)[shown]
-    prompt = r.prompt[shown]
+    unit = r.unit[shown]
     per_image = {
         "au_mse_mean": squared.mean(1),
         "au_mse_sum": squared.sum(1),
         "au_mse_active": (squared * active).sum(1) / active.sum(1),
     }
-    result = {name: weighted_mean(values, prompt, weights) for name, values in per_image.items()}
+    result = {name: weighted_mean(values, unit, weights) for name, values in per_image.items()}
 
     matrix = response_matrix(r, weights)[:, r.commanded]
     diagonal = matrix[:, range(len(r.commanded)), r.commanded]
@@ -201,7 +221,7 @@ def scores(r: Readings, weights: Array) -> dict[str, Array]:
     result["rank_correlation"] = np.where(np.isnan(ranks).all(1), np.nan, np.nan_to_num(ranks).mean(1))
     result["leakage"] = _ratio(others.mean(1), diagonal.mean(1))
     for name in UNJUDGED:
-        result[name] = weighted_mean(getattr(r, name)[shown], prompt, weights)
+        result[name] = weighted_mean(getattr(r, name)[shown], unit, weights)
     return result
 
 
@@ -213,13 +233,13 @@ def mean_scores(parts: Sequence[Readings], weights: Array) -> dict[str, Array]:
 
 
 def summarise(parts: Sequence[Readings], seed: int) -> dict[str, dict[str, float]]:
-    """Each of `scores`, averaged over training seeds, as value, low, high (95%, prompts resampled) and always_zero (the
+    """Each of `scores`, averaged over training seeds, as value, low, high (95%, units resampled) and always_zero (the
     same images, every reading 0).
 
     The interval is the percentile one. Leakage is a mean of absolute values, which grows with noise, so that where it
     is small its resamples, and with them its interval, lie above its value.
     """
-    weights = bootstrap_weights(parts[0].prompts, seed)
+    weights = bootstrap_weights(parts[0].units, seed)
     found = mean_scores(parts, weights)
     always_zero = scores(dataclasses.replace(parts[0], measured=np.zeros_like(parts[0].measured)), weights[:1])
     always_zero |= dict.fromkeys(UNJUDGED, np.array([np.nan]))
@@ -245,7 +265,7 @@ def _interval(draws: Array) -> tuple[float, float]:
 def per_au(r: Readings, seed: int) -> dict[str, dict[str, float]]:
     """For each AU alone: slope and rank correlation with 95% intervals, squared error, and what the judge reads of it
     on neutral images."""
-    weights = bootstrap_weights(r.prompts, seed)
+    weights = bootstrap_weights(r.units, seed)
     slopes, ranks = response_matrix(r, weights), rank_correlations(r, weights)
     result = {}
     for au, key in enumerate(AU_KEYS):
@@ -259,19 +279,19 @@ def per_au(r: Readings, seed: int) -> dict[str, dict[str, float]]:
             "rank_correlation_low": rank_low,
             "rank_correlation_high": rank_high,
             "au_mse_active": float(((r.measured - r.requested)[shown, au] ** 2).mean()) if shown.any() else np.nan,
-            "zero_reading": float(r.measured[r.neutral, au].mean()),
+            "zero_reading": float(r.measured[r.neutral, au].mean()) if r.neutral.any() else np.nan,
         }
     return result
 
 
 def response_curve(r: Readings, seed: int) -> dict[str, dict[str, list[float]]]:
-    """Mean reading of each AU at each requested intensity of that AU alone, with 95% intervals over prompts."""
-    weights = bootstrap_weights(r.prompts, seed)
+    """Mean reading of each AU at each requested intensity of that AU alone, with 95% intervals over units."""
+    weights = bootstrap_weights(r.units, seed)
     curves = {}
     for au in r.commanded:
         levels = np.unique(r.requested[r.rows_of(au), au])
         rows = [r.rows_of(au) & (r.requested[:, au] == level) for level in levels]
-        means = [weighted_mean(r.measured[here, au], r.prompt[here], weights) for here in rows]
+        means = [weighted_mean(r.measured[here, au], r.unit[here], weights) for here in rows]
         ends = [_interval(values[1:]) for values in means]
         curves[AU_KEYS[au]] = {
             "requested": levels.tolist(),
@@ -305,7 +325,7 @@ def disagreement(frame: pd.DataFrame, first: str, second: str) -> dict[str, Any]
 
 
 def subset_frames(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
-    """The frame by kind and by whether identity and set were held out; neutrals go with their prompts."""
+    """The frame by kind and by whether identity and set were held out; neutrals go with their units."""
     held_prompt, held_set, neutral = (
         frame["prompt_held_out"],
         frame["set_held_out"],
@@ -325,7 +345,7 @@ def subset_frames(frame: pd.DataFrame) -> dict[str, dict[str, pd.DataFrame]]:
 
 
 def headline_frames(frame: pd.DataFrame) -> dict[Kind, pd.DataFrame]:
-    """The images that the headlines are over: held-out identities (and sets); where no prompt is held out, all."""
+    """The images that the headlines are over: held-out identities (and sets); where no unit is held out, all."""
     if not frame["prompt_held_out"].any():
         return {Kind.individual: frame, Kind.combination: frame}
     held_out = frame[frame["prompt_held_out"]]
@@ -338,20 +358,23 @@ def headline_frames(frame: pd.DataFrame) -> dict[Kind, pd.DataFrame]:
 def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, Any]:
     """Everything of metrics.json that the images tell; `judges` names the column prefixes, the headlines' judge first.
 
-    Headlines are over held-out identities (and sets); where no prompt is held out (real bases), over all images.
+    Headlines are over held-out identities (and sets); where no unit is held out (real bases), over all images. A kind
+    of which there is no image has an empty dictionary.
     """
     first = judges[0]
     subsets = subset_frames(frame)
     headlines, held_out = headline_frames(frame), bool(frame["prompt_held_out"].any())
     individual, combination = headlines[Kind.individual], headlines[Kind.combination]
 
+    alone, together = ((part["kind"] == kind).any() for kind, part in headlines.items())
+
     def headline(judge: str) -> dict[str, Any]:
         singles = readings(individual, judge, Kind.individual)
         sets = readings(combination, judge, Kind.combination)
         return {
-            "individual": summarise([singles], seed),
-            "combination": summarise([sets], seed),
-            "per_au": per_au(singles, seed),
+            "individual": summarise([singles], seed) if alone else {},
+            "combination": summarise([sets], seed) if together else {},
+            "per_au": per_au(singles, seed) if alone else {},
         }
 
     by_judge = {judge: headline(judge) for judge in judges}
@@ -371,8 +394,8 @@ def measure(frame: pd.DataFrame, judges: list[str], seed: int = 0) -> dict[str, 
         },
         "judges": by_judge,
         "judge_disagreement": disagreement(frame, first, judges[1]) if len(judges) > 1 else None,
-        "leakage_matrix": response_matrix(singles, np.ones((1, singles.prompts)))[0].tolist(),
-        "response_curve": response_curve(singles, seed),
+        "leakage_matrix": response_matrix(singles, np.ones((1, singles.units)))[0].tolist() if alone else None,
+        "response_curve": response_curve(singles, seed) if alone else {},
         "no_face_rate": float(1 - frame[f"{first}_face"].mean()),
         "attributes": attributes | {"mean": float(np.mean(list(attributes.values())))} if attributes else None,
         "images": len(frame),

@@ -1,4 +1,4 @@
-"""Which images an evaluation asks for (SPEC section 5): prompts, single AUs, combinations, and a neutral per prompt."""
+"""Which images an evaluation asks for: prompts, single AUs, combinations, and a neutral per prompt."""
 
 import dataclasses
 import enum
@@ -74,6 +74,16 @@ class PlannedImage:
     @property
     def prompt_held_out(self) -> bool:
         return self.prompt.held_out
+
+    @property
+    def unit(self) -> str:
+        """What statistics resample: here the prompt."""
+        return unit_of_prompt(self.prompt_index)
+
+
+def unit_of_prompt(index: int) -> str:
+    """The name of the unit that all images of a prompt are."""
+    return f"p{index:02d}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +225,14 @@ def build_plan(
         prompt = prompts[prompt_index]
         request = Request(prompt.text, aus.aus, seed + prompt_index)
         return PlannedImage(
-            f"p{prompt_index:02d}_{suffix}", kind, prompt, prompt_index, set_index, aus.held_out, aus.commanded, request
+            f"{unit_of_prompt(prompt_index)}_{suffix}",
+            kind,
+            prompt,
+            prompt_index,
+            set_index,
+            aus.held_out,
+            aus.commanded,
+            request,
         )
 
     plan = [planned(index, "neutral", Kind.neutral, AuSet((0.0,) * AU_COUNT, False)) for index in prompt_indices]

@@ -1,16 +1,13 @@
 """Pictures of the model while it trains: three prompts, each neutral and with every AU."""
 
 import textwrap
+from collections.abc import Sequence
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, MAX_INTENSITY
-from fineface_train.config import Config
-from fineface_train.evaluation.measure import evaluation_prompts
-from fineface_train.methods.au_diffusion.generate import PipelineGenerator
-from fineface_train.methods.protocol import Request
+from fineface_train.methods.protocol import FaceGenerator, Request
 from fineface_train.pictures import face_sheet, to_picture
 
 SAMPLE_PROMPTS = slice(4, 7)
@@ -21,27 +18,21 @@ LINE = 20
 """Pixels of a line of text beside one."""
 
 
-def looking(config: Config, pipe: StableDiffusionPipeline) -> PipelineGenerator:
-    """The model in training as a generator; a picture that shows nothing is told of, and the training goes on."""
-    return PipelineGenerator(pipe, config.conditioning, config.sampling, config.base.resolution, strict=False)
-
-
-def sample_sheet(config: Config, pipe: StableDiffusionPipeline) -> Image.Image:
-    """Three prompts, each neutral and with every AU at 5: rows of 13 images under the AUs' names."""
-    generator = looking(config, pipe)
+def sample_sheet(
+    generator: FaceGenerator, prompts: Sequence[str], *, seed: int, batch_size: int, side: int
+) -> Image.Image:
+    """Each prompt neutral and with every AU at 5: a row of 13 images under the AUs' names. Row r has the starting noise
+    of `seed` + r; faces are `side` pixels high and wide, or as small as names allow."""
     neutral = (0.0,) * AU_COUNT
     sets = [
         neutral,
         *(tuple(MAX_INTENSITY * (place == index) for place in range(AU_COUNT)) for index in range(AU_COUNT)),
     ]
-    prompts = [prompt.text for prompt in evaluation_prompts(config)[SAMPLE_PROMPTS]]
-    requests = [
-        Request(prompt, aus, config.evaluation.seed + row) for row, prompt in enumerate(prompts) for aus in sets
-    ]
-    size = config.evaluation.batch_size
-    images = torch.cat([generator.generate(requests[start : start + size]) for start in range(0, len(requests), size)])
+    requests = [Request(prompt, aus, seed + row) for row, prompt in enumerate(prompts) for aus in sets]
+    starts = range(0, len(requests), batch_size)
+    images = torch.cat([generator.generate(requests[start : start + batch_size]) for start in starts])
     faces = [to_picture(image) for image in images]
-    side = max(config.base.resolution, SMALLEST_FACE)
+    side = max(side, SMALLEST_FACE)
     rows = [
         (_beside(prompt, side), faces[row * len(sets) : (row + 1) * len(sets)]) for row, prompt in enumerate(prompts)
     ]

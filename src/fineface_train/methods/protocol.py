@@ -15,6 +15,10 @@ class Request:
     """12 intensities in the order of `aus.AUS`, within [0, 5] unless one extrapolates on purpose."""
     seed: int
     """Requests that share a seed share the starting noise."""
+    source: str | None = None
+    """Path of the picture to edit or to animate; None where a prompt alone is asked."""
+    driving: str | None = None
+    """Path of a picture or clip whose expression is taken; None where AUs are asked."""
 
 
 class FaceGenerator(Protocol):

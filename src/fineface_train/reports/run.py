@@ -19,7 +19,7 @@ import pandas as pd
 from PIL import Image
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
-from fineface_train.evaluation.evaluate import METRICS, PICTURES
+from fineface_train.evaluation.media import METRICS, PICTURES
 from fineface_train.files import flat, read_json, read_parquet, write_text
 from fineface_train.loop.runs import VALIDATION_FILE
 from fineface_train.loop.tracking import METRICS_FILE
@@ -179,7 +179,8 @@ def headline_table(metrics: dict[str, Any]) -> str:
                 ),
             ]
         )
-    who = "held-out identities" if metrics.get("subset") == "held_out" else "all prompts"
+    everybody = "all units" if "pictures" in metrics else "all prompts"
+    who = "held-out identities" if metrics.get("subset") == "held_out" else everybody
     judge, protocol = metrics.get("first_judge", "?"), metrics.get("protocol", "?")
     return f"Judge {judge}, protocol {protocol}, {who}.\n\n{markdown_table(rows)}\n{markdown_table(per_au)}"
 
@@ -221,18 +222,32 @@ def _faces(run: Path, metrics: dict[str, Any]) -> dict[str, Any]:
         return {}
     frame = read_parquet(path)
     judge = metrics.get("first_judge", "")
-    neutral = {row["prompt_index"]: row for row in frame[frame["kind"] == "neutral"].to_dict("records")}
+    neutral = _neutrals(frame)
     single = frame[frame["kind"] == "individual"]
     order = sorted(neutral, key=lambda index: (not neutral[index]["prompt_held_out"], index))
+    order.sort(key=lambda index: index not in set(single["prompt_index"]))  # those that show single AUs first
     grid = [
         grid_row(run, judge, neutral[index], single[single["prompt_index"] == index]) for index in order[:GRID_ROWS]
     ]
-    sweep = _sweep(run, judge, neutral[order[0]], single[single["prompt_index"] == order[0]]) if order else None
+    sweep = _sweep(run, judge, neutral[order[0]], single[single["prompt_index"] == order[0]])
     return {
         "grid": grid,
         "prompts": len(order),
         "sweep": sweep,
         "combinations": _combinations(run, judge, neutral, frame[frame["kind"] == "combination"]),
+    }
+
+
+def _neutrals(frame: pd.DataFrame) -> dict[int, dict[str, Any]]:
+    """For each unit the row of its neutral picture; of pictures that other programs made it may lie elsewhere, or be
+    missing, and then its path is None."""
+    rows = frame.drop_duplicates("prompt_index").assign(path=None) if "neutral" in frame else frame[:0]
+    if "neutral" in frame:
+        rows = rows.assign(path=rows["neutral"])
+    return {
+        row["prompt_index"]: row
+        for part in (rows, frame[frame["kind"] == "neutral"])
+        for row in part.to_dict("records")
     }
 
 
@@ -289,9 +304,9 @@ def _combinations(
 def shown_face(run: Path, judge: str, row: dict[str, Any], commanded: Sequence[str]) -> Shown | None:
     """The image of a row of images.parquet, with what the judge (if there is one) read of the commanded AUs; None where
     its file is gone."""
-    path = run / row["path"]
-    if not path.is_file():
+    if row["path"] is None or not (run / row["path"]).is_file():
         return None
+    path = run / row["path"]
     readings = [(key, float(row[key]), _finite(row.get(f"{judge}_{key}"))) for key in commanded]
     asked = (
         ", ".join(
@@ -299,7 +314,8 @@ def shown_face(run: Path, judge: str, row: dict[str, Any], commanded: Sequence[s
         )
         or "neutral"
     )
-    return Shown(image_uri(path), f"{row['prompt']} | {asked} | seed {row['seed']}", readings)
+    told = [row["prompt"], asked, *([f"seed {row['seed']}"] if "seed" in row else [])]
+    return Shown(image_uri(path), " | ".join(told), readings)
 
 
 def _finite(value: Any) -> float | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fineface_train.config import Config
-from fineface_train.evaluation.evaluate import METRICS, PICTURES
+from fineface_train.evaluation.media import METRICS, NOTE, PICTURES, ROWS
 from fineface_train.files import read_json
 from fineface_train.methods.au_diffusion.bundle import CONFIG_FILE
 from fineface_train.reports.run import command
@@ -50,7 +50,7 @@ def what_lies_there(folder: Path) -> str:
             if has_report(folder.parent)
             else command("evaluate", f"bundle={folder}") + " measures it"
         )
-    if (folder / "rows").is_dir():
+    if any((folder / name).exists() for name in (ROWS, NOTE)):
         return "an evaluation has begun there and was stopped; start the same command again"
     if has_report(folder.parent):
         return f"it is a part of a run: {report_lines([folder.parent])}"

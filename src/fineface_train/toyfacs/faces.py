@@ -7,6 +7,7 @@ to nobody. One identity in five is held out: it never enters the corpus that ada
 import dataclasses
 import hashlib
 import itertools
+import re
 
 import numpy as np
 
@@ -89,7 +90,7 @@ def all_identities() -> list[tuple[str, ...]]:
 
 
 def is_held_out_identity(identity: tuple[str, ...]) -> bool:
-    """Whether adapters never see this identity: a fixed pseudo-random fifth of all (SPEC section 5)."""
+    """Whether adapters never see this identity: a fixed pseudo-random fifth of all."""
     digest = hashlib.sha256("|".join(identity).encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32 < 0.2
 
@@ -119,3 +120,36 @@ def caption(face: Face, rng: np.random.Generator, aus: list[float] | None = None
     text = f"{person} with {', '.join(parts)}, {shirt}, {scene}"
     expression = describe_aus(aus) if aus is not None else ""
     return f"{text}, {expression}" if expression else text
+
+
+CAPTION = re.compile(
+    r"(?:a|a portrait of a|a drawing of a|a close-up of a) person with (?P<parts>.+), (?:wearing|in|with) a "
+    r"(?P<shirt>\w+) shirt, (?:on a (?P<on>\w+) background|in front of a (?P<wall>\w+) wall|"
+    r"(?P<plain>\w+) background)(?:, .+)?"
+)
+HAIR = re.compile(r"(?:(?P<style>\w+) (?P<hair>\w+) hair|a bald head and (?P<temples>\w+) temples)")
+
+
+def face_told(text: str) -> Face | None:
+    """The face that a text describes in the words of `caption`, with or without an expression; None for any other
+    text."""
+    told = CAPTION.fullmatch(text)
+    if told is None:
+        return None
+    parts = told["parts"].split(", ")
+    skins = [part.removesuffix(" skin") for part in parts if part.endswith(" skin")]
+    hairs = [found for part in parts if (found := HAIR.fullmatch(part))]
+    others = [part for part in parts if not part.endswith(" skin") and not HAIR.fullmatch(part)]
+    if len(skins) != 1 or len(hairs) != 1 or not set(others) <= {"glasses", "a beard"}:
+        return None
+    hair = hairs[0]
+    face = Face(
+        skin=skins[0],
+        hair=hair["hair"] or hair["temples"],
+        style=hair["style"] or "bald",
+        glasses="yes" if "glasses" in others else "no",
+        beard="yes" if "a beard" in others else "no",
+        shirt=told["shirt"],
+        background=told["on"] or told["wall"] or told["plain"],
+    )
+    return face if all(getattr(face, name) in values for name, values in ATTRIBUTES.items()) else None

@@ -5,43 +5,35 @@ from typing import Any
 
 from accelerate import PartialState
 
-from fineface_train.aus import AU_KEYS
 from fineface_train.config import Config
 from fineface_train.data.prepare import PEAKS, RAW
 from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
-from fineface_train.evaluation.judges.judges import JudgeKind
-from fineface_train.evaluation.measure import (
-    calibrate_bundle,
-    check_judge,
-    evaluation_folder,
-    fitting_judge,
-    is_measured,
-    measure_bundle,
-    print_report,
-    read_evaluation,
-)
 from fineface_train.files import read_parquet
-from fineface_train.locks import locked, writable
 from fineface_train.loop.accelerator import launched
+from fineface_train.loop.crew import make_crew
 from fineface_train.loop.tracking import log_tables
 from fineface_train.methods.au_diffusion.base import check_base
-from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, check_bundle, load_calibration
 from fineface_train.overrides import choices
 from fineface_train.reports.comparison.page import comparison_tables, write_comparison
 from fineface_train.reports.data import write_data_report
 from fineface_train.reports.sweep_records import has_report, is_sweep, named_folder, report_lines, what_lies_there
+from fineface_train.verbs import calibrate as calibrating
+from fineface_train.verbs import evaluate as evaluating
 from fineface_train.verbs import generate as generating
+from fineface_train.verbs import judge as judging
 from fineface_train.verbs import train as training
 from fineface_train.verbs.doctor import doctor
+from fineface_train.verbs.evaluate import print_report
+from fineface_train.verbs.generators import check_bundle
 
-__all__ = ["calibrate", "doctor", "evaluate", "generate", "prepare", "report", "train"]
+__all__ = ["calibrate", "doctor", "evaluate", "generate", "judge", "prepare", "report", "train"]
 
 
 def prepare(config: Config) -> SampleTable:
     """`fineface prepare`: from the files of a dataset to one table and a page about it, on all processes of a
     launch."""
-    crew, root = training.make_crew(launched()), Path(config.data.root)
+    crew, root = make_crew(launched()), Path(config.data.root)
     table = prepare_data(config.data, crew=crew)
     weights = config.data.weights(table)
     peaks = read_parquet(root / PEAKS) if (root / PEAKS).is_file() else None  # an older folder has none
@@ -69,50 +61,23 @@ def generate(config: Config) -> list[Path]:
 
 def evaluate(config: Config) -> dict[str, Any]:
     """`fineface evaluate`: generate the protocol's images with a bundle, judge them (with judge=none they are made
-    only), write rows, metrics and a report."""
-    bundle = _need_bundle(config)
-    check_judge(config)
-    out = evaluation_folder(config, bundle)
-    if is_measured(config, out) and not writable(out):  # by somebody else
-        metrics = read_evaluation(out)
-    else:
-        with locked(out):
-            metrics = measure_bundle(config, bundle, out)
-        print_report(out)
+    only), write rows, metrics and a report; all processes of a launch take their share."""
+    metrics = evaluating.evaluate(config, _need_bundle(config))
+    PartialState().destroy_process_group()
+    return metrics
+
+
+def judge(config: Config) -> dict[str, Any]:
+    """`fineface judge`: judge pictures that any program made, write rows, metrics and a report."""
+    metrics = judging.judge(config)
+    PartialState().destroy_process_group()
     return metrics
 
 
 def calibrate(config: Config) -> Path:
     """`fineface calibrate`: measure how a bundle answers, and store in it what to ask for; used where
     calibrated=true."""
-    bundle = _need_bundle(config)
-    if config.judge.kind is JudgeKind.none:
-        raise ValueError(
-            f"judge=none measures nothing, and a calibration is made of measurements; choose "
-            f"judge={fitting_judge(config)}"
-        )
-    check_judge(config)
-    if not writable(bundle):
-        raise ValueError(
-            f"bundle={bundle}: cannot be written, and its calibration is kept in it; copy the folder, and calibrate "
-            f"the copy"
-        )
-    if (bundle / CALIBRATION_FILE).exists():
-        raise ValueError(
-            f"{bundle / CALIBRATION_FILE} exists already; nothing is overwritten: remove it to calibrate anew"
-        )
-    path = calibrate_bundle(config, bundle)
-    calibration, about = load_calibration(bundle)
-    for kind, name in (("alone", "one AU alone, error of that AU"), ("several", "several AUs, mean error of 12 AUs")):
-        before, after = (about["error"][way][kind] for way in ("as it is", "calibrated"))
-        print(
-            f"{name}: {before:.2f}, calibrated {after:.2f}; "
-            f"{'used' if getattr(calibration, kind) else 'not used: such requests stay as they are'}"
-        )
-    asked = {key: calibration.ask([3.0 * (key == one) for one in AU_KEYS])[place] for place, key in enumerate(AU_KEYS)}
-    print("to be measured at 3 alone, ask for: " + ", ".join(f"{key}={value:.2f}" for key, value in asked.items()))
-    print(f"calibration: {path}")
-    return path
+    return calibrating.calibrate(config, _need_bundle(config))
 
 
 def report(config: Config) -> Path:

@@ -20,7 +20,6 @@ from torch import Tensor
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY, au_steps, format_au_range, format_aus, parse_au_range
 from fineface_train.config import PICTURES, Config
 from fineface_train.data.conditioning import ConditioningConfig, Entry
-from fineface_train.evaluation.measure import load_generator
 from fineface_train.files import SEAL, flat, plain, sha256
 from fineface_train.loop.runs import provenance
 from fineface_train.methods.au_diffusion.base import Architecture, load_base
@@ -28,6 +27,7 @@ from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, load_ca
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from fineface_train.pictures import TEXT, face_sheet, to_picture
+from fineface_train.verbs.generators import load_generator
 from fineface_train.verbs.picture_files import Facts, made_already, new_picture, save_animation, save_png, slug
 
 SEEN_TO = 10.0

@@ -19,8 +19,7 @@ from accelerate.state import AcceleratorState, PartialState
 from omegaconf import DictConfig
 
 from fineface_train.config import Config, combinations, load_config, multirun, sweep_parameters, typed
-from fineface_train.evaluation.evaluate import METRICS, PICTURES
-from fineface_train.evaluation.measure import evaluation_folder
+from fineface_train.evaluation.media import METRICS, PICTURES
 from fineface_train.files import read_json, write_json
 from fineface_train.loop.launch import is_main_process
 from fineface_train.overrides import key_of, read_overrides
@@ -28,6 +27,7 @@ from fineface_train.reads import SWEEP, check_given, check_verb
 from fineface_train.reports.comparison.page import write_comparison
 from fineface_train.reports.run import command
 from fineface_train.reports.sweep_records import UNFINISHED, named_folder
+from fineface_train.verbs.evaluation_folder import evaluation_folder, measured_folder
 from fineface_train.verbs.train import train
 
 COLUMNS = ("slope", "rank_correlation", "au_mse_active", "au_mse_mean", "leakage", "clip_i")
@@ -146,9 +146,10 @@ def _arm(path: Path, title: str, record: dict[str, Any], group: str, node: DictC
             f"seed={config.seed}",
         ]
         folder_of_run = train(config, wait=True)  # for an arm that another sweep has too
+        images = evaluation_folder(config, folder_of_run / "bundle")
         record = record | {
             "folder": str(folder_of_run),
-            "evaluation": str(evaluation_folder(config, folder_of_run / "bundle")),
+            "evaluation": str(measured_folder(config, images) or images),
         }
     except Exception as error:
         if not isinstance(error, (ValueError, FloatingPointError, OSError)):

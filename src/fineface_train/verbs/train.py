@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +24,16 @@ from fineface_train.data.prepare import prepare
 from fineface_train.data.prompts import counted
 from fineface_train.data.table import SampleTable
 from fineface_train.data.validation import EXAMPLES, validation_examples, validation_rows
-from fineface_train.evaluation.evaluate import glance
+from fineface_train.evaluation.glance import glance
 from fineface_train.evaluation.judges.judges import JudgeKind, Judges, find_judges, load_judges
-from fineface_train.evaluation.measure import (
-    evaluation_folder,
-    evaluation_prompts,
-    is_measured,
-    measure_bundle,
-    print_report,
-)
 from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_combinations
-from fineface_train.evaluation.sample_sheet import looking, sample_sheet
+from fineface_train.evaluation.sample_sheet import SAMPLE_PROMPTS, sample_sheet
 from fineface_train.files import SEAL, damage, plain, read_json, sha256, write_json, write_text
-from fineface_train.locks import locked, writable
+from fineface_train.locks import writable
 from fineface_train.loop.accelerator import make_accelerator, weight_dtype
 from fineface_train.loop.checkpoint import latest_state, other_format, resumable_state
 from fineface_train.loop.config import Precision
+from fineface_train.loop.crew import alone, make_crew
 from fineface_train.loop.earlier_runs import about_neighbours, run_to_extend, take_on
 from fineface_train.loop.processes import as_first
 from fineface_train.loop.runs import FINISHED, VALIDATION_FILE, choose_folder, is_finished, provenance
@@ -52,6 +45,9 @@ from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_finger
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.au_diffusion.prior import prior
 from fineface_train.reads import trains
+from fineface_train.verbs.evaluate import measure_bundle, print_report
+from fineface_train.verbs.evaluation_folder import evaluation_folder, measured_folder
+from fineface_train.verbs.generators import evaluation_prompts, looking
 from fineface_train.verbs.run_identity import Given, method_name, prompt_writer, run_identity, told_captions
 
 logger = logging.getLogger(__name__)
@@ -92,7 +88,7 @@ def train(config: Config, *, wait: bool = False) -> Path:
             f"{folder} is finished already, and cannot be written; its page, if it has one: {folder / 'report.html'}"
         )
         return folder
-    with _alone(accelerator, folder, wait):
+    with alone(accelerator, folder, wait=wait):
         _look_beside(config, accelerator, folder, identity, quiet=wait)
         if accelerator.is_main_process and not (folder / "config.yaml").exists():
             write_text(folder / "config.yaml", to_yaml(config))
@@ -103,9 +99,9 @@ def train(config: Config, *, wait: bool = False) -> Path:
         else:
             _fit(config, accelerator, given, folder)
         accelerator.wait_for_everyone()
+        if config.evaluation.after_training:
+            _measure(config, accelerator, folder)
         if accelerator.is_main_process:
-            if config.evaluation.after_training:
-                _measure(config, folder)
             print(f"run: {folder}", flush=True)
     return folder
 
@@ -134,21 +130,6 @@ def _look_beside(
             refused = str(error)
     if refused := as_first(accelerator, refused):
         raise ValueError(refused)
-
-
-@contextlib.contextmanager
-def _alone(accelerator: Accelerator, folder: Path, wait: bool) -> Iterator[None]:
-    """The first process locks the run folder for all; all are told if another run has it."""
-    with contextlib.ExitStack() as stack:
-        refused = None
-        if accelerator.is_main_process:
-            try:
-                stack.enter_context(locked(folder, wait=wait))
-            except ValueError as error:
-                refused = str(error)
-        if refused := as_first(accelerator, refused):
-            raise ValueError(refused)
-        yield
 
 
 def _is_done(config: Config, accelerator: Accelerator, folder: Path) -> bool:
@@ -207,16 +188,6 @@ def _fit(config: Config, accelerator: Accelerator, given: Given, folder: Path) -
         write_json(folder / FINISHED, {"steps": steps, "bundle": sha256(folder / "bundle" / SEAL)} | took)
 
 
-def make_crew(accelerator: Accelerator) -> Crew:
-    """All processes of this launch."""
-    return Crew(
-        accelerator.process_index,
-        accelerator.num_processes,
-        accelerator.wait_for_everyone,
-        lambda value: as_first(accelerator, value),
-    )
-
-
 def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path) -> tuple[float, float]:
     """From the base and a table to trained weights in its UNet; returns the seconds it took and the floating point
     operations."""
@@ -237,7 +208,13 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
     def picture(step: int) -> None:
         assert tracker is not None
         with accelerator.autocast():
-            image = sample_sheet(config, pipe)
+            image = sample_sheet(
+                looking(config, pipe),
+                [prompt.text for prompt in evaluation_prompts(config)[SAMPLE_PROMPTS]],
+                seed=config.evaluation.seed,
+                batch_size=config.evaluation.batch_size,
+                side=config.base.resolution,
+            )
         path = folder / "samples" / f"step_{step:06d}.png"
         path.parent.mkdir(exist_ok=True)
         image.save(path)
@@ -425,19 +402,21 @@ def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleT
     )
 
 
-def _measure(config: Config, folder: Path) -> None:
-    """Evaluate the finished run's bundle (judge=none: make its images), log the headline, write the report; nothing if
-    that was done with these settings."""
-    bundle = folder / "bundle"
+def _measure(config: Config, accelerator: Accelerator, folder: Path) -> None:
+    """Evaluate the finished run's bundle (judge=none: make its images) on all processes, log the headline, write the
+    report; nothing if that was done with these settings."""
+    bundle, first = folder / "bundle", accelerator.is_main_process
     out = evaluation_folder(config, bundle)
-    if (out / "report.html").is_file() and is_measured(config, out):
-        print(f"{out} is evaluated already; its page: {out / 'report.html'}")
+    out, place = as_first(accelerator, (out, measured_folder(config, out)))
+    if as_first(accelerator, place is not None and (place / "report.html").is_file()):
+        accelerator.print(f"{place} is evaluated already; its page: {place / 'report.html'}")
         return
-    with contextlib.nullcontext() if out == folder else locked(out):  # the run folder is locked already
-        metrics = measure_bundle(config, bundle, out)
-    if out == folder and config.judge.kind is not JudgeKind.none:
+    with contextlib.nullcontext() if out == folder else alone(accelerator, out):  # the run folder is locked already
+        place, metrics = measure_bundle(config, bundle, out, make_crew(accelerator))
+    if first and place == folder and config.judge.kind is not JudgeKind.none:
         _log_evaluation(config, folder, metrics)
-    print_report(out)
+    if first:
+        print_report(place)
 
 
 def _log_evaluation(config: Config, folder: Path, metrics: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The AU judge of photographs: LibreFace, which is also the tool that wrote the paper's AffectNet labels."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,13 +20,13 @@ class LibreFaceJudge:
     def __init__(self, annotator: Annotator) -> None:
         self.annotator = annotator
 
-    def read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, images: Sequence[Tensor] | Tensor) -> tuple[Tensor, Tensor]:
         """See `AuJudge.read`; of several faces the largest is read. Raises ChildProcessError where the program
         fails."""
         with tempfile.TemporaryDirectory(prefix="judge-") as folder:
             paths = [str(Path(folder) / f"{index}.png") for index in range(len(images))]
-            for path, pixels in zip(paths, to_uint8(images), strict=True):
-                Image.fromarray(pixels).save(path)
+            for path, image in zip(paths, images, strict=True):
+                Image.fromarray(to_uint8(image[None])[0]).save(path)
             rows = self.annotator(paths)
         assert all(row["status"] != "unreadable" for row in rows), "we wrote these images"
         aus = torch.tensor([[row[key] or 0.0 for key in AU_KEYS] for row in rows])

@@ -154,7 +154,7 @@ def _compared(arms: Arms, reference: str, table: str | None) -> dict[str, Any]:
         "judges": judges,
         "protocol": some["protocol"],
         "subset": some["subset"],
-        "prompts": (prompts := next(iter(singles.values())).prompts),
+        "prompts": (prompts := next(iter(singles.values())).units),
         "smallest_p": smallest_p(prompts),
         "settings": some.get("settings"),
         "seeds": {arm: sorted(runs) for arm, runs in arms.items()},
@@ -173,7 +173,7 @@ def _compared(arms: Arms, reference: str, table: str | None) -> dict[str, Any]:
         "subsets": by_subset(frames, judges[0]),
         "per_au": {arm: per_au(r, 0) for arm, r in singles.items()},
         "response_curve": {arm: response_curve(r, 0) for arm, r in singles.items()},
-        "leakage_matrix": {arm: response_matrix(r, np.ones((1, r.prompts)))[0].tolist() for arm, r in singles.items()},
+        "leakage_matrix": {arm: response_matrix(r, np.ones((1, r.units)))[0].tolist() for arm, r in singles.items()},
         "compute": {arm: compute(runs) for arm, runs in arms.items()},
         "judge_wrote_labels": any(
             judge_wrote_labels(judges[0], run.provenance) for runs in arms.values() for run in runs.values()

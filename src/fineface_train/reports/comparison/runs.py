@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fineface_train.evaluation.evaluate import METRICS, PICTURES
+from fineface_train.evaluation.media import METRICS, PICTURES
 from fineface_train.files import flat, read_json, read_parquet
 from fineface_train.loop.runs import FINISHED, VALIDATION_FILE
 from fineface_train.loop.tracking import METRICS_FILE, VALIDATION, read_metrics
