@@ -11,9 +11,12 @@ import pandas as pd
 import pytest
 import wandb
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto import wandb_internal_pb2
 
-from fineface_train.loop.tracking import Tracker, TrackingConfig, WandbMode, read_metrics, run_id
+from fineface_train.cli import main
+from fineface_train.loop.dashboards import run_id
+from fineface_train.loop.tracking import Tracker, TrackingConfig, WandbMode, read_metrics
 
 OFFLINE = TrackingConfig(mode=WandbMode.offline)
 SILENT = TrackingConfig(wandb=False)
@@ -149,6 +152,55 @@ def test_a_missing_wandb_never_stops_a_run(
     tracker.finish()
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 1
     assert "warning: wandb failed" in capsys.readouterr().err
+
+
+def shown_by_tensorboard(folder: Path) -> tuple[dict[str, list[tuple[int, float]]], list[str]]:
+    """{name: [(step, value), ...]} and the names of pictures, as TensorBoard itself reads a run's folder."""
+    read = EventAccumulator(str(folder / "tensorboard")).Reload()
+    names = read.Tags()["scalars"]
+    return {name: [(event.step, event.value) for event in read.Scalars(name)] for name in names}, read.Tags()["images"]
+
+
+def test_tensorboard_shows_numbers_and_pictures_and_a_resumed_run_once(tmp_path: Path) -> None:
+    config = TrackingConfig(wandb=False, tensorboard=True)
+    config.validate("tracking")
+    first = Tracker(tmp_path, config, {}, "run")
+    for step in range(1, 6):
+        first.log(step, {"loss": 0.5 * step, "gradient_norm": float("nan")})
+    first.finish()
+    second = Tracker(tmp_path, config, {}, "run")
+    second.resume(3)
+    second.log(4, {"loss": 8.0})
+    second.images(4, "samples", {"a face": Image.new("RGB", (4, 4))})
+    second.log(4, {"evaluation": {"individual": {"slope": 0.75}}})
+    second.table("evaluation/per_au", pd.DataFrame({"au": ["AU1"], "slope": [0.9]}))
+    second.finish()
+    numbers, pictures = shown_by_tensorboard(tmp_path)
+    assert numbers == {
+        "train/loss": [(1, 0.5), (2, 1.0), (3, 1.5), (4, 8.0)],
+        "evaluation/individual/slope": [(4, 0.75)],
+    }
+    assert pictures == ["samples/a face"]
+
+
+def test_a_failing_tensorboard_never_stops_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tensorboard").write_text("a file where its folder should be")
+    tracker = Tracker(tmp_path, TrackingConfig(wandb=False, tensorboard=True), {}, "run")
+    for step in (1, 2):
+        tracker.log(step, {"loss": 1.0})
+    tracker.finish()
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == 2
+    assert capsys.readouterr().err.count("warning: TensorBoard failed") == 1
+
+
+def test_without_the_package_tensorboard_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None if name == "tensorboard" else True)
+    assert main(["train", "tracking.tensorboard=true"]) == 2
+    told = capsys.readouterr().err
+    assert "tracking.tensorboard=true: the package tensorboard is not installed" in told
+    assert "pip install 'fineface-train[tensorboard]'" in told
 
 
 def test_resume_drops_later_steps_and_a_torn_line(tmp_path: Path) -> None:

@@ -61,6 +61,27 @@ def test_accumulation_is_refused(tmp_path: Path) -> None:
     check_trainee(NormalisedGan(), plain_config(), "no")
 
 
+def test_a_buffer_that_the_state_forgets_is_not_lost_in_silence(tmp_path: Path) -> None:
+    class Forgetful(NormalisedGan):
+        @property
+        def state(self) -> dict[str, Tensor]:
+            return {name: value for name, value in super().state.items() if not name.endswith("running_var")}
+
+    with pytest.raises(AssertionError, match=r"training changes \['generator\.1\.running_var'\]"):
+        train(tmp_path, Forgetful())
+
+
+def test_the_state_may_be_a_module_s_own(tmp_path: Path) -> None:
+    class Whole(NormalisedGan):
+        @property
+        def state(self) -> dict[str, Tensor]:
+            return self.state_dict()
+
+    lines = [train(tmp_path / kind.__name__, kind()) for kind in (NormalisedGan, Whole)]
+    assert_same(values(lines[0]), values(lines[1]))
+    assert_same(everything(tmp_path / "NormalisedGan"), everything(tmp_path / "Whole"))
+
+
 def test_a_step_that_is_left_out_leaves_no_trace_in_buffers(tmp_path: Path) -> None:
     trainee, turns = NormalisedGan(), iter(range(STEPS))
 

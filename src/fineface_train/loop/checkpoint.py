@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fineface_train.files import damage, seal
-from fineface_train.loop.trainee import Trainee
+from fineface_train.loop.trainee import Trainee, forgotten_buffers
 
 logger = logging.getLogger(__name__)
 STATE, AVERAGES, OPTIMISERS = "state.safetensors", "averages.safetensors", "optimisers.pt"
@@ -42,12 +42,19 @@ class TrainingState:
     unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
     """Values of turns since the last line of metrics.jsonl."""
 
+    def __post_init__(self) -> None:
+        self._constants = {name: value.clone() for name, value in forgotten_buffers(self.trainee).items()}
+
     def save(self, folder: Path, step: int) -> None:
         """Write the state after `step` steps into `folder`/step_...; older checkpoints there are removed, but for the
         newest `KEPT`.
 
-        Raises OSError if it cannot be written; the checkpoint before it is then whole.
+        Raises OSError if it cannot be written; the checkpoint before it is then whole. Raises AssertionError where
+        training changed a buffer that the trainee's `state` does not hold.
         """
+        now = forgotten_buffers(self.trainee)
+        changed = [name for name, value in self._constants.items() if not torch.equal(now.get(name, value), value)]
+        assert not changed, f"training changes {changed}, and the trainee's state does not hold it: it would be lost"
         name = f"step_{step:08d}"
         partial = folder / f"{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)

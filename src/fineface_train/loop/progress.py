@@ -64,7 +64,8 @@ class Bar(tqdm):
         """What the bar shows; `left` is our own."""
         shown = super().format_dict
         pauses = sum(pause.seconds_to_come(self.n, self.total) for pause in self.pauses)
-        left = self.format_interval((self.total - self.n) / shown["rate"] + pauses) if shown["rate"] else "?"
+        rate = shown["rate"] or (self.n - self.initial) / (shown["elapsed"] or 1.0)
+        left = self.format_interval((self.total - self.n) / rate + pauses) if rate else "?"
         return shown | {"left": left}
 
     def update(self, n: float | None = 1) -> bool | None:

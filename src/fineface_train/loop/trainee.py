@@ -82,6 +82,16 @@ def buffers_of(trainee: Trainee) -> dict[str, Tensor]:
     return {name: value for name, value in trainee.state.items() if name not in parameters}
 
 
+def forgotten_buffers(trainee: Trainee) -> dict[str, Tensor]:
+    """Buffers of an `nn.Module` that its `state` does not hold: constants, unless the trainee forgot one."""
+    if not isinstance(trainee, nn.Module):
+        return {}
+    held = {value.data_ptr() for value in trainee.state.values()}
+    saved = trainee.state_dict(keep_vars=True)
+    buffers = {name: value for name, value in saved.items() if not isinstance(value, nn.Parameter)}
+    return {name: value for name, value in buffers.items() if value.data_ptr() not in held}
+
+
 def turns_by_player(trainee: Trainee, steps: int) -> Counter[str]:
     """How many of the first `steps` steps are each player's."""
     return Counter(trainee.turn(step).player for step in range(steps))
@@ -94,7 +104,8 @@ def check_trainee(trainee: Trainee, config: TrainerConfig, mixed_precision: str)
     names = [name for player in players.values() for name in player.parameters]
     twice = [name for name, count in Counter(names).items() if count > 1]
     assert not twice, f"{twice} are parameters of several players"
-    strangers = [name for name, value in parameters_of(trainee).items() if state.get(name) is not value]
+    held = {name: value.data_ptr() for name, value in state.items()}  # state_dict() has views of the parameters
+    strangers = [name for name, value in parameters_of(trainee).items() if held.get(name) != value.data_ptr()]
     assert not strangers, f"the state does not hold these parameters of players: {strangers}"
     assert set(trainee.averaged) <= set(state), f"averaged, but not in the state: {set(trainee.averaged) - set(state)}"
     without = set(turns_by_player(trainee, config.steps)) - set(players)
