@@ -124,7 +124,8 @@ def caption(face: Face, rng: np.random.Generator, aus: list[float] | None = None
 
 CAPTION = re.compile(
     r"(?:a|a portrait of a|a drawing of a|a close-up of a) person with (?P<parts>.+), (?:wearing|in|with) a "
-    r"(?P<shirt>\w+) shirt, (?:on a (?P<on>\w+) background|in front of a (?P<wall>\w+) wall|(?P<plain>\w+) background)(?:, .+)?"
+    r"(?P<shirt>\w+) shirt, (?:on a (?P<on>\w+) background|in front of a (?P<wall>\w+) wall|"
+    r"(?P<plain>\w+) background)(?:, .+)?"
 )
 HAIR = re.compile(r"(?:(?P<style>\w+) (?P<hair>\w+) hair|a bald head and (?P<temples>\w+) temples)")
 
