@@ -51,7 +51,8 @@ DRAWING = Moment("drawing the corpus", "data/corpus.partial", 1.0)
 CACHING = Moment("building a cache", "data/cache/*.partial", 0.4)
 TRAINING = Moment("training", "runs/*/metrics.jsonl", 3.0)
 SAVING = Moment("writing a checkpoint", "runs/*/state/*.partial", 0.02)
-EVALUATING = Moment("evaluating", "runs/*/rows/*.parquet", 4.0)
+MAKING = Moment("making images", "runs/*/images/*.png", 4.0)
+EVALUATING = Moment("judging", "runs/*/rows/*.parquet", 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,7 @@ TRAIN_STORM = (
     SAVING,
     SAVING,
     ANY_TIME,
-    EVALUATING,
+    MAKING,
     EVALUATING,
     ANY_TIME,
 )
@@ -115,9 +116,7 @@ JOBS = {
     "train": Job(TRAIN, TRAIN_STORM),
     "train2": Job(TRAIN, TRAIN_STORM, processes=2),
     "sweep": Job((*TRAIN, "-m", "encoder=per_au_tokens,res_mlp64"), (*TRAIN_STORM, TRAINING, SAVING, EVALUATING)),
-    "evaluate": Job(
-        ("evaluate", "bundle=data/toyfacs/bundle", *EVALUATION), (ANY_TIME, EVALUATING, EVALUATING, EVALUATING)
-    ),
+    "evaluate": Job(("evaluate", "bundle=data/toyfacs/bundle", *EVALUATION), (ANY_TIME, MAKING, MAKING, EVALUATING)),
 }
 
 VARIES = {"seconds", "training_seconds", "examples_per_second", "peak_memory_gb", "config_hash", "inputs"}

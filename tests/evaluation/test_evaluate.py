@@ -184,21 +184,6 @@ def test_a_stopped_evaluation_goes_on_and_ends_the_same(
     assert not (tmp_path / "out" / "rows").exists()
 
 
-def test_a_damaged_batch_is_named_and_evaluated_again(
-    plan: list[PlannedImage], judges: Judges, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    out = tmp_path / "out"
-    with pytest.raises(BrokenOffError):
-        run(plan, judges, out, Counting(DrawnFaces(plan), limit=4))
-    victim = sorted((out / "rows").glob("*.parquet"))[1]
-    victim.write_bytes(victim.read_bytes()[:50])
-    run(plan, judges, out, Counting(DrawnFaces(plan)))
-    assert f"{victim} is damaged" in caplog.text
-    pd.testing.assert_frame_equal(
-        pd.read_parquet(out / "images.parquet"), pd.read_parquet(whole / "images.parquet"), rtol=1e-5
-    )
-
-
 def test_a_finished_evaluation_is_read_back_and_never_overwritten(
     plan: list[PlannedImage], judges: Judges, whole: Path
 ) -> None:

@@ -246,3 +246,16 @@ def test_judges_are_compared_and_two_of_them_take_less_than_three_seconds() -> N
     assert result["no_face_rate"] == pytest.approx(100 / 1665)
     assert result["judges"]["one"]["individual"] == result["individual"]
     assert result["judges"]["two"]["individual"]["au_mse_mean"]["value"] != result["individual"]["au_mse_mean"]["value"]
+
+
+def test_units_are_what_is_resampled() -> None:
+    """Rows of before have no unit, and the prompt is theirs; a unit's name decides its code, and numbers count as
+    numbers."""
+    old = pd.DataFrame({"prompt_index": [10, 2, 10]})
+    assert metrics.unit_names(old) == ["p10", "p02", "p10"]
+    assert metrics.unit_codes(metrics.unit_names(old)).tolist() == [1, 0, 1]
+    both = pd.concat([old, pd.DataFrame({"prompt_index": [0, 1], "unit": ["p10", "cat"]})])
+    assert metrics.unit_names(both) == ["p10", "p02", "p10", "p10", "cat"]
+    assert metrics.unit_codes(["p10", "p2", "a", "10", "9"]).tolist() == [2, 1, 0, 4, 3]
+    large = [f"p{index}" for index in (0, 7, 99, 100, 101)]
+    assert metrics.unit_codes(large).tolist() == [0, 1, 2, 3, 4]

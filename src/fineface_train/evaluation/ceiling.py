@@ -47,6 +47,7 @@ def ceiling(
     out: Path,
     protocol: ProtocolName,
     batch_size: int = 64,
+    earlier: Sequence[Judges] = (),
     crew: Crew = ALONE,
 ) -> dict[str, Any]:
     """Evaluate true drawings as a generator is evaluated, see `evaluate`; returns the metrics."""
@@ -59,5 +60,6 @@ def ceiling(
         bundle="true drawings",
         generator_fingerprint="drawn",
         batch_size=batch_size,
+        earlier=earlier,
         crew=crew,
     )[1]

@@ -57,7 +57,7 @@ def given_media(images: Path, requests: Path) -> Media:
     frame["path"] = path
     frame["neutral"] = _neutrals(requests, images, rows, frame)
     if "source" in rows:
-        frame["source"] = _files(requests, images, rows, "source").replace("", None)
+        frame["source"] = [path or None for path in _files(requests, images, rows, "source")]
     frame = pd.concat([frame, pd.DataFrame(aus, columns=list(AU_KEYS), index=rows.index)], axis=1)
     contents = _look(requests, images, frame)
     frame = frame.reset_index(drop=True)
@@ -204,7 +204,7 @@ def _look(requests: Path, images: Path, frame: pd.DataFrame) -> dict[str, str]:
     bar = tqdm(frame[columns].to_dict("index").items(), desc="looking at pictures", unit="row", mininterval=1)
     for line, row in bar:
         for column, path in row.items():
-            if path is not None and path not in contents:
+            if isinstance(path, str) and path not in contents:
                 name = {"path": "file"}.get(str(column), column)
                 try:
                     read_image(images / path)

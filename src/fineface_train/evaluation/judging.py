@@ -166,7 +166,7 @@ def readings_of(
         for name, (aus, found) in read.items():
             record |= {f"{name}_{key}": value for key, value in zip(AU_KEYS, aus[index].tolist(), strict=True)}
             record[f"{name}_face"] = bool(found[index])
-        if row["neutral"] is None:
+        if not isinstance(row["neutral"], str):
             record["clip_i"] = np.nan
         else:
             itself = row["neutral"] == row["path"]

@@ -48,7 +48,7 @@ class Media:
     folder: Path
     frame: pd.DataFrame
     """A row for each: `id`, `kind`, `unit`, the AUs asked for, `path` and `neutral` (the picture that its CLIP-I
-    compares it with; its own path where it is one, None where there is none), both from `folder`, and what else is
+    compares it with; its own path where it is one, missing where there is none), both from `folder`, and what else is
     known of it."""
     fingerprint: str
     """Stands for all that decides the files' bytes."""
@@ -64,7 +64,7 @@ class Media:
         near = here.is_relative_to(there) or there.is_relative_to(here)
 
         def moved(path: str | None) -> str | None:
-            if path is None:
+            if not isinstance(path, str):  # missing values are None, or NaN once a table was read
                 return None
             return os.path.relpath(here / path, there) if near else os.path.abspath(here / path)
 

@@ -1,9 +1,9 @@
 """From one row per image to the numbers of an evaluation, each with a 95% interval.
 
 AU error and CLIP-I are FineFace's (arXiv 2407.20175); slopes, rank correlation and leakage are ours. A *unit* is what
-is resampled, with all its images: a prompt, a source picture, a pair. A statistic is a function of `weights` (D, P):
-how often each of P units counts in each of D bootstrap draws. Draw 0 counts every unit once and gives the value; the
-others resample units and give the interval. NaN stands for what is undefined, and becomes null in JSON.
+is resampled, with all its images: a prompt, a source picture, a pair. Every statistic is a function of `weights`
+(D, P): how often each of P units counts in each of D bootstrap draws. Draw 0 counts every unit once and gives the
+value; the others resample units and give the interval. NaN stands for what is undefined, and becomes null in JSON.
 """
 
 import dataclasses

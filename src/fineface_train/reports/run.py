@@ -304,7 +304,7 @@ def _combinations(
 def shown_face(run: Path, judge: str, row: dict[str, Any], commanded: Sequence[str]) -> Shown | None:
     """The image of a row of images.parquet, with what the judge (if there is one) read of the commanded AUs; None where
     its file is gone."""
-    if row["path"] is None or not (run / row["path"]).is_file():
+    if not isinstance(row["path"], str) or not (run / row["path"]).is_file():
         return None
     path = run / row["path"]
     readings = [(key, float(row[key]), _finite(row.get(f"{judge}_{key}"))) for key in commanded]

@@ -64,6 +64,7 @@ def measure_bundle(config: Config, bundle: Path, out: Path, crew: Crew = ALONE) 
     """
     generator = load_generator(config, bundle)
     judges = load_judges(config.judge, generator.pipe.device)
+    earlier = _earlier_judges(out)
     plan = build_plan(config.protocol, evaluation_prompts(config), toyfacs_combinations(), config.evaluation.seed)
     place, metrics = evaluate_plan(
         generator,
@@ -74,11 +75,11 @@ def measure_bundle(config: Config, bundle: Path, out: Path, crew: Crew = ALONE) 
         bundle=str(bundle),
         generator_fingerprint=made_by(config, generator, bundle),
         batch_size=config.evaluation.batch_size,
-        earlier=_earlier_judges(out),
+        earlier=earlier,
         crew=crew,
     )
     if judges.aus and draws(config) and "ceiling" not in metrics:
-        drawn = ceiling(judges, plan, out / "ceiling", config.protocol, crew=crew)
+        drawn = ceiling(judges, plan, out / "ceiling", config.protocol, earlier=earlier, crew=crew)
         metrics["ceiling"] = {part: drawn[part] for part in ("individual", "combination")}
     if judges.aus or "individual" not in metrics:  # else these are the images of an evaluation that has been judged
         metrics["settings"] = evaluation_settings(config)

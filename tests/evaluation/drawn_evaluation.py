@@ -1,0 +1,43 @@
+"""A program for `torchrun FILE OUT SECONDS`: true drawings evaluated by all processes of a launch; a batch takes at
+least so many seconds."""
+
+import sys
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from fineface_train.evaluation.ceiling import DrawnFaces
+from fineface_train.evaluation.evaluate import evaluate
+from fineface_train.evaluation.judges.judges import JudgeConfig, load_judges
+from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_combinations, toyfacs_prompts
+from fineface_train.loop.crew import make_crew
+from fineface_train.loop.launch import end_with_launcher
+from fineface_train.loop.trainer import launched
+from fineface_train.methods.protocol import Request
+
+PLAN = build_plan(ProtocolName.quick, toyfacs_prompts(), toyfacs_combinations(), seed=3)
+
+
+class Slow:
+    def __init__(self, seconds: float) -> None:
+        self.inner, self.seconds = DrawnFaces(PLAN), seconds
+
+    def generate(self, requests: list[Request]) -> Tensor:
+        time.sleep(self.seconds)
+        return self.inner.generate(requests)
+
+
+if __name__ == "__main__":
+    end_with_launcher()
+    evaluate(
+        Slow(float(sys.argv[2])),
+        load_judges(JudgeConfig()),
+        PLAN,
+        Path(sys.argv[1]),
+        protocol=ProtocolName.quick,
+        bundle="true drawings",
+        generator_fingerprint="drawn",
+        batch_size=16,
+        crew=make_crew(launched()),
+    )
