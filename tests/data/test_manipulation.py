@@ -321,13 +321,13 @@ def test_photographs_are_read() -> None:
     with pytest.raises(ValueError, match=r"say which AUs they are"):
         read_manipulation(ManipulationConfig(root=str(folder)), seed=0)
     listed = read_plain_pickle(folder / "aus_dataset.pkl")
-    length = len(listed[0]["aus"].values)
+    length = len(listed[0]["aus"])
     chosen = config(
         folder, aus=list(OPENFACE[:length]), missing=Missing.zero, strip="" if (folder / "imgs").is_dir() else "imgs/"
     )
     table: SampleTable = read_manipulation(chosen, seed=0)
     assert len(table) == len(listed)
-    assert np.allclose(table.frame["AU1"], [entry["aus"].values[0] for entry in listed])
+    assert np.allclose(table.frame["AU1"], [entry["aus"][0] for entry in listed])
     for path in table.frame["image"]:
         assert read_image(path).size == image_size(path)
         assert np.asarray(read_image(path)).std() > 10

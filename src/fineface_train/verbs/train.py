@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +88,9 @@ def train(config: Config, *, wait: bool = False) -> Path:
             f"{folder} is finished already, and cannot be written; its page, if it has one: {folder / 'report.html'}"
         )
         return folder
-    with _alone(accelerator, folder, wait):
-        _look_beside(config, accelerator, folder, identity, quiet=wait)
+    crew = make_crew(accelerator)
+    with crew.entered(locked(folder, wait=wait)):
+        crew.first(lambda: _look_beside(config, folder, identity, quiet=wait))
         if accelerator.is_main_process and not (folder / "config.yaml").exists():
             write_text(folder / "config.yaml", to_yaml(config))
         if _is_done(config, accelerator, folder):
@@ -107,48 +107,21 @@ def train(config: Config, *, wait: bool = False) -> Path:
     return folder
 
 
-def _look_beside(
-    config: Config, accelerator: Accelerator, folder: Path, identity: dict[str, Any], *, quiet: bool
-) -> None:
+def _look_beside(config: Config, folder: Path, identity: dict[str, Any], *, quiet: bool) -> None:
     """A new run takes on the state of the one that it extends, or says which run it is near (unless `quiet`); one that
     has begun does neither.
 
-    Raises ValueError on all processes where there is nothing to extend.
+    Raises ValueError where there is nothing to extend.
     """
-    refused = None
-    if (
-        accelerator.is_main_process
-        and trains(config)
-        and not is_finished(folder)
-        and latest_state(folder / "state") is None
-    ):
-        if config.run.extend:
-            try:
-                earlier = run_to_extend(folder, identity)
-                print(f"{folder} takes on the first {take_on(earlier, folder)} steps of {earlier}")
-            except ValueError as error:
-                refused = str(error)
-        elif not quiet and not config.run.fresh and not (folder / "config.yaml").exists():
-            told = about_neighbours(folder, plain(config), identity)
-            if told:
-                print(told)
-    if refused := as_first(accelerator, refused):
-        raise ValueError(refused)
-
-
-@contextlib.contextmanager
-def _alone(accelerator: Accelerator, folder: Path, wait: bool) -> Iterator[None]:
-    """The first process locks the run folder for all; all are told if another run has it."""
-    with contextlib.ExitStack() as stack:
-        refused = None
-        if accelerator.is_main_process:
-            try:
-                stack.enter_context(locked(folder, wait=wait))
-            except ValueError as error:
-                refused = str(error)
-        if refused := as_first(accelerator, refused):
-            raise ValueError(refused)
-        yield
+    if not trains(config) or is_finished(folder) or latest_state(folder / "state") is not None:
+        return
+    if config.run.extend:
+        earlier = run_to_extend(folder, identity)
+        print(f"{folder} takes on the first {take_on(earlier, folder)} steps of {earlier}")
+    elif not quiet and not config.run.fresh and not (folder / "config.yaml").exists():
+        told = about_neighbours(folder, plain(config), identity)
+        if told:
+            print(told)
 
 
 def _is_done(config: Config, accelerator: Accelerator, folder: Path) -> bool:

@@ -7,7 +7,6 @@ and NAME.csv with a row for each face, if it finds any. Some builds put blanks a
 
 import collections
 import dataclasses
-import hashlib
 import logging
 import re
 from collections import defaultdict
@@ -21,6 +20,7 @@ from fineface_train.data.formats.csv_rows import opened_csv
 from fineface_train.data.formats.folders import still_packed
 from fineface_train.data.intensities import rounded_off
 from fineface_train.data.per_image import Row
+from fineface_train.files import hash_of_files
 
 logger = logging.getLogger(__name__)
 COLUMNS = tuple(f"AU{au:02d}_r" for au in AUS)
@@ -108,10 +108,7 @@ def stamp(config: OpenFaceConfig, key: str) -> str:
             f"{key}.folder={config.folder}: holds nothing that OpenFace wrote (NAME.csv, "
             f"NAME{DETAILS}.txt).{still_packed(root)} {HOW_TO_MAKE} writes it"
         )
-    stats = ((path, path.stat()) for path in outputs)
-    return hashlib.sha256(
-        "\n".join(f"{path.relative_to(root)}|{stat.st_size}|{stat.st_mtime_ns}" for path, stat in stats).encode()
-    ).hexdigest()[:16]
+    return hash_of_files(outputs, root)
 
 
 def _folder(config: OpenFaceConfig, key: str) -> Path:
