@@ -26,7 +26,7 @@ from fineface_train.data.inspection.statistics import (
 from fineface_train.data.inspection.suspicions import suspicions
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.peaks import COLUMNS
-from fineface_train.data.prepare import MANIFEST, read_manifest
+from fineface_train.data.prepared import MANIFEST, read_manifest
 from fineface_train.data.table import SampleTable
 from fineface_train.files import dated, flat, write_text
 from fineface_train.locks import locked, writable

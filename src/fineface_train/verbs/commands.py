@@ -7,8 +7,8 @@ from accelerate import PartialState
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.config import Config
-from fineface_train.data.prepare import PEAKS, RAW
 from fineface_train.data.prepare import prepare as prepare_data
+from fineface_train.data.prepared import PEAKS, RAW
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges.judges import JudgeKind
 from fineface_train.evaluation.measure import (
