@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from fineface_train.aus import AU_KEYS, AUS, MAX_INTENSITY
-from fineface_train.data.formats.csv_rows import opened_csv
+from fineface_train.data.formats.csv_rows import read_whole_rows
 from fineface_train.data.formats.folders import still_packed
 from fineface_train.data.intensities import rounded_off
 from fineface_train.data.per_image import Row
@@ -162,21 +162,9 @@ def _read(place: Path, min_confidence: float, scale: float, notes: "collections.
 def _faces(path: Path) -> list[tuple[str, dict[str, str]]]:
     """The cells of each face, by column, and where they stand. Raises ValueError where they are not what OpenFace
     writes."""
-    with opened_csv(path) as lines:
-        columns = lines.names
-        missing = [column for column in ("confidence", *COLUMNS) if column not in columns]
-        if missing:
-            raise ValueError(f"{path}: columns missing: {', '.join(missing)}; write them with {HOW_TO_MAKE}")
-        faces = []
-        for row in filter(None, lines):
-            where = f"{path}, line {lines.line}"
-            if len(row) != len(columns):
-                raise ValueError(
-                    f"{where}: more or fewer cells than columns; if OpenFace was stopped there, let it read the image "
-                    f"again"
-                )
-            faces.append((where, {column: cell.strip() for column, cell in zip(columns, row, strict=True)}))
-    return faces
+    missing, cut = f"write them with {HOW_TO_MAKE}", "if OpenFace was stopped there, let it read the image again"
+    rows = read_whole_rows(path, ("confidence", *COLUMNS), missing=missing, cut=cut)
+    return [(where, {name: cell.strip() for name, cell in row.items()}) for where, row in rows]
 
 
 def _counts(where: str, face: dict[str, str], min_confidence: float, notes: "collections.Counter[str]") -> bool:
