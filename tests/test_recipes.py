@@ -72,14 +72,20 @@ class PicturesConfig:
         pass
 
 
-def input_files(config: PicturesConfig) -> list[Path]:
+@dataclasses.dataclass(frozen=True)
+class PicturesCopy:
+    config: PicturesConfig
+    images: tuple[Path, ...]
+
+
+def find_copy(config: PicturesConfig) -> PicturesCopy:
     if not config.root or not Path(config.root).is_dir():
         raise ValueError(f"data.pictures.root={config.root}: no such folder")
-    return sorted(Path(config.root).glob("*.png"))
+    return PicturesCopy(config, tuple(sorted(Path(config.root).glob("*.png"))))
 
 
-def read_pictures(config: PicturesConfig, seed: int) -> SampleTable:
-    paths = input_files(config)
+def read_pictures(copy: PicturesCopy, seed: int) -> SampleTable:
+    paths = copy.images
     aus = np.array([[5.0 * (path.stem.split("_")[0] == key) for key in AU_KEYS] for path in paths])
     names = [f"{SOURCE}/{path.stem}" for path in paths]
     told = {"captions": ["a person"] * len(paths), "aus_from": "names", "caption_from": "nobody"}
@@ -94,9 +100,15 @@ def read_pictures(config: PicturesConfig, seed: int) -> SampleTable:
     )
     return dataclasses.replace(table, counts={SOURCE: {"read": len(paths), "kept": len(paths)}})
 '''
-ENCODERS, JUDGES, PREPARE, REPORT = (
+ENCODERS, JUDGES, DATA, SOURCES, REPORT = (
     f"src/fineface_train/{name}.py"
-    for name in ("methods/au_diffusion/encoders", "evaluation/judges/judges", "data/prepare", "reports/run")
+    for name in (
+        "methods/au_diffusion/encoders",
+        "evaluation/judges/judges",
+        "data/config",
+        "data/sources",
+        "reports/run",
+    )
 )
 INSERTED = [
     (ENCODERS, '    per_au_tokens = "per_au_tokens"\n', '    waves = "waves"\n'),
@@ -111,26 +123,36 @@ INSERTED = [
     ),
     (REPORT, "LABEL_TOOLS = {", '"constant": re.compile("constant"), '),
     (
-        PREPARE,
-        "from fineface_train.data.manipulation.reader import ManipulationConfig, read_manipulation\n",
+        DATA,
+        "from fineface_train.data.manipulation.reader import ManipulationConfig\n",
         "from fineface_train.data import pictures as own\n",
     ),
     (
-        PREPARE,
+        DATA,
         "    manipulation: ManipulationConfig | None = None\n",
         "    pictures: own.PicturesConfig | None = None\n",
     ),
-    (PREPARE, "        every = {", "own.SOURCE: self.pictures, "),
+    (DATA, "        every = {", "own.SOURCE: self.pictures, "),
     (
-        PREPARE,
-        "    readings = []\n",
-        "    readings += [] if config.pictures is None else [Reading(own.read_pictures(config.pictures, "
-        "config.seed))]\n",
+        SOURCES,
+        "from fineface_train.data.manipulation.reader import ManipulationCopy\n",
+        "from fineface_train.data import pictures as own\n",
+    ),
+    (SOURCES, "    manipulation: ManipulationCopy | None\n", "    pictures: own.PicturesCopy | None\n"),
+    (
+        SOURCES,
+        "    found = Sources(\n",
+        "        pictures=None if config.pictures is None else own.find_copy(config.pictures),\n",
     ),
     (
-        PREPARE,
-        "    files = [] if config.disfa is None else disfa.input_files(config.disfa)\n",
-        "    files += [] if config.pictures is None else own.input_files(config.pictures)\n",
+        SOURCES,
+        "    files = [] if found.disfa is None else disfa.input_files(found.disfa)\n",
+        "    files += [] if found.pictures is None else found.pictures.images\n",
+    ),
+    (
+        SOURCES,
+        "    readings = []\n",
+        "    readings += [] if found.pictures is None else [Reading(own.read_pictures(found.pictures, seed))]\n",
     ),
 ]
 """Where, behind what, what."""
@@ -232,7 +254,8 @@ def test_the_recipes_name_what_is_there() -> None:
         ENCODERS: ("EncoderName", "ENCODERS", "EncoderConfig", "options", "tokens"),
         JUDGES: ("JudgeKind", "JudgeConfig", "Looks", "JUDGES"),
     }
-    named |= {REPORT: ("LABEL_TOOLS",), PREPARE: ("DataConfig", "sources", "check_sources", "_inputs", "_read_sources")}
+    named |= {REPORT: ("LABEL_TOOLS",), DATA: ("DataConfig", "sources")}
+    named |= {SOURCES: ("Sources", "find_sources", "check_lists", "input_files", "read_sources")}
     for path, names in named.items():
         for name in names:
             assert f"`{name}`" in text, name

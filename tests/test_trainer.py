@@ -31,15 +31,13 @@ from fineface_train.methods.au_diffusion.encoders import EncoderConfig
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.au_diffusion.objective import ObjectiveConfig
 from tests.conftest import tiny_pipeline
-from tests.data.conftest import affectnet_config, no_models
+from tests.data.conftest import affectnet_config, no_models, read_affectnet
 
 STEPS = 6
 
 
 @pytest.fixture(scope="module")
 def table(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> SampleTable:
-    from fineface_train.data.affectnet.reader import read_affectnet
-
     return read_affectnet(affectnet_config(corpus), seed=0, stages=no_models(tmp_path_factory.mktemp("prepared"))).table
 
 

@@ -21,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from fineface_train.data.cache import ImageTransform
 from fineface_train.data.conditioning import ConditioningConfig, Entry
+from fineface_train.data.config import DataConfig
 from fineface_train.data.labels import LabelsConfig
-from fineface_train.data.prepare import DataConfig
 from fineface_train.evaluation.judges.judges import JUDGES, JudgeConfig, JudgeKind
 from fineface_train.evaluation.plan import ProtocolName
 from fineface_train.files import check_name, check_utf8, flat, plain

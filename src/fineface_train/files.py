@@ -1,4 +1,4 @@
-"""Small things about files: values as JSON's own types, writing whole or not at all, and knowing damage."""
+"""Small things about files: values as JSON's own types, writing whole or not at all, knowing change and damage."""
 
 import contextlib
 import dataclasses
@@ -6,9 +6,10 @@ import enum
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -103,6 +104,36 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def new_folder(path: Path, *, sealed: bool = True) -> Iterator[Path]:
+    """A new folder beside `path` to write into, which takes its place once it is whole: `sealed`, then renamed.
+
+    A folder that lies at `path` is moved aside for the rename and removed last. A process that is killed at any moment
+    leaves a whole folder at `path` or beside it: the next call brings back the one that was moved aside, and removes
+    what was not finished. So does an error, which goes on. One process at a time: the caller locks.
+    """
+    partial, replaced = (path.with_name(path.name + ending) for ending in (".partial", ".replaced.partial"))
+    _clear_beside(path, partial, replaced)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if sealed:
+            seal(partial)
+        if path.exists():
+            path.rename(replaced)
+        partial.rename(path)
+    finally:
+        _clear_beside(path, partial, replaced)
+
+
+def _clear_beside(path: Path, partial: Path, replaced: Path) -> None:
+    """Bring back what was moved aside where nothing took its place, and remove what else lies beside `path`."""
+    if replaced.exists() and not path.exists():
+        replaced.rename(path)
+    for leftover in (partial, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
 SEAL = "checksums.json"
 
 
@@ -138,6 +169,45 @@ def damage(folder: Path) -> str | None:
     except (OSError, ValueError, AttributeError) as error:
         return f"{folder / SEAL} cannot be read ({error})"
     return None
+
+
+class Stamp(NamedTuple):
+    """What tells without reading a file that it is another than before."""
+
+    size: int
+    """In bytes."""
+    changed: int
+    """When its contents were last written, in nanoseconds; copying it with its dates keeps this."""
+    inode_changed: int
+    """When anything about it last changed; nothing keeps or sets this."""
+    inode: int
+
+    @staticmethod
+    def of(path: Path | str) -> "Stamp":
+        """Raises OSError where there is no file."""
+        status = os.stat(path)
+        return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+    @property
+    def dated(self) -> list[int]:
+        """Size and date alone: what stays when a data set is copied or moved as a whole."""
+        return [self.size, self.changed]
+
+
+def dated(path: Path | str) -> list[int] | None:
+    """`Stamp.dated` of a file, None where there is none."""
+    with contextlib.suppress(OSError):
+        return Stamp.of(path).dated
+    return None
+
+
+def hash_of_files(paths: Iterable[Path | str], root: Path | None = None) -> str:
+    """A hash over name (below `root`, where that is given), size and date of files, of which some may be missing."""
+    lines = []
+    for path in paths:
+        name, stamp = path if root is None else Path(path).relative_to(root), dated(path)
+        lines.append(f"{name}|{'|'.join(map(str, stamp)) if stamp else None}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def sha256(path: Path) -> str:

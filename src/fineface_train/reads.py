@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fineface_train.data.annotators.annotate import AnnotatorKind
 from fineface_train.data.conditioning import Entry
-from fineface_train.data.prepare import wants_annotator, wants_blip2
+from fineface_train.data.config import wants_annotator, wants_blip2
 from fineface_train.evaluation.judges.judges import JUDGES, JudgeKind
 from fineface_train.methods.au_diffusion.adapter import Trained
 from fineface_train.methods.au_diffusion.base import Architecture

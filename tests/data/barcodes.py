@@ -10,7 +10,7 @@ from PIL import Image
 
 from fineface_train.aus import AUS
 from fineface_train.data.crew import Crew
-from fineface_train.data.disfa.layout import DisfaConfig, Mismatch
+from fineface_train.data.disfa.layout import DisfaConfig, Mismatch, find_copy
 from fineface_train.data.disfa.reader import ensure_frames, read_frames
 from tests.data.videos import BITS, BLOCK, numbered, write_video
 
@@ -91,7 +91,8 @@ def joined(root: Path, mismatch: Mismatch, **config: object) -> pd.Series:
     }
     chosen = DisfaConfig(root=str(root), **(values | config))  # type: ignore[arg-type]
     chosen.validate("data.disfa")
-    ensure_frames(chosen, root.with_name("extracted"), Crew(quiet=True))
-    frame = read_frames(chosen, 0, root.with_name("extracted")).frame
+    copy = find_copy(chosen)
+    ensure_frames(copy, root.with_name("extracted"), Crew(quiet=True))
+    frame = read_frames(copy, 0, root.with_name("extracted")).frame
     mine = frame[frame["subject"] == "SN001"]
     return pd.Series([number_in(path) for path in mine["image"]], index=mine["frame"].to_numpy() - 1)

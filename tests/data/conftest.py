@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from fineface_train.data.affectnet import layout as affectnet_layout
+from fineface_train.data.affectnet import reader as affectnet
 from fineface_train.data.affectnet.reader import AffectNetConfig
 from fineface_train.data.annotators.annotate import AnnotateConfig
 from fineface_train.data.annotators.blip2 import Blip2Config
 from fineface_train.data.crew import Crew
-from fineface_train.data.disfa.reader import DisfaConfig, read_disfa
+from fineface_train.data.disfa import layout as disfa_layout
+from fineface_train.data.disfa import reader as disfa
+from fineface_train.data.disfa.reader import DisfaConfig
+from fineface_train.data.manipulation import reader as manipulation
+from fineface_train.data.manipulation.reader import ManipulationConfig
 from fineface_train.data.stages import Stages
-from fineface_train.data.table import SampleTable
+from fineface_train.data.table import Reading, SampleTable
 
 
 @pytest.fixture
@@ -39,9 +45,19 @@ def disfa_config(corpus: Path, **changes: object) -> DisfaConfig:
 def disfa_samples(config: DisfaConfig, seed: int = 0, extracted: Path | None = None) -> SampleTable:
     """What the reader makes of DISFA with captions of its own."""
     with tempfile.TemporaryDirectory() as root:
-        return read_disfa(config, seed, no_models(Path(root)), extracted).table
+        return disfa.read_disfa(disfa_layout.find_copy(config), seed, no_models(Path(root)), extracted).table
 
 
 def affectnet_config(corpus: Path, **changes: object) -> AffectNetConfig:
     values: dict = {"min_side": 64}
     return AffectNetConfig(root=str(corpus / "affectnet"), **(values | changes))
+
+
+def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages) -> Reading:
+    """What the reader makes of the copy that the config names."""
+    return affectnet.read_affectnet(affectnet_layout.find_copy(config), seed, stages)
+
+
+def read_manipulation(config: ManipulationConfig, seed: int, *, skip_broken: bool = False) -> SampleTable:
+    """What the reader makes of the copy that the config names."""
+    return manipulation.read_manipulation(manipulation.find_copy(config), seed, skip_broken=skip_broken)

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.affectnet.reader import AffectNetConfig, PhotoFilter, TotalFilter, read_affectnet
+from fineface_train.data.affectnet.reader import AffectNetConfig, PhotoFilter, TotalFilter
 from fineface_train.data.crew import ALONE
 from fineface_train.data.stages import Stages
 from fineface_train.toyfacs.combinations import holds_held_out
 from fineface_train.toyfacs.corpus import sample_expressions
 from tests.conftest import SMALL
-from tests.data.conftest import affectnet_config
+from tests.data.conftest import affectnet_config, read_affectnet
 
 LEVELS = [f"{key}_rec" for key in AU_KEYS]
 

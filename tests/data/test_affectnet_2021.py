@@ -9,10 +9,11 @@ import pytest
 
 from fineface_train.config import load_config
 from fineface_train.data.affectnet import reader as affectnet
-from fineface_train.data.affectnet.edition_2021 import read_annotations
-from fineface_train.data.affectnet.reader import AffectNetConfig, read_affectnet
+from fineface_train.data.affectnet.edition_2021 import expression_files, read_annotations
+from fineface_train.data.affectnet.layout import find_copy
+from fineface_train.data.affectnet.reader import AffectNetConfig
 from fineface_train.data.formats.images import image_size
-from tests.data.conftest import no_models
+from tests.data.conftest import no_models, read_affectnet
 from tests.data.test_affectnet_official import BY_MODELS, Told, official
 
 EXPRESSIONS = (0, 7, 10, 3)
@@ -44,7 +45,7 @@ def test_it_is_read_like_the_list(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         f"{tmp_path}/val_set/annotations: is not read: validation is data.affectnet.validation_share of" in caplog.text
     )
     assert "1 images are in no row" not in caplog.text
-    inputs = affectnet.input_files(config)
+    inputs = affectnet.input_files(find_copy(config))
     assert sorted(path.name for path in inputs) == ["0_exp.npy", "1_exp.npy", "2_exp.npy", "3_exp.npy"]
 
 
@@ -53,7 +54,7 @@ def test_the_preset_is_what_the_message_says(tmp_path: Path) -> None:
     copy(root)
     chosen = load_config(["data=affectnet_2021", f"data.affectnet.root={root}"]).data.affectnet
     assert chosen is not None
-    affectnet.check_list(chosen, images=True)
+    affectnet.check_list(find_copy(chosen), images=True)
     for data, given, remedy in (
         ("affectnet_official", root, r"`data=affectnet_2021` reads it"),
         ("affectnet", root, r"`data=affectnet_2021` reads it"),
@@ -63,11 +64,11 @@ def test_the_preset_is_what_the_message_says(tmp_path: Path) -> None:
         other = load_config([f"data={data}", f"data.affectnet.root={given}"]).data.affectnet
         assert other is not None
         with pytest.raises(ValueError, match=rf"does not exist; this is AffectNet as it is sent since 2021 .*{remedy}"):
-            affectnet.check(other)
+            find_copy(other)
     with pytest.raises(
         ValueError, match=r"data\.affectnet\.metadata: .*train_set is a folder; give .*train_set/annotations"
     ):
-        affectnet.check(dataclasses.replace(chosen, metadata="train_set"))
+        find_copy(dataclasses.replace(chosen, metadata="train_set"))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_what_is_no_expression_is_named(tmp_path: Path, value: np.ndarray, messa
     folder = tmp_path / "train_set" / "annotations"
     np.save(folder / "2_exp.npy", value)
     with pytest.raises(ValueError, match=message):
-        read_annotations(folder)
+        read_annotations(expression_files(folder))
     (folder / "3_exp.npy").write_bytes(b"")
     with pytest.raises(ValueError, match=r"bring back whole copies \(2 such files\)"):
-        read_annotations(folder)
+        read_annotations(expression_files(folder))

@@ -14,6 +14,7 @@ from PIL import Image
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
+from fineface_train.data.affectnet.layout import find_copy
 from fineface_train.data.affectnet.reader import (
     AffectNetConfig,
     AusFrom,
@@ -21,7 +22,6 @@ from fineface_train.data.affectnet.reader import (
     PhotoFilter,
     TotalFilter,
     check,
-    read_affectnet,
 )
 from fineface_train.data.annotators.annotate import AnnotateConfig, AnnotatorKind
 from fineface_train.data.annotators.openface import OpenFaceConfig
@@ -29,7 +29,7 @@ from fineface_train.data.crew import Crew
 from fineface_train.data.prepare import DataConfig, prepare
 from fineface_train.data.stages import Stages
 from fineface_train.files import read_json
-from tests.data.conftest import no_models
+from tests.data.conftest import no_models, read_affectnet
 from tests.data.rar_writer import Member, write_rar
 
 COLUMNS = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,valence,arousal"
@@ -395,7 +395,7 @@ def remedy(root: Path, **changes: str) -> str:
     """What is said of a copy that lies otherwise."""
     given = {"metadata": "lists/training.csv", "images": "Manually_Annotated_Images", **changes}
     with pytest.raises(ValueError, match=r"data\.affectnet\.") as told:
-        check(AffectNetConfig(**({"root": str(root)} | given), **BY_MODELS))
+        check(find_copy(AffectNetConfig(**({"root": str(root)} | given), **BY_MODELS)))
     return str(told.value)
 
 
@@ -404,7 +404,7 @@ def test_what_is_visibly_there_is_named_with_what_to_set(tmp_path: Path) -> None
     official(root, [("1/a.png", 0, (64, 64))])
     (root / "lists").mkdir()
     (root / "training.csv").rename(root / "lists" / "training.csv")
-    check(AffectNetConfig(str(root), "lists/training.csv", "Manually_Annotated_Images", **BY_MODELS))
+    check(find_copy(AffectNetConfig(str(root), "lists/training.csv", "Manually_Annotated_Images", **BY_MODELS)))
     for other in (root.parent, root.parents[1], root / "lists", root / "Manually_Annotated_Images"):
         assert f"{root} has it: set data.affectnet.root (or AFFECTNET_ROOT) to {root}." in remedy(other)
     assert f"{root}/lists/training.csv is there: set data.affectnet.metadata=lists/training.csv." in remedy(

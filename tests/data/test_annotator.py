@@ -76,14 +76,14 @@ WRONG = {
     "writes nothing": "rows that cannot be used: .*No such file",
     "loses a row": "1 rows for 2 images",
     "swaps rows": r"list.txt.csv, line 2: is about '.*b, .*', not about '.*a.png'",
-    "forgets a column": "the columns are .*'status', 'AU2'",
+    "forgets a column": "columns missing: AU1; it must write path, status, AU1",
     "invents a status": "line 2: status 'maybe'.*it is one of ok, several_faces with AUs, no_face, unreadable without",
     "reads a face where there is none": "line 2: status 'no_face' with AUs",
     "reads nothing in a face": "line 2: AU1='' is no number in 0..5",
     "reads 7": "line 2: AU1='7.0' is no number in 0..5",
     "reads nan": "line 2: AU1='nan' is no number",
     "reads a word": "line 2: AU1='much' is no number",
-    "writes short rows": "line 2: AU5=None is no number",
+    "writes short rows": "line 2: more or fewer cells than columns; it must write",
 }
 
 

@@ -133,7 +133,8 @@ def test_a_killed_extraction_goes_on(tmp_path: Path, standin: Path, monkeypatch:
     standin.write_text(
         f"#!{_program('sh')}\n{_program('head')} -c {half} '{tmp_path / 'stream'}'\nexec {_program('sleep')} 60\n"
     )
-    alone = "from pathlib import Path; from fineface_train.data import archives; archives._seven_zip = lambda: None"
+    imports = "from pathlib import Path; from fineface_train.data.formats import archives"
+    alone = f"{imports}; archives._seven_zip = lambda: None"
     code = f"{alone}; archives.extract(Path({str(archive)!r}), Path({str(tmp_path / 'out')!r}))"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True) as process:
         files, deadline = -1, time.monotonic() + 60

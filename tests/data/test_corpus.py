@@ -193,7 +193,8 @@ def test_fixture_configs_are_valid(corpus: Path) -> None:
 
 
 def test_drawings_are_those_of_this_version(corpus: Path) -> None:
-    """Corpora on disk are known by `DRAWING`: a drawing that changes needs another one. Means of 4 x 4 parts, 0-255."""
+    """Corpora on disk are known by `DRAWING`, so a drawing that changes needs another one. Means of 4 x 4 parts, in
+    0-255."""
     golden = json.loads((Path(__file__).parents[1] / "golden" / "drawings.json").read_text())
     assert golden["version"] == corpus_stamp(SMALL)["code"]
     for name, means in golden["images"].items():

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fineface_train.aus import AUS
-from fineface_train.data.disfa.layout import FOLDS, SUBJECTS, DisfaConfig, Mismatch
+from fineface_train.data.disfa.layout import FOLDS, SUBJECTS, DisfaConfig, Mismatch, find_copy
 from fineface_train.data.disfa.reader import input_files, read_disfa, splits
 from fineface_train.data.stages import Stages
 from fineface_train.toyfacs.combinations import holds_held_out
@@ -105,7 +105,7 @@ def test_captions_can_be_made_of_the_frames_that_are_used(corpus: Path, tmp_path
     config = disfa_config(corpus, captions=None, neutral_share=0.0)
     with pytest.raises(ValueError, match=r"data\.blip2\.model=null: captions"):
         disfa_samples(config, seed=0)
-    table = read_disfa(config, 0, Captioner(**vars(no_models(tmp_path)))).table
+    table = read_disfa(find_copy(config), 0, Captioner(**vars(no_models(tmp_path)))).table
     all_of = disfa_samples(disfa_config(corpus, neutral_share=0.0)).frame
     assert table.counts["disfa"]["dropped: caption: repeats"] == 1
     assert table.counts["disfa"]["kept"] == len(table) == len(all_of) - 1
@@ -231,7 +231,7 @@ def test_captions_in_row_order_stay_with_their_frames_whatever_is_left_out(own_c
     assert len(told()) == len(usual)
     first, *others = [subject.removeprefix("disfa/") for subject in usual["subject"].unique()]
     assert set(told(subjects=others)["subject"]) == {f"disfa/{subject}" for subject in others}
-    assert input_files(disfa_config(own_corpus, subjects=others))[:12] == sorted(
+    assert input_files(find_copy(disfa_config(own_corpus, subjects=others)))[:12] == sorted(
         (own_corpus / "disfa" / "ActionUnit_Labels" / first).iterdir()
     )
     labels = own_corpus / "disfa" / "ActionUnit_Labels" / first

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fineface_train.data.crew import Crew
 from fineface_train.data.disfa.clues import subject_of
-from fineface_train.data.disfa.layout import FOLDS, SUBJECTS, Camera, DisfaConfig, Mismatch
+from fineface_train.data.disfa.layout import FOLDS, SUBJECTS, Camera, DisfaConfig, Mismatch, find_copy
 from fineface_train.data.disfa.reader import ensure_frames, input_files
 from fineface_train.data.formats.video import FrameFormat
 from fineface_train.data.prepare import DataConfig, prepare
@@ -29,7 +29,7 @@ MINE = {"image_pattern": "{subject}/{index:05d}.png", "neutral_share": 1.0}
 def read(root: Path, **config: object) -> SampleTable:
     values = DisfaConfig(root=str(root), **(MINE | config))  # type: ignore[arg-type]
     values.validate("data.disfa")
-    ensure_frames(values, root.with_name("extracted"), Crew(quiet=True))
+    ensure_frames(find_copy(values), root.with_name("extracted"), Crew(quiet=True))
     return disfa_samples(values, 0, root.with_name("extracted"))
 
 
@@ -544,7 +544,8 @@ def test_prepare_notices_a_frame_that_is_put_back_into_a_deeper_folder(corpus: P
 
 def test_input_files_are_those_that_are_read(corpus: Path, tmp_path: Path) -> None:
     root = videos().write(corpus, tmp_path / "disfa")
-    names = [path.relative_to(root).as_posix() for path in input_files(DisfaConfig(root=str(root), subjects=["SN002"]))]
+    copy = find_copy(DisfaConfig(root=str(root), subjects=["SN002"]))
+    names = [path.relative_to(root).as_posix() for path in input_files(copy)]
     assert names[-2:] == ["disfa_captions.csv", "Videos_LeftCamera/LeftVideoSN002_comp.avi"]
     assert len(names) == 12 + 2
 

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS, AUS
-from fineface_train.data.affectnet.reader import read_affectnet
 from fineface_train.data.crew import Crew
 from fineface_train.data.formats.images import image_size, read_image
 from fineface_train.data.formats.pickles import read_plain_pickle
@@ -21,13 +20,13 @@ from fineface_train.data.manipulation.reader import (
     OPENFACE,
     ManipulationConfig,
     Missing,
+    find_copy,
     input_files,
-    read_manipulation,
     write_manipulation,
 )
 from fineface_train.data.prepare import DataConfig, prepare
 from fineface_train.data.table import SampleTable
-from tests.data.conftest import affectnet_config, no_models
+from tests.data.conftest import affectnet_config, no_models, read_affectnet, read_manipulation
 
 ENTRIES = 30
 REAL = "FINEFACE_REAL_FACES"
@@ -130,7 +129,7 @@ def test_captions_are_joined_by_path(root: Path) -> None:
     rows.sample(frac=1, random_state=0).to_csv(path, index=False)
     chosen = config(root, captions="captions.csv")
     assert read_manipulation(chosen, seed=0).frame["caption"].tolist() == rows["caption"].tolist()
-    assert input_files(chosen) == [root / "aus_dataset.pkl", path]
+    assert input_files(find_copy(chosen)) == [root / "aus_dataset.pkl", path]
     for broken, message in (
         (rows.iloc[1:], r"captions\.csv: 1 of 30 images have no caption, the first is 'imgs/0000000\.png'"),
         (rows.assign(caption=" "), r"30 of 30 images have no caption"),
@@ -321,13 +320,13 @@ def test_photographs_are_read() -> None:
     with pytest.raises(ValueError, match=r"say which AUs they are"):
         read_manipulation(ManipulationConfig(root=str(folder)), seed=0)
     listed = read_plain_pickle(folder / "aus_dataset.pkl")
-    length = len(listed[0]["aus"].values)
+    length = len(listed[0]["aus"])
     chosen = config(
         folder, aus=list(OPENFACE[:length]), missing=Missing.zero, strip="" if (folder / "imgs").is_dir() else "imgs/"
     )
     table: SampleTable = read_manipulation(chosen, seed=0)
     assert len(table) == len(listed)
-    assert np.allclose(table.frame["AU1"], [entry["aus"].values[0] for entry in listed])
+    assert np.allclose(table.frame["AU1"], [entry["aus"][0] for entry in listed])
     for path in table.frame["image"]:
         assert read_image(path).size == image_size(path)
         assert np.asarray(read_image(path)).std() > 10

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS, AUS
-from fineface_train.data.disfa.layout import Mismatch
+from fineface_train.data.disfa.layout import Mismatch, find_copy
 from fineface_train.data.disfa.reader import read_frames
 from fineface_train.data.peaks import AROUND, COLUMNS, PEAKS, find_peaks
-from fineface_train.data.prepare import PEAKS as PEAKS_FILE
 from fineface_train.data.prepare import DataConfig, prepare
+from fineface_train.data.prepared import PEAKS as PEAKS_FILE
 from tests.data.conftest import disfa_config
 
 
@@ -65,8 +65,8 @@ def test_a_frame_without_a_picture_is_no_peak() -> None:
 
 def test_frames_that_are_thinned_are_around_all_the_same(corpus: Path) -> None:
     config = disfa_config(corpus, neutral_share=0.0, captions=None, mismatch=Mismatch.error)
-    read = read_frames(config, 0)
-    everything = read_frames(disfa_config(corpus, captions=None), 0).frame.set_index(["subject", "frame"])
+    read = read_frames(find_copy(config), 0)
+    everything = read_frames(find_copy(disfa_config(corpus, captions=None)), 0).frame.set_index(["subject", "frame"])
     assert read.peaks.groupby("subject")["peak"].nunique().between(1, PEAKS).all()
     assert set(read.peaks["subject"]) == {"SN001", "SN002", "SN003"}
     for row in read.peaks.itertuples():
@@ -82,4 +82,4 @@ def test_prepare_keeps_them(corpus: Path, tmp_path: Path) -> None:
     config = DataConfig(name="disfa", root=f"{tmp_path}/prepared", disfa=disfa_config(corpus))
     prepare(config)
     kept = pd.read_parquet(f"{tmp_path}/prepared/{PEAKS_FILE}")
-    pd.testing.assert_frame_equal(kept, read_frames(config.disfa, 0).peaks)
+    pd.testing.assert_frame_equal(kept, read_frames(find_copy(config.disfa), 0).peaks)

@@ -11,8 +11,8 @@ from fineface_train.evaluation.ceiling import DrawnFaces
 from fineface_train.evaluation.evaluate import evaluate
 from fineface_train.evaluation.judges.judges import JudgeConfig, load_judges
 from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_combinations, toyfacs_prompts
-from fineface_train.loop.crew import make_crew
 from fineface_train.loop.launch import end_with_launcher
+from fineface_train.loop.processes import make_crew
 from fineface_train.loop.trainer import launched
 from fineface_train.methods.protocol import Request
 

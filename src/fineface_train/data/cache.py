@@ -7,7 +7,6 @@ temporary folder, sealed with checksums and then renamed; the first process chec
 builds a damaged one again.
 """
 
-import contextlib
 import enum
 import hashlib
 import logging
@@ -26,10 +25,10 @@ from tqdm import tqdm
 
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.formats.images import read_image
-from fineface_train.data.prompts import shown
 from fineface_train.data.table import SampleTable
-from fineface_train.files import damage, seal
+from fineface_train.files import damage, new_folder
 from fineface_train.locks import locked
+from fineface_train.texts import shown
 
 logger = logging.getLogger(__name__)
 NAME = "name.txt"
@@ -247,31 +246,32 @@ def _find_or_build(folder: Path, allocate: Callable[[Path], None], fill: Callabl
     The first process of the crew checks, locks, makes room and seals; all fill. A cache that is whole is read without a
     lock, so that a folder of somebody else's will do. Runs that want the same wait for each other.
     """
-    if crew.agree(crew.index == 0 and folder.exists() and _fault(folder) is None):
+    if crew.first(lambda: folder.exists() and _fault(folder) is None):
         return folder
-    partial = folder.with_name(f"{folder.name}.partial")
-    with locked(folder.parent, wait=True) if crew.index == 0 else contextlib.nullcontext():
-        if crew.index == 0:
-            if folder.exists() and (fault := _fault(folder)):
-                logger.warning("%s: building this cache again", fault)
-                shutil.rmtree(folder)
-            for leftover in folder.parent.glob(
-                "*.partial"
-            ):  # of builds that were killed or failed; the lock is for all caches
-                shutil.rmtree(leftover)
-            if not folder.exists():
-                partial.mkdir(parents=True)
-                (partial / NAME).write_text(folder.name)
-                allocate(partial)
-        building = crew.agree(partial.exists())
-        if building:
-            fill(partial)
-            crew.wait()
-        if building and crew.index == 0:
-            seal(partial)
-            partial.rename(folder)
+    with crew.entered(locked(folder.parent, wait=True)):
+        if crew.first(lambda: _remove_damaged(folder)):
+            with crew.entered(new_folder(folder)) as partial:
+                crew.first(lambda: _begin(partial, folder.name, allocate))
+                fill(partial)
+                crew.wait()
     crew.wait()
     return folder
+
+
+def _remove_damaged(folder: Path) -> bool:
+    """Whether `folder` is to be built: what lies there, if anything, is damaged, and goes, as do builds of any cache
+    that were killed or failed."""
+    if folder.exists() and (fault := _fault(folder)):
+        logger.warning("%s: building this cache again", fault)
+        shutil.rmtree(folder)
+    for leftover in folder.parent.glob("*.partial"):  # the lock is for all caches
+        shutil.rmtree(leftover)
+    return not folder.exists()
+
+
+def _begin(partial: Path, name: str, allocate: Callable[[Path], None]) -> None:
+    (partial / NAME).write_text(name)
+    allocate(partial)
 
 
 def _fault(folder: Path) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from fineface_train.files import read_parquet, replacing, sha256
+from fineface_train.files import Stamp, read_parquet, replacing, sha256
 from fineface_train.locks import locked, writable
 
 logger = logging.getLogger(__name__)
@@ -21,9 +21,8 @@ def image_contents(
 ) -> list[str]:
     """SHA-256 of each file, in hex.
 
-    `index` keeps them with each file's size, times and inode; only files that it does not know so are read. The time of
-    the last change of the inode is among them, which copying a file with its dates cannot keep. Its lock is its own, as
-    whoever prepares the folder that it lies in holds that one.
+    `index` keeps them with each file's whole `Stamp`; only files that it does not know so are read. Its lock is its
+    own, as whoever prepares the folder that it lies in holds that one.
     """
     stamps = {path: _stamp(path) for path in paths}
     known = _read(index)
@@ -73,9 +72,8 @@ def _hash(
 
 def _stamp(path: str) -> str:
     try:
-        stat = Path(path).stat()
+        return "|".join(map(str, Stamp.of(path)))
     except OSError as error:
         raise ValueError(
             f"{path}: cannot be read as an image ({error}); bring it back, or prepare the data anew without it"
         ) from error
-    return f"{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}"

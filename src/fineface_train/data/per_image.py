@@ -3,7 +3,6 @@
 An image is known by the SHA-256 of its contents, so that moving, renaming or copying it asks for nothing again.
 """
 
-import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,10 +44,8 @@ def per_image(
         ValueError: `folder` holds rows that were made by something else, or damaged ones.
     """
     digest_of = dict(zip(paths, contents, strict=True))
-    with locked(folder, wait=True) if crew.index == 0 else contextlib.nullcontext():
-        if crew.index == 0:
-            _check_made_by(folder / MADE_BY, made_by)
-        crew.wait()
+    with crew.entered(locked(folder, wait=True)):
+        crew.first(lambda: _check_made_by(folder / MADE_BY, made_by))
         known = _read(folder)
         unknown = list(
             {digest: path for path, digest in digest_of.items() if digest not in known}.values()

@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from fineface_train.data.conditioning import ConditioningConfig, Entry, said_aus, with_au_text
+from fineface_train.texts import shown
 
 LONG_WORD = 20
 """Letters: a run of more without a blank (a script that writes none, an address) may be cut within."""
 AT_ONCE = 1024
 """Texts: what a tokenizer returns takes many times the room of the ids."""
-SHOWN = 100
-"""Letters of a text that a message shows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,8 +151,3 @@ def counted(told: Sequence[Told], captions: Sequence[str], room: int) -> list[st
                 f"{len(short)} of {len(told)} {what}: the text encoder has room for {room} tokens; e.g. {example}"
             )
     return sentences
-
-
-def shown(text: str) -> str:
-    """A text in a message: on one line, and not all of a very long one."""
-    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} letters)")

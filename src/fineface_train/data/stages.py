@@ -16,10 +16,9 @@ from fineface_train.data.annotators.blip2 import Blip2Config, ask_images, captio
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import Crew
 from fineface_train.data.formats.images import image_size, read_image
-from fineface_train.files import hash_of, read_json, write_json
+from fineface_train.files import hash_of
 
 ANNOTATE_KEY = "data.annotate"
-FAULTS = "faults.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +47,12 @@ class Stages:
 
     def faults(self, paths: Sequence[str]) -> list[str]:
         """In words what keeps each image from being decoded, "" for nothing; the first process decodes for all."""
-        if self.crew.index == 0:
-            with ThreadPoolExecutor(8) as pool:
-                bar = tqdm(
+        return self.crew.first(lambda: self._faults(paths))
+
+    def _faults(self, paths: Sequence[str]) -> list[str]:
+        with ThreadPoolExecutor(8) as pool:
+            return list(
+                tqdm(
                     pool.map(_fault, paths),
                     total=len(paths),
                     desc="decoding images",
@@ -58,11 +60,7 @@ class Stages:
                     mininterval=1,
                     disable=self.crew.silent,
                 )
-                write_json(self.root / FAULTS, {path: fault for path, fault in zip(paths, bar, strict=True) if fault})
-        self.crew.wait()
-        faults = read_json(self.root / FAULTS)
-        self.crew.wait()
-        return [faults.get(path, "") for path in paths]
+            )
 
     def answers(self, paths: Sequence[str]) -> pd.DataFrame:
         """What BLIP-2 answers about each image, as `photo_filter` reads it."""

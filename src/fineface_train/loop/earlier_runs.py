@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fineface_train.files import flat, read_json, seal, write_text
+from fineface_train.files import flat, new_folder, read_json, write_text
 from fineface_train.locks import locked
 from fineface_train.loop.checkpoint import PROGRESS, latest_state, other_format
 from fineface_train.loop.config import Schedule
@@ -157,12 +157,9 @@ def take_on(earlier: Path, folder: Path) -> int:
             if int(picture.stem.removeprefix("step_")) <= step:
                 (folder / "samples").mkdir(exist_ok=True)
                 shutil.copyfile(picture, folder / "samples" / picture.name)
-        partial = folder / "state" / f"{newest.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(newest, partial)
-    write_text(partial / PROGRESS, json.dumps(progress | {"run": folder.name}) + "\n")
-    seal(partial)
-    partial.rename(folder / "state" / newest.name)
+        with new_folder(folder / "state" / newest.name) as partial:
+            shutil.copytree(newest, partial, dirs_exist_ok=True)
+            write_text(partial / PROGRESS, json.dumps(progress | {"run": folder.name}) + "\n")
     return step
 
 

@@ -13,6 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, broadcast_object_list
 from torch import Tensor, nn
 
+from fineface_train.data.crew import Crew
+
 
 def as_first(accelerator: Accelerator, value: Any) -> Any:
     """What the first process has found or decided, on all of them."""
@@ -20,6 +22,16 @@ def as_first(accelerator: Accelerator, value: Any) -> Any:
     if accelerator.num_processes > 1:
         broadcast_object_list(values)
     return values[0]
+
+
+def make_crew(accelerator: Accelerator) -> Crew:
+    """All processes of this launch."""
+    return Crew(
+        accelerator.process_index,
+        accelerator.num_processes,
+        accelerator.wait_for_everyone,
+        lambda value: as_first(accelerator, value),
+    )
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], accelerator: Accelerator) -> None:

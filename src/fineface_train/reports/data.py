@@ -26,9 +26,9 @@ from fineface_train.data.inspection.statistics import (
 from fineface_train.data.inspection.suspicions import suspicions
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.peaks import COLUMNS
-from fineface_train.data.prepare import MANIFEST, read_manifest
+from fineface_train.data.prepared import MANIFEST, read_manifest
 from fineface_train.data.table import SampleTable
-from fineface_train.files import flat, write_text
+from fineface_train.files import dated, flat, write_text
 from fineface_train.locks import locked, writable
 from fineface_train.reports.charts import Line, line_chart
 from fineface_train.reports.run import Shown, jpeg_uri, render
@@ -232,10 +232,7 @@ def _faces(table: SampleTable, contents: list[str], looks: pd.DataFrame, seed: i
 def _stamped(peaks: pd.DataFrame | None) -> list[Any]:
     """What decides how the peaks are shown: their rows, with size and time of the images."""
     rows = [] if peaks is None else peaks.astype(object).where(peaks.notna(), None).values.tolist()
-    stamps = [
-        path.stat() if path.is_file() else None for path in (Path(row[COLUMNS.index("image")] or "") for row in rows)
-    ]
-    return [[row, stamp and [stamp.st_size, stamp.st_mtime_ns]] for row, stamp in zip(rows, stamps, strict=True)]
+    return [[row, dated(row[COLUMNS.index("image")] or "")] for row in rows]
 
 
 def _strips(peaks: pd.DataFrame | None) -> dict[str, list[tuple[str, int, list[tuple[Shown | None, int, float]]]]]:

@@ -8,7 +8,6 @@ one in at least 2% of the samples of each part. Files are the same bytes for the
 import dataclasses
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, AUS, MAX_INTENSITY
+from fineface_train.files import new_folder
 from fineface_train.toyfacs.combinations import SEEN_COMBINATIONS, holds_held_out
 from fineface_train.toyfacs.faces import BACKGROUNDS, Face, all_identities, caption, is_held_out_identity, sample_face
 from fineface_train.toyfacs.render import draw, draw_nuisances, to_uint8
@@ -101,21 +101,14 @@ def write_corpus(config: CorpusConfig, root: Path, progress: bool = True) -> Non
         raise ValueError(
             f"{root}: exists and is no ToyFACS corpus (it has no {STAMP}); remove it or choose another data.root"
         )
-    partial, old = (root.with_name(f"{root.name}.{name}") for name in ("partial", "replaced.partial"))
-    for leftover in (partial, old):  # of a process that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
     total = sum(_frame_counts(config)) + config.affectnet_images
-    try:
-        with tqdm(total=total, desc="drawing ToyFACS", unit="image", mininterval=1, disable=not progress) as bar:
-            _write_disfa(config, partial / "disfa", bar)
-            _write_affectnet(config, partial / "affectnet", bar)
+    with (
+        new_folder(root, sealed=False) as partial,
+        tqdm(total=total, desc="drawing ToyFACS", unit="image", mininterval=1, disable=not progress) as bar,
+    ):
+        _write_disfa(config, partial / "disfa", bar)
+        _write_affectnet(config, partial / "affectnet", bar)
         (partial / STAMP).write_text(json.dumps(corpus_stamp(config), indent=2) + "\n")
-        if root.exists():
-            root.rename(old)
-        partial.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def sample_expressions(rng: np.random.Generator, count: int, *, integers: bool) -> np.ndarray:

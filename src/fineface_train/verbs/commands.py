@@ -6,12 +6,12 @@ from typing import Any
 from accelerate import PartialState
 
 from fineface_train.config import Config
-from fineface_train.data.prepare import PEAKS, RAW
 from fineface_train.data.prepare import prepare as prepare_data
+from fineface_train.data.prepared import PEAKS, RAW
 from fineface_train.data.table import SampleTable
 from fineface_train.files import read_parquet
 from fineface_train.loop.accelerator import launched
-from fineface_train.loop.crew import make_crew
+from fineface_train.loop.processes import make_crew
 from fineface_train.loop.tracking import log_tables
 from fineface_train.methods.au_diffusion.base import check_base
 from fineface_train.overrides import choices

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -20,14 +21,17 @@ from torch import Tensor
 
 from fineface_train.aus import AU_COUNT
 from fineface_train.config import Config
+from fineface_train.data.affectnet import layout as affectnet_layout
 from fineface_train.data.affectnet import reader as affectnet
 from fineface_train.data.annotators.annotate import AnnotatorKind, annotated_by
 from fineface_train.data.annotators.blip2 import find_model
 from fineface_train.data.annotators.libreface import check_environment, find_weights
+from fineface_train.data.config import wants_blip2
+from fineface_train.data.disfa import layout as disfa_layout
 from fineface_train.data.disfa import reader as disfa
 from fineface_train.data.examples import Batch, check_batch_size
 from fineface_train.data.manipulation import reader as manipulation
-from fineface_train.data.prepare import TABLE, wants_blip2
+from fineface_train.data.prepared import TABLE
 from fineface_train.data.stages import ANNOTATE_KEY
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges.judges import LIBREFACE_KEY, JudgeKind, find_judges
@@ -39,6 +43,7 @@ from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.reads import trains
 from fineface_train.verbs.train import batch_dtype, build_model
 
+T = TypeVar("T")
 STEPS_TIMED, EXAMPLES_TRIED = 3, 4
 """On few examples, so that a batch that does not fit is said and not tried; activations and time grow with their
 number."""
@@ -113,28 +118,33 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
     """Everything that can be seen to be missing or wrong, the base excepted."""
     faults: list[str] = []
 
-    def check(action: Callable[[], object]) -> None:
+    def check(action: Callable[[], T]) -> T | None:
         try:
-            action()
+            return action()
         except (ValueError, OSError) as error:
             if str(error) not in faults:
                 faults.append(str(error))
+            return None
 
     trainer = config.trainer
     check(lambda: check_batch_size(trainer.batch_size, trainer.accumulation, accelerator.num_processes))
     if config.data.toyfacs is None:  # else the corpus is drawn
         sources = config.data
         if sources.disfa is not None:
-            check(functools.partial(disfa.check, sources.disfa))
-            check(functools.partial(disfa.check_labels, sources.disfa))
+            frames = check(functools.partial(disfa_layout.find_copy, sources.disfa))
+            if frames is not None:
+                faults += frames.faults
+                check(functools.partial(disfa.check_labels, frames))
         if sources.affectnet is not None:
-            check(functools.partial(affectnet.check, sources.affectnet))
-            check(
-                functools.partial(affectnet.check_list, sources.affectnet, images=True, skip_broken=sources.skip_broken)
-            )
-            check(functools.partial(affectnet.check_archive, sources.affectnet))
+            images = check(functools.partial(affectnet_layout.find_copy, sources.affectnet))
+            if images is not None:
+                check(functools.partial(affectnet.check, images))
+                check(functools.partial(affectnet.check_list, images, images=True, skip_broken=sources.skip_broken))
+                check(functools.partial(affectnet.check_archive, images))
         if sources.manipulation is not None:
-            check(functools.partial(manipulation.check, sources.manipulation, skip_broken=sources.skip_broken))
+            listed = check(functools.partial(manipulation.find_copy, sources.manipulation))
+            if listed is not None:
+                check(functools.partial(manipulation.check, listed, skip_broken=sources.skip_broken))
         if wants_blip2(sources):
             check(functools.partial(find_model, sources.blip2))
     if config.judge.kind is not JudgeKind.none and config.evaluation.wanted:

@@ -16,8 +16,7 @@ from fineface_train.evaluation.plan import build_plan, toyfacs_combinations
 from fineface_train.files import read_json, write_json
 from fineface_train.locks import locked, writable
 from fineface_train.loop.accelerator import launched
-from fineface_train.loop.crew import alone, make_crew
-from fineface_train.loop.processes import as_first
+from fineface_train.loop.processes import as_first, make_crew
 from fineface_train.reports.run import headline_table, unjudged, write_report
 from fineface_train.verbs.evaluation_folder import (
     check_judge,
@@ -42,7 +41,7 @@ def evaluate(config: Config, bundle: Path) -> dict[str, Any]:
     out, place = as_first(accelerator, _where(config, bundle))
     if place is not None and not as_first(accelerator, writable(out)):  # by somebody else
         return read_evaluation(place)
-    with alone(accelerator, out):
+    with crew.entered(locked(out)):
         place, metrics = measure_bundle(config, bundle, out, crew)
     if crew.index == 0:
         print_report(place)

@@ -10,8 +10,9 @@ from fineface_train.evaluation.judges.judges import JUDGES, JudgeKind, find_judg
 from fineface_train.evaluation.judging import finished, judge_media, judged_folder
 from fineface_train.evaluation.media import METRICS, ROWS, ROWS_NOTE, Media, check_same
 from fineface_train.files import hash_of, plain, read_json
+from fineface_train.locks import locked
 from fineface_train.loop.accelerator import launched
-from fineface_train.loop.crew import alone, from_first, make_crew
+from fineface_train.loop.processes import make_crew
 from fineface_train.verbs.evaluate import print_report
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def judge(config: Config) -> dict[str, Any]:
     accelerator = launched()
     crew = make_crew(accelerator)
     images, requests = Path(config.images), Path(config.requests)
-    media = from_first(accelerator, lambda: given_media(images, requests))
+    media = crew.first(lambda: given_media(images, requests))
     judges = load_judges(config.judge, accelerator.device)
     fingerprint = hash_of([media.fingerprint, judges.fingerprint, *judges.aus], 64)
     out = _folder(config, media)
@@ -46,7 +47,7 @@ def judge(config: Config) -> dict[str, Any]:
     place = judged_folder(out, judges, fingerprint)
     metrics = finished(place, fingerprint)
     if metrics is None:
-        with alone(accelerator, out):
+        with crew.entered(locked(out)):
             metrics = judge_media(
                 media,
                 judges,

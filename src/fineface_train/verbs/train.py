@@ -29,13 +29,12 @@ from fineface_train.evaluation.judges.judges import JudgeKind, Judges, find_judg
 from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_combinations
 from fineface_train.evaluation.sample_sheet import SAMPLE_PROMPTS, sample_sheet
 from fineface_train.files import SEAL, damage, plain, read_json, sha256, write_json, write_text
-from fineface_train.locks import writable
+from fineface_train.locks import locked, writable
 from fineface_train.loop.accelerator import make_accelerator, weight_dtype
 from fineface_train.loop.checkpoint import latest_state, other_format, resumable_state
 from fineface_train.loop.config import Precision
-from fineface_train.loop.crew import alone, make_crew
 from fineface_train.loop.earlier_runs import about_neighbours, run_to_extend, take_on
-from fineface_train.loop.processes import as_first
+from fineface_train.loop.processes import as_first, make_crew
 from fineface_train.loop.runs import FINISHED, VALIDATION_FILE, choose_folder, is_finished, provenance
 from fineface_train.loop.tracking import GLANCE, VALIDATION, Tracker
 from fineface_train.loop.trainer import fit
@@ -70,7 +69,8 @@ def train(config: Config, *, wait: bool = False) -> Path:
     if config.evaluation.wanted and config.judge.kind is not JudgeKind.none:
         find_judges(config.judge)  # what is missing is said now, not after the training
     check_base(config.base)
-    table = prepare(config.data, crew=make_crew(accelerator))
+    crew = make_crew(accelerator)
+    table = prepare(config.data, crew=crew)
     with accelerator.main_process_first():
         contents = image_contents(
             table.frame["image"], Path(config.data.root) / INDEX, progress=accelerator.is_main_process
@@ -88,8 +88,8 @@ def train(config: Config, *, wait: bool = False) -> Path:
             f"{folder} is finished already, and cannot be written; its page, if it has one: {folder / 'report.html'}"
         )
         return folder
-    with alone(accelerator, folder, wait=wait):
-        _look_beside(config, accelerator, folder, identity, quiet=wait)
+    with crew.entered(locked(folder, wait=wait)):
+        crew.first(lambda: _look_beside(config, folder, identity, quiet=wait))
         if accelerator.is_main_process and not (folder / "config.yaml").exists():
             write_text(folder / "config.yaml", to_yaml(config))
         if _is_done(config, accelerator, folder):
@@ -106,30 +106,21 @@ def train(config: Config, *, wait: bool = False) -> Path:
     return folder
 
 
-def _look_beside(
-    config: Config, accelerator: Accelerator, folder: Path, identity: dict[str, Any], *, quiet: bool
-) -> None:
+def _look_beside(config: Config, folder: Path, identity: dict[str, Any], *, quiet: bool) -> None:
     """A new run takes on the state of the one that it extends, or says which run it is near (unless `quiet`); one that
     has begun does neither.
 
-    Raises ValueError on all processes where there is nothing to extend, and where an earlier version began the run.
+    Raises ValueError where there is nothing to extend, and where an earlier version began the run.
     """
-    refused = None
-    if accelerator.is_main_process and trains(config) and not is_finished(folder):
-        try:
-            if resumable_state(folder / "state") is not None:
-                pass
-            elif config.run.extend:
-                earlier = run_to_extend(folder, identity)
-                print(f"{folder} takes on the first {take_on(earlier, folder)} steps of {earlier}")
-            elif not quiet and not config.run.fresh and not (folder / "config.yaml").exists():
-                told = about_neighbours(folder, plain(config), identity)
-                if told:
-                    print(told)
-        except ValueError as error:
-            refused = str(error)
-    if refused := as_first(accelerator, refused):
-        raise ValueError(refused)
+    if not trains(config) or is_finished(folder) or resumable_state(folder / "state") is not None:
+        return
+    if config.run.extend:
+        earlier = run_to_extend(folder, identity)
+        print(f"{folder} takes on the first {take_on(earlier, folder)} steps of {earlier}")
+    elif not quiet and not config.run.fresh and not (folder / "config.yaml").exists():
+        told = about_neighbours(folder, plain(config), identity)
+        if told:
+            print(told)
 
 
 def _is_done(config: Config, accelerator: Accelerator, folder: Path) -> bool:
@@ -411,8 +402,10 @@ def _measure(config: Config, accelerator: Accelerator, folder: Path) -> None:
     if as_first(accelerator, place is not None and (place / "report.html").is_file()):
         accelerator.print(f"{place} is evaluated already; its page: {place / 'report.html'}")
         return
-    with contextlib.nullcontext() if out == folder else alone(accelerator, out):  # the run folder is locked already
-        place, metrics = measure_bundle(config, bundle, out, make_crew(accelerator))
+    crew = make_crew(accelerator)
+    own = contextlib.nullcontext() if out == folder else locked(out)  # the run folder is locked already
+    with crew.entered(own):
+        place, metrics = measure_bundle(config, bundle, out, crew)
     if first and place == folder and config.judge.kind is not JudgeKind.none:
         _log_evaluation(config, folder, metrics)
     if first:

@@ -7,6 +7,7 @@
 What is taken from it is what the list tells: whether there is a face, by the expression.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,15 +35,9 @@ def find_annotations(root: Path) -> Path | None:
     return min(folders, key=lambda folder: (folder.parent.name.startswith("val"), len(folder.parts)), default=None)
 
 
-def read_annotations(folder: Path) -> pd.DataFrame:
-    """`name` (0.jpg) and `HasFace` of each image. Raises ValueError that names the files that cannot be read, or hold
-    no expression."""
-    files = expression_files(folder)
-    if not files:
-        raise ValueError(
-            f"{folder}: holds no *{EXPRESSION}; give AffectNet's list, or the folder {ANNOTATIONS} of its copies since "
-            f"2021"
-        )
+def read_annotations(files: Sequence[Path]) -> pd.DataFrame:
+    """`name` (0.jpg) and `HasFace` of each of `expression_files`. Raises ValueError that names the files that cannot be
+    read, or hold no expression."""
     with ThreadPoolExecutor(8) as pool:
         expressions = list(pool.map(_expression, files))
     bad = [(path, told) for path, told in zip(files, expressions, strict=True) if isinstance(told, str)]

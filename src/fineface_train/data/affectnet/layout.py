@@ -1,5 +1,4 @@
-"""Where AffectNet's parts lie, and what is taken from which: metadata, images as a folder or an archive (SPEC section
-6)."""
+"""Where AffectNet's parts lie, and what is taken from which: metadata, images as a folder or an archive."""
 
 import contextlib
 import dataclasses
@@ -10,7 +9,7 @@ import re
 from pathlib import Path
 
 from fineface_train.aus import MAX_INTENSITY
-from fineface_train.data.affectnet.edition_2021 import ANNOTATIONS, EXPRESSION, find_annotations
+from fineface_train.data.affectnet.edition_2021 import ANNOTATIONS, EXPRESSION, expression_files, find_annotations
 from fineface_train.data.formats.csv_rows import find_columns, header
 from fineface_train.data.formats.folders import (
     PACKED,
@@ -136,9 +135,22 @@ class AffectNetConfig:
             raise ValueError(f"{key}.low_cut={self.low_cut}: must lie in 0..{MAX_INTENSITY:g}")
 
 
-def paths_of(config: AffectNetConfig) -> tuple[Path, Path]:
-    """The paths of the metadata and of the images' folder or archive. Raises ValueError that says what is missing, and
-    where it lies if it can be seen."""
+@dataclasses.dataclass(frozen=True)
+class AffectNetCopy:
+    """A copy of AffectNet as it lies on disk."""
+
+    config: AffectNetConfig
+    metadata: Path
+    """The list, or the folder of `annotations`."""
+    annotations: tuple[Path, ...]
+    """The expression of each image, in the copies since 2021; empty where there is a list."""
+    images: Path
+    """The folder of images, or the first volume of their archive."""
+
+
+def find_copy(config: AffectNetConfig) -> AffectNetCopy:
+    """Look once where metadata and images lie. Raises ValueError that says what is missing, and where it lies if it can
+    be seen."""
     if not config.root:
         raise ValueError(
             f"{KEY}.root=null: set it, or the environment variable AFFECTNET_ROOT, to the folder that holds "
@@ -167,7 +179,20 @@ def paths_of(config: AffectNetConfig) -> tuple[Path, Path]:
             f"{KEY}.images={config.images}: is still packed: unpack it (`{unpacking(images)}`), and give the folder; "
             f"RAR alone is read as it is"
         )
-    return metadata, images
+    return AffectNetCopy(config, metadata, _annotations(metadata) if metadata.is_dir() else (), images)
+
+
+def _annotations(folder: Path) -> tuple[Path, ...]:
+    files = expression_files(folder)
+    if not files:
+        inside = find_annotations(folder)
+        remedy = (
+            f"give {inside}"
+            if inside is not None
+            else f"give a CSV, or the folder {ANNOTATIONS} with *{EXPRESSION} of AffectNet's copies since 2021"
+        )
+        raise ValueError(f"{KEY}.metadata: {folder} is a folder; {remedy}")
+    return tuple(files)
 
 
 def _seen(config: AffectNetConfig, root: Path, name: str) -> str:

@@ -1,5 +1,5 @@
 """AffectNet's two CSV files: its own, which knows of faces and emotions, and FineFace's, which knows all that training
-wants (SPEC section 6)."""
+wants."""
 
 import logging
 import posixpath
@@ -10,14 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
-from fineface_train.data.affectnet.edition_2021 import (
-    ANNOTATIONS,
-    EXPRESSION,
-    NO_FACE,
-    expression_files,
-    find_annotations,
-    read_annotations,
-)
+from fineface_train.data.affectnet.edition_2021 import NO_FACE
 from fineface_train.data.affectnet.layout import FINEFACE_NAME, KEY, OFFICIAL_NAME
 from fineface_train.data.formats.csv_rows import find_columns, numbers, opened_csv, read_rows, refuse, without_repeats
 from fineface_train.data.formats.image_names import SUFFIXES, is_absolute
@@ -48,33 +41,19 @@ def read_metadata(path: Path, wanted: Sequence[str] = FLAGS, scale: float = 1.0,
     """A row per image; the index is the line of the file.
 
     Columns: `name`, `HasFace`; of FineFace's file also `IsPhoto`, `IsReal`, `width`, `height`, the 12 AUs on the 0-1
-        scale and `caption`. Which
-    of the two it is, its header tells; a folder is AffectNet's annotations as they are sent since 2021. Sizes and AUs
-    of rows without one of the `wanted` flags, which are dropped, need not be there, and read 0. Rows that repeat
-    another are told and left out. Raises ValueError that names file and line.
+    scale and `caption`. Which of the two it is, its header tells. Sizes and AUs of rows without one of the `wanted`
+    flags, which are dropped, need not be there, and read 0. Rows that repeat another are told and left out. Raises
+    ValueError that names file and line.
 
     Args:
         scale: the number in FineFace's file that is intensity 5.
         tell: what is left out or doubtful.
     """
-    if path.is_dir():
-        return read_annotations(path)
     return _official(path, tell) if is_official(path) else _fineface(path, wanted, scale, tell)
 
 
 def is_official(path: Path) -> bool:
-    """Whether it is AffectNet's own file (or annotations), and not FineFace's. Raises ValueError where it is
-    neither."""
-    if path.is_dir():
-        if not expression_files(path):
-            inside = find_annotations(path)
-            remedy = (
-                f"give {inside}"
-                if inside is not None
-                else f"give a CSV, or the folder {ANNOTATIONS} with *{EXPRESSION} of AffectNet's copies since 2021"
-            )
-            raise ValueError(f"{KEY}.metadata: {path} is a folder; {remedy}")
-        return True
+    """Whether it is AffectNet's own file, and not FineFace's. Raises ValueError where it is neither."""
     with opened_csv(path) as lines:
         names, separator = lines.names, lines.separator
     if find_columns(names, FINEFACE_NAME) or find_columns(names, OFFICIAL_NAME):

@@ -1,5 +1,5 @@
-"""AffectNet on disk to a sample table: a metadata CSV and images, filtered and transformed as in SPEC sections 2 and
-6."""
+"""AffectNet on disk to a sample table: a metadata CSV and images, filtered and transformed as in the paper (FineFace,
+arXiv 2407.20175)."""
 
 import dataclasses
 import logging
@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
-from fineface_train.data.affectnet.edition_2021 import expression_files
+from fineface_train.data.affectnet.edition_2021 import read_annotations
 from fineface_train.data.affectnet.layout import (
     KEY,
     AffectNetConfig,
+    AffectNetCopy,
     AusFrom,
     CaptionsFrom,
     PhotoFilter,
     TotalFilter,
-    paths_of,
     tell_other_lists,
 )
 from fineface_train.data.affectnet.metadata import FLAGS, is_official, read_metadata
@@ -38,7 +38,7 @@ CORRECTION = "correction.json"
 SIZES_LOOKED_AT = 200
 
 
-def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted: Path | None = None) -> Reading:
+def read_affectnet(copy: AffectNetCopy, seed: int, stages: Stages, extracted: Path | None = None) -> Reading:
     """The images that pass all filters, with corrected AUs; a share, chosen by `seed` and the image's name, is
     validation.
 
@@ -48,17 +48,17 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
     Args:
         extracted: where `ensure_images` has put the images of an archive.
     """
-    metadata_path, images_root = paths_of(config)
-    if images_root.is_file():
+    config, metadata_path, images = copy.config, copy.metadata, copy.images
+    if images.is_file():
         if extracted is None:
             raise ValueError(f"{KEY}.images={config.images}: is an archive, and was not extracted")
-        images_root = extracted
-    _check_columns(config, metadata_path)
+        images = extracted
+    _check_columns(copy)
     tell_other_lists(metadata_path)
-    sieve = Sieve(read_metadata(metadata_path, _flags(config), config.scale))
+    sieve = Sieve(_listed(copy))
     every = sieve.rows["name"].tolist()
     _by_metadata(sieve, config)
-    _find_images(sieve, images_root, every, metadata_path, skip_broken=stages.skip_broken, told=stages.crew.index == 0)
+    _find_images(sieve, images, every, metadata_path, skip_broken=stages.skip_broken, told=stages.crew.index == 0)
     _by_images(sieve, config, stages)
     rows, counts = sieve.rows, sieve.done()
     logger.info("%s: %s", SOURCE, ", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -89,9 +89,17 @@ def read_affectnet(config: AffectNetConfig, seed: int, stages: Stages, extracted
     return Reading(dataclasses.replace(table, counts={SOURCE: counts}), before, correction, tuple(sieve.dropped))
 
 
-def _check_columns(config: AffectNetConfig, path: Path) -> None:
+def _listed(copy: AffectNetCopy, *, tell: bool = True) -> pd.DataFrame:
+    """A row per image of the metadata, as `read_metadata` gives them."""
+    if copy.annotations:
+        return read_annotations(copy.annotations)
+    return read_metadata(copy.metadata, _flags(copy.config), copy.config.scale, tell=tell)
+
+
+def _check_columns(copy: AffectNetCopy) -> None:
     """Raises ValueError, with the remedy, where the metadata does not hold what the config takes from it."""
-    if not is_official(path):
+    config, path = copy.config, copy.metadata
+    if not copy.annotations and not is_official(path):
         return
     for key, chosen, other in (
         ("photo_filter", config.photo_filter is PhotoFilter.metadata, "blip2 (or none)"),
@@ -206,22 +214,20 @@ def _passes_total(raw: np.ndarray, config: AffectNetConfig) -> np.ndarray:
     return raw.max(axis=1) > config.total_threshold
 
 
-def check(config: AffectNetConfig) -> None:
-    """That metadata and images are there, and the metadata tells what the config takes from it. Raises ValueError."""
-    metadata, _ = paths_of(config)
-    _check_columns(config, metadata)
-    _given_correction(config)
+def check(copy: AffectNetCopy) -> None:
+    """That the metadata tells what the config takes from it. Raises ValueError."""
+    _check_columns(copy)
+    _given_correction(copy.config)
 
 
-def check_list(config: AffectNetConfig, *, images: bool = False, skip_broken: bool = False) -> None:
+def check_list(copy: AffectNetCopy, *, images: bool = False, skip_broken: bool = False) -> None:
     """That every line of the metadata can be used and, with `images`, that those of a folder are there by their names.
     Raises ValueError."""
-    metadata, root = paths_of(config)
-    sieve = Sieve(read_metadata(metadata, _flags(config), config.scale, tell=images))
-    if images and root.is_dir():
+    sieve = Sieve(_listed(copy, tell=images))
+    if images and copy.images.is_dir():
         every = sieve.rows["name"].tolist()
-        _by_metadata(sieve, config)
-        _find_images(sieve, root, every, metadata, skip_broken=skip_broken, told=True)
+        _by_metadata(sieve, copy.config)
+        _find_images(sieve, copy.images, every, copy.metadata, skip_broken=skip_broken, told=True)
 
 
 def _given_correction(config: AffectNetConfig) -> Correction | None:
@@ -237,28 +243,23 @@ def _given_correction(config: AffectNetConfig) -> Correction | None:
     return Correction.read(path)
 
 
-def check_archive(config: AffectNetConfig) -> None:
+def check_archive(copy: AffectNetCopy) -> None:
     """That the archive's volumes are whole and can be unpacked, where there is one. Raises ValueError."""
-    images = paths_of(config)[1]
-    if images.is_file():
-        archives.check(images)
+    if copy.images.is_file():
+        archives.check(copy.images)
 
 
-def ensure_images(config: AffectNetConfig, folder: Path, crew: Crew = ALONE) -> None:
+def ensure_images(copy: AffectNetCopy, folder: Path, crew: Crew = ALONE) -> None:
     """Extract the images into `folder`, as far as they are not there; nothing where AffectNet lies as a folder."""
-    _, images = paths_of(config)
-    if images.is_file() and crew.index == 0:
-        archives.extract(images, folder, progress=not crew.quiet)
-    crew.wait()
+    if copy.images.is_file():
+        crew.first(lambda: archives.extract(copy.images, folder, progress=not crew.quiet))
 
 
-def input_files(config: AffectNetConfig) -> list[Path]:
+def input_files(copy: AffectNetCopy) -> list[Path]:
     """The metadata, the archive and the correction: the table changes only when one of them, an image or the config
     does."""
-    given = [Path(config.correction).expanduser()] if config.correction else []
-    metadata, images = paths_of(config)
-    annotations = expression_files(metadata) if metadata.is_dir() else []
-    return [path for path in (metadata, images, *given, *annotations) if path.is_file()]
+    given = [Path(copy.config.correction).expanduser()] if copy.config.correction else []
+    return [path for path in (copy.metadata, copy.images, *given, *copy.annotations) if path.is_file()]
 
 
 def _find_images(sieve: Sieve, root: Path, every: list[str], metadata: Path, *, skip_broken: bool, told: bool) -> None:

@@ -7,7 +7,6 @@ and NAME.csv with a row for each face, if it finds any. Some builds put blanks a
 
 import collections
 import dataclasses
-import hashlib
 import logging
 import re
 from collections import defaultdict
@@ -17,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from fineface_train.aus import AU_KEYS, AUS, MAX_INTENSITY
-from fineface_train.data.formats.csv_rows import opened_csv
+from fineface_train.data.formats.csv_rows import read_whole_rows
 from fineface_train.data.formats.folders import still_packed
 from fineface_train.data.intensities import rounded_off
 from fineface_train.data.per_image import Row
+from fineface_train.files import hash_of_files
 
 logger = logging.getLogger(__name__)
 COLUMNS = tuple(f"AU{au:02d}_r" for au in AUS)
@@ -108,10 +108,7 @@ def stamp(config: OpenFaceConfig, key: str) -> str:
             f"{key}.folder={config.folder}: holds nothing that OpenFace wrote (NAME.csv, "
             f"NAME{DETAILS}.txt).{still_packed(root)} {HOW_TO_MAKE} writes it"
         )
-    stats = ((path, path.stat()) for path in outputs)
-    return hashlib.sha256(
-        "\n".join(f"{path.relative_to(root)}|{stat.st_size}|{stat.st_mtime_ns}" for path, stat in stats).encode()
-    ).hexdigest()[:16]
+    return hash_of_files(outputs, root)
 
 
 def _folder(config: OpenFaceConfig, key: str) -> Path:
@@ -165,21 +162,9 @@ def _read(place: Path, min_confidence: float, scale: float, notes: "collections.
 def _faces(path: Path) -> list[tuple[str, dict[str, str]]]:
     """The cells of each face, by column, and where they stand. Raises ValueError where they are not what OpenFace
     writes."""
-    with opened_csv(path) as lines:
-        columns = lines.names
-        missing = [column for column in ("confidence", *COLUMNS) if column not in columns]
-        if missing:
-            raise ValueError(f"{path}: columns missing: {', '.join(missing)}; write them with {HOW_TO_MAKE}")
-        faces = []
-        for row in filter(None, lines):
-            where = f"{path}, line {lines.line}"
-            if len(row) != len(columns):
-                raise ValueError(
-                    f"{where}: more or fewer cells than columns; if OpenFace was stopped there, let it read the image "
-                    f"again"
-                )
-            faces.append((where, {column: cell.strip() for column, cell in zip(columns, row, strict=True)}))
-    return faces
+    missing, cut = f"write them with {HOW_TO_MAKE}", "if OpenFace was stopped there, let it read the image again"
+    rows = read_whole_rows(path, ("confidence", *COLUMNS), missing=missing, cut=cut)
+    return [(where, {name: cell.strip() for name, cell in row.items()}) for where, row in rows]
 
 
 def _counts(where: str, face: dict[str, str], min_confidence: float, notes: "collections.Counter[str]") -> bool:

@@ -2,7 +2,6 @@
 rows (docs/annotation.md)."""
 
 import contextlib
-import csv
 import json
 import logging
 import math
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
+from fineface_train.data.formats.csv_rows import read_whole_rows
 from fineface_train.data.per_image import Row
 
 logger = logging.getLogger(__name__)
@@ -158,18 +158,12 @@ def _end(process: "subprocess.Popen[str]") -> None:
 def read_rows(path: Path, paths: list[str]) -> list[Row]:
     """What a program wrote for a list. Raises ValueError, naming file and line, unless it has a good row for each of
     `paths`, in their order."""
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, strict=True)
-        columns = ["path", "status", *AU_KEYS]
-        if reader.fieldnames != columns:
-            raise ValueError(f"{path.name}: the columns are {reader.fieldnames}; they must be {columns}")
-        rows = list(reader)
+    columns = ("path", "status", *AU_KEYS)
+    must = f"it must write {', '.join(columns)}"
+    rows = read_whole_rows(path, columns, missing=must, cut=must)
     if len(rows) != len(paths):
-        raise ValueError(f"{path.name}: {len(rows)} rows for {len(paths)} images")
-    return [
-        _row(f"{path.name}, line {number}", row, image)
-        for number, (row, image) in enumerate(zip(rows, paths, strict=True), start=2)
-    ]
+        raise ValueError(f"{path}: {len(rows)} rows for {len(paths)} images")
+    return [_row(where, row, image) for (where, row), image in zip(rows, paths, strict=True)]
 
 
 def _row(where: str, row: dict[str, str], image: str) -> Row:

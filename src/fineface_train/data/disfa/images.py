@@ -8,21 +8,15 @@ import numpy as np
 
 from fineface_train.data.disfa.clues import KEY
 from fineface_train.data.disfa.faults import Fault, Findings, refuse, told
+from fineface_train.data.disfa.frames import image_files, unfit_image
 from fineface_train.data.disfa.labels import SubjectLabels
-from fineface_train.data.disfa.layout import (
-    FRAME_RATE,
-    MOST_AT_AN_END,
-    DisfaConfig,
-    image_files,
-    images_root,
-    span_of,
-    unfit_image,
-    video_files,
-)
+from fineface_train.data.disfa.layout import EVERYONE, MOST_AT_AN_END, SPAN, DisfaConfig, DisfaCopy
 from fineface_train.data.formats.recording import telling
 from fineface_train.data.formats.video import Extracted, read_extracted
 
 logger = logging.getLogger(__name__)
+FRAME_RATE = 20
+"""Frames a second of DISFA's videos."""
 USUAL_RATES = (5, 10, 12, 12.5, 15, 24, 25, 30, 40, 50, 60)
 ANEW = f"; get the pictures as DISFA has them, or leave such subjects out with {KEY}.subjects"
 LOOK = (
@@ -35,15 +29,16 @@ NOBODY_KNOWS = "whether the first, the last or one between is missing or too man
 
 
 def images_of_frames(
-    config: DisfaConfig, labels: dict[str, SubjectLabels], extracted: Path | None
+    copy: DisfaCopy, labels: dict[str, SubjectLabels], extracted: Path | None
 ) -> dict[str, dict[int, str]]:
     """Image of each frame (from 1) of each subject; raises every fault of labels and images."""
-    videos = video_files(config)
+    config, videos = copy.config, copy.videos
     findings = {subject: each.findings for subject, each in labels.items()}
     images: dict[str, dict[int, str]] = {subject: {} for subject in labels}
     if videos is None:
-        files = image_files(config)
-        others, hint = set(files), _hint(config, files, labels)
+        assert copy.images is not None, "a copy is checked before it is read"
+        files = image_files(copy.images, config.image_pattern)
+        others, hint = set(files), _hint(config, copy.images, files, labels)
         for subject, each in labels.items():
             images[subject] = _numbered(config, subject, each, files.get(subject, {}), findings[subject])
     else:
@@ -63,7 +58,9 @@ def images_of_frames(
     for subject, each in labels.items():
         if videos is not None and subject not in videos:
             continue
-        otherwise = _otherwise(config, subject) if videos is None and others and not images[subject] else ""
+        otherwise = ""
+        if copy.images is not None and others and not images[subject]:
+            otherwise = _otherwise(config, copy.images, subject)
         _compare(subject, each, images[subject], findings[subject], otherwise)
     if config.subjects is None:
         for subject in sorted(others - set(labels)):
@@ -76,11 +73,13 @@ def images_of_frames(
     return images
 
 
-def _hint(config: DisfaConfig, files: dict[str, dict[int, list[Path]]], labels: dict[str, SubjectLabels]) -> str:
+def _hint(
+    config: DisfaConfig, root: Path, files: dict[str, dict[int, list[Path]]], labels: dict[str, SubjectLabels]
+) -> str:
     """What is wrong with the numbering or the names of all images, "" for nothing."""
     if not files:
-        fits, root = f"; {KEY}.image_pattern={config.image_pattern!r} fits no file", images_root(config)
-        if (found := unfit_image(config)) is None:
+        fits = f"; {KEY}.image_pattern={config.image_pattern!r} fits no file"
+        if (found := unfit_image(root, config.image_pattern)) is None:
             return f"{fits}; there are none in {root}"
         name, pattern = found
         would = (
@@ -103,15 +102,24 @@ def _hint(config: DisfaConfig, files: dict[str, dict[int, list[Path]]], labels: 
     )
 
 
-def _otherwise(config: DisfaConfig, subject: str) -> str:
+def _otherwise(config: DisfaConfig, root: Path, subject: str) -> str:
     """What the files are called of a subject of whom none fits, "" if there are none."""
-    found = unfit_image(config, subject)
+    found = unfit_image(root, config.image_pattern, subject)
     return (
         f"; {KEY}.image_pattern={config.image_pattern!r} does not fit its {found[0]}: rename, move or convert its "
         f"images"
         if found
         else ""
     )
+
+
+def span_of(config: DisfaConfig, subject: str, *, plain: bool) -> tuple[int, int] | None:
+    """The labels of a subject's first and last picture, if `spans` tell them; what they tell of all matters only where
+    nothing else does (not `plain`)."""
+    told = {
+        match[1]: (int(match[2]), int(match[3])) for match in map(SPAN.fullmatch, config.spans) if match is not None
+    }
+    return told.get(subject, None if plain else told.get(EVERYONE))
 
 
 def _numbered(

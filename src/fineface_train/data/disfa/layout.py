@@ -1,21 +1,24 @@
-"""Where DISFA's parts lie, in the spellings that its copies have: labels, frames or videos, captions (SPEC section
-6)."""
+"""Where DISFA's parts lie, in the spellings that its copies have: labels, frames or videos, captions."""
 
+import contextlib
 import dataclasses
 import enum
 import fnmatch
+import functools
 import logging
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from fineface_train.data.disfa.clues import DEEPEST, DISFA_PLUS, KEY, clue, plain, subject_of, trials_in
-from fineface_train.data.formats.folders import children, is_litter, listing
+from fineface_train.data.disfa.captions import in_row_order
+from fineface_train.data.disfa.clues import DISFA_PLUS, KEY, clue, plain, subject_of, trials_in
+from fineface_train.data.formats.folders import children, listing
 from fineface_train.data.formats.video import FrameFormat
 from fineface_train.data.table import VALIDATION_SHARE
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 HOW_TO_GET_CAPTIONS = (
     "disfa_captions.csv comes with FineFace's published code (https://github.com/tvaranka/fineface), not with DISFA; "
     "data.disfa.captions=null has BLIP-2 write captions"
@@ -34,9 +37,6 @@ FOLDS: tuple[tuple[str, ...], ...] = (
 SUBJECTS: tuple[str, ...] = tuple(sorted(subject for fold in FOLDS for subject in fold))
 """DISFA's 27 subjects."""
 VIDEO_SUFFIXES: tuple[str, ...] = (".avi", ".mp4", ".mov", ".mkv")
-IMAGE_SUFFIXES: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-FRAME_RATE = 20
-"""Frames a second of DISFA's videos."""
 MOST_AT_AN_END = 2
 """Frames that pictures or labels may have more at the start or the end, where it is known which; what differs more is
 another recording."""
@@ -145,22 +145,116 @@ class DisfaConfig:
             raise ValueError(f"{key}.fold={self.fold}: must be 0, 1 or 2, with {key}.test_share=0; or null")
 
 
-def span_of(config: DisfaConfig, subject: str, *, plain: bool) -> tuple[int, int] | None:
-    """The labels of a subject's first and last picture, if `spans` tell them; what they tell of all matters only where
-    nothing else does (not `plain`)."""
-    told = {
-        match[1]: (int(match[2]), int(match[3])) for match in map(SPAN.fullmatch, config.spans) if match is not None
-    }
-    return told.get(subject, None if plain else told.get(EVERYONE))
+@dataclasses.dataclass(frozen=True)
+class DisfaCopy:
+    """A copy of DISFA as it lies on disk."""
+
+    config: DisfaConfig
+    labels: dict[str, Path]
+    """Folder of label files of each subject, also of those that `config.subjects` leaves out."""
+    videos: dict[str, Path] | None
+    """The video of each subject, so too; None where pictures lie as files."""
+    images: Path | None
+    """The folder of pictures; None where they are extracted from videos."""
+    captions: Path | None
+    """None where captions are to be made."""
+    by_place: bool
+    """Whether a caption's place among all labelled frames tells its frame."""
+    faults: tuple[str, ...]
+    """What else is missing or ambiguous, each in words with its remedy; what it is about is empty or None above."""
+
+    def chosen(self, of_subject: dict[str, T]) -> dict[str, T]:
+        """Those of `config.subjects`. Raises ValueError that names who is missing."""
+        if self.config.subjects is None:
+            return of_subject
+        missing = [subject for subject in self.config.subjects if subject not in of_subject]
+        if missing:
+            raise ValueError(
+                f"{KEY}.subjects: {', '.join(missing)} named, but not there; there are "
+                f"{', '.join(of_subject) or 'none'}"
+            )
+        return {subject: of_subject[subject] for subject in sorted(self.config.subjects)}
+
+    def check(self) -> None:
+        """Raises ValueError with the first of the `faults`."""
+        if self.faults:
+            raise ValueError(self.faults[0])
 
 
-def label_folders(config: DisfaConfig) -> dict[str, Path]:
-    """Folder of label files of each subject. Raises ValueError that says what is missing, or what two folders claim to
-    be."""
-    root = _root(config)
-    folder = _find(root, config.labels)
+def find_copy(config: DisfaConfig) -> DisfaCopy:
+    """Look once where all parts of DISFA lie. Raises ValueError where there are no labels at all; what else is missing
+    is among the copy's `faults`."""
+    root = _Root(config)
+    faults: list[str] = []
+    copy = DisfaCopy(config, _label_folders(root), None, None, None, False, ())
+    with _among(faults):
+        copy.chosen(copy.labels)
+    with _among(faults):
+        copy = dataclasses.replace(copy, videos=_video_files(root))
+        if copy.videos is None:
+            copy = dataclasses.replace(copy, images=_images_root(root))
+        else:
+            copy.chosen(copy.videos)
+    with _among(faults):
+        if (captions := _captions_file(root)) is not None:
+            copy = dataclasses.replace(copy, captions=captions, by_place=in_row_order(captions))
+    return dataclasses.replace(copy, faults=tuple(dict.fromkeys(faults)))
+
+
+@contextlib.contextmanager
+def _among(faults: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        faults.append(str(error))
+
+
+class _Root:
+    """The folder `config.root`, listed once. Raises ValueError where there is none."""
+
+    def __init__(self, config: DisfaConfig) -> None:
+        self.config = config
+        if not config.root:
+            raise ValueError(
+                f"{KEY}.root=null: set it, or the environment variable DISFA_ROOT, to the folder that holds "
+                f"{config.labels}. {HOW_TO_GET}"
+            )
+        self.path = Path(config.root).expanduser().absolute()
+        if self.path.is_file():
+            raise ValueError(
+                f"{KEY}.root={config.root}: {self.path} is a file; unpack it, and give the folder that holds "
+                f"{config.labels}"
+            )
+        if not self.path.is_dir():
+            raise ValueError(
+                f"{KEY}.root={config.root}: {self.path} does not exist; set {KEY}.root (or DISFA_ROOT) to what holds "
+                f"{config.labels}. {HOW_TO_GET}"
+            )
+
+    @functools.cached_property
+    def children(self) -> list[Path]:
+        return children(self.path)
+
+    def find(self, name: str) -> Path | None:
+        """`name` below it, or what differs only in case, blanks, - and _. Raises ValueError if there are two of
+        these."""
+        path = self.path / name
+        if path.exists():
+            return path
+        beside = self.children if path.parent == self.path else children(path.parent) if path.parent.is_dir() else []
+        alike = [other for other in beside if plain(other.name) == plain(path.name)]
+        if len(alike) > 1:
+            raise ValueError(
+                f"{self.path}: {' and '.join(path.name for path in alike)} could both be {name}; say which in {KEY}, "
+                f"or remove one"
+            )
+        return alike[0] if alike else None
+
+
+def _label_folders(root: _Root) -> dict[str, Path]:
+    config, folder = root.config, root.find(root.config.labels)
     if folder is None:
-        raise _missing(config, "labels", root)
+        raise _missing(root, "labels")
     if not folder.is_dir():
         raise ValueError(f"{KEY}.labels={config.labels}: {folder} is a file; give the unpacked folder")
     folder = _unpacked(folder)
@@ -175,23 +269,22 @@ def label_folders(config: DisfaConfig) -> dict[str, Path]:
     return folders
 
 
-def video_files(config: DisfaConfig) -> dict[str, Path] | None:
-    """The video of each subject; None if frames are read from the folder `images`. Raises ValueError that says what is
-    missing."""
-    root = _root(config)
-    frames = _find(root, config.images)
+def _video_files(root: _Root) -> dict[str, Path] | None:
+    """None if pictures are read from the folder `images`."""
+    config = root.config
+    frames = root.find(config.images)
     if config.videos is None or (
         config.videos == AUTO and frames is not None and (not frames.is_dir() or children(frames))
     ):
         return None
     folder = (
-        next(filter(None, (_find(root, name) for name in _video_folders(config.camera))), None)
+        next(filter(None, (root.find(name) for name in _video_folders(config.camera))), None)
         if config.videos == AUTO
-        else _find(root, config.videos)
+        else root.find(config.videos)
     )
     if folder is None:
-        raise _missing(config, "images" if config.videos == AUTO else "videos", root)
-    other = Camera.right if config.camera is Camera.left else Camera.left
+        raise _missing(root, "images" if config.videos == AUTO else "videos")
+    other = _other(config.camera)
     files = [
         path
         for path in children(_unpacked(folder))
@@ -210,129 +303,47 @@ def video_files(config: DisfaConfig) -> dict[str, Path] | None:
     return videos
 
 
-def image_files(config: DisfaConfig) -> dict[str, dict[int, list[Path]]]:
-    """Files of each subject by their number, below `images`, that `image_pattern` fits."""
-    root = images_root(config)
-    images: dict[str, dict[int, list[Path]]] = {}
-    pattern = _compiled(config.image_pattern)
-    for name in _names(root, config.image_pattern.count("/")):
-        if (match := pattern.fullmatch(name)) is not None:
-            subject = subject_of(match["subject"])
-            assert subject is not None
-            images.setdefault(subject, {}).setdefault(int(match["index"]), []).append(root / name)
-    return images
-
-
-def unfit_image(config: DisfaConfig, subject: str | None = None) -> tuple[str, str | None] | None:
-    """A file below `images`, of this subject, that `image_pattern` does not fit, and a pattern that would; None if
-    there is none.
-
-    Files for which there is such a pattern go before others.
-    """
-    root, pattern, other = images_root(config), _compiled(config.image_pattern), None
-    for name in (name for depth in range(DEEPEST + 1) for name in _names(root, depth)):
-        if subject in (None, subject_of(name)) and pattern.fullmatch(name) is None:
-            if fitting := _pattern_of(name):
-                return name, fitting
-            other = other or name
-    return (other, None) if other else None
-
-
-def _pattern_of(name: str) -> str | None:
-    """The `image_pattern` of images that are called like this one; None if it tells no subject or no number."""
-    match = re.fullmatch(r"(.*\D)(\d+)(\D*)", name)
-    if match is None or Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-        return None
-    start, number, end = match.groups()
-    index = f"{{index:0{len(number)}d}}" if len(number) > 1 else "{index}"
-    pattern = re.sub(r"SN\d+", "{subject}", start, flags=re.IGNORECASE) + index + end
-    return pattern if "{subject}" in pattern and _compiled(pattern).fullmatch(name) else None
-
-
-def images_root(config: DisfaConfig) -> Path:
-    """The folder `images`. Raises ValueError if there is none."""
-    folder = _find(_root(config), config.images)
+def _images_root(root: _Root) -> Path:
+    folder = root.find(root.config.images)
     if folder is None:
-        raise _missing(config, "images", _root(config))
+        raise _missing(root, "images")
     return _unpacked(folder)
 
 
-def image_folders(config: DisfaConfig) -> list[Path]:
-    """`images` and the folders in it down to those that `image_pattern` puts images into: the time of one changes when
-    a file comes or goes."""
-    level = [images_root(config)]
-    found = list(level)
-    for _ in range(config.image_pattern.count("/")):
-        level = [path for folder in level for path in children(folder) if path.is_dir()]
-        found += level
-    return found
-
-
-def captions_file(config: DisfaConfig) -> Path | None:
-    """None if captions are to be made. Raises ValueError if the file is not there."""
-    if config.captions is None:
+def _captions_file(root: _Root) -> Path | None:
+    if root.config.captions is None:
         return None
-    path = _find(_root(config), config.captions)
+    path = root.find(root.config.captions)
     if path is None:
-        raise _missing(config, "captions", _root(config))
+        raise _missing(root, "captions")
     return path
 
 
-def _root(config: DisfaConfig) -> Path:
-    if not config.root:
-        raise ValueError(
-            f"{KEY}.root=null: set it, or the environment variable DISFA_ROOT, to the folder that holds "
-            f"{config.labels}. {HOW_TO_GET}"
-        )
-    root = Path(config.root).expanduser().absolute()
-    if root.is_file():
-        raise ValueError(
-            f"{KEY}.root={config.root}: {root} is a file; unpack it, and give the folder that holds {config.labels}"
-        )
-    if not root.is_dir():
-        raise ValueError(
-            f"{KEY}.root={config.root}: {root} does not exist; set {KEY}.root (or DISFA_ROOT) to what holds "
-            f"{config.labels}. {HOW_TO_GET}"
-        )
-    return root
-
-
-def _missing(config: DisfaConfig, name: str, root: Path) -> ValueError:
-    value = getattr(config, name)
-    what = f"{KEY}.{name}={value}: {root / value} does not exist"
+def _missing(root: _Root, name: str) -> ValueError:
+    config, value = root.config, getattr(root.config, name)
+    what = f"{KEY}.{name}={value}: {root.path / value} does not exist"
     wanted = {value: name}
     if name == "images" and config.videos == AUTO:
         what += ", nor does a folder of videos such as Videos_LeftCamera"
         wanted |= dict.fromkeys(_video_folders(config.camera), "videos")
     how = HOW_TO_GET_CAPTIONS if name == "captions" else HOW_TO_GET
-    seen = clue(root, wanted)
-    other = Camera.right if config.camera is Camera.left else Camera.left
+    seen = clue(root.path, wanted)
+    other = _other(config.camera)
     names = (
         [name for name in _video_folders(other) if other.value in name]
         if name == "images" and config.videos == AUTO and not seen
         else []
     )
-    if (folder := next(filter(None, (_find(root, one) for one in names)), None)) is not None:
+    if (folder := next(filter(None, map(root.find, names)), None)) is not None:
         seen = f"; {folder} holds the {other.value} camera's: set {KEY}.camera={other.value} to take it"
     return ValueError(
-        f"{what}{seen or f'; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}'}. {root} holds "
-        f"{listing(root)}.{'' if seen else f' {how}'}"
+        f"{what}{seen or f'; set {KEY}.root (or DISFA_ROOT) and {KEY}.{name}'}. {root.path} holds "
+        f"{listing(root.path)}.{'' if seen else f' {how}'}"
     )
 
 
-def _find(root: Path, name: str) -> Path | None:
-    """`root`/`name`, or the one whose name differs only in case, blanks, - and _. Raises ValueError if there are two of
-    these."""
-    if (root / name).exists():
-        return root / name
-    parent = (root / name).parent
-    alike = [path for path in children(parent) if plain(path.name) == plain(Path(name).name)] if parent.is_dir() else []
-    if len(alike) > 1:
-        raise ValueError(
-            f"{root}: {' and '.join(path.name for path in alike)} could both be {name}; say which in {KEY}, or remove "
-            f"one"
-        )
-    return alike[0] if alike else None
+def _other(camera: Camera) -> Camera:
+    return Camera.right if camera is Camera.left else Camera.left
 
 
 def _video_folders(camera: Camera) -> list[str]:
@@ -372,25 +383,3 @@ def _by_subject(paths: list[Path], what: str) -> dict[str, Path]:
         else:
             found[subject] = path
     return dict(sorted(found.items()))
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    """Names with a subject (the same wherever it stands) and an index."""
-    text = ""
-    for part in re.split(r"(\{subject\}|\{index[^}]*\})", pattern):
-        if part == "{subject}":
-            text += "(?P=subject)" if "?P<subject>" in text else r"(?P<subject>SN\d+)"
-        else:
-            text += r"(?P<index>\d+)" if part.startswith("{index") else re.escape(part)
-    return re.compile(text, re.IGNORECASE)
-
-
-def _names(folder: Path, depth: int, prefix: str = "") -> Iterator[str]:
-    """Names of the files `depth` folders below `folder`, sorted."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if is_litter(entry.name):
-            continue
-        if depth and entry.is_dir():
-            yield from _names(Path(entry.path), depth - 1, f"{prefix}{entry.name}/")
-        elif not depth and entry.is_file():
-            yield prefix + entry.name

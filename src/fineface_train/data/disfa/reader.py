@@ -1,4 +1,4 @@
-"""DISFA on disk to a sample table: label text files per AU, frames or videos, captions (SPEC section 6).
+"""DISFA on disk to a sample table: label text files per AU, frames or videos, captions.
 
 All faults of all subjects are found before anything is refused, so that a copy is mended once.
 """
@@ -8,27 +8,19 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AUS
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.data.disfa.captions import DisfaFrames, caption_columns, in_row_order, read_captions
+from fineface_train.data.disfa.captions import DisfaFrames, read_captions
 from fineface_train.data.disfa.clues import KEY
 from fineface_train.data.disfa.faults import refuse
+from fineface_train.data.disfa.frames import image_folders
 from fineface_train.data.disfa.images import images_of_frames
 from fineface_train.data.disfa.labels import SubjectLabels, read_subject
-from fineface_train.data.disfa.layout import (
-    FOLDS,
-    SUBJECTS,
-    DisfaConfig,
-    captions_file,
-    image_folders,
-    label_folders,
-    video_files,
-)
+from fineface_train.data.disfa.layout import FOLDS, SUBJECTS, DisfaConfig, DisfaCopy
 from fineface_train.data.formats.images import image_size
 from fineface_train.data.formats.video import extract_videos
 from fineface_train.data.peaks import find_peaks
@@ -38,59 +30,52 @@ from fineface_train.data.table import Reading, SampleTable, Sieve, hash_fraction
 logger = logging.getLogger(__name__)
 SOURCE = "disfa"
 FRAMES_TRIED = 10
-T = TypeVar("T")
 
 
-def check(config: DisfaConfig) -> None:
-    """That labels, images or videos, and captions are there. Raises ValueError."""
-    input_files(config)
-    if (path := captions_file(config)) is not None:
-        caption_columns(path)
-
-
-def check_labels(config: DisfaConfig) -> None:
+def check_labels(copy: DisfaCopy) -> None:
     """That the label files can be used, as far as they tell by themselves. Raises ValueError with every subject's
     faults."""
-    refuse({subject: each.findings for subject, each in _read_labels(config, silent=True).items()}, config.mismatch)
+    findings = {subject: each.findings for subject, each in _read_labels(copy, silent=True).items()}
+    refuse(findings, copy.config.mismatch)
 
 
-def ensure_frames(config: DisfaConfig, folder: Path, crew: Crew = ALONE) -> None:
+def ensure_frames(copy: DisfaCopy, folder: Path, crew: Crew = ALONE) -> None:
     """Extract the videos' frames into `folder`/SN001 and so on, as far as they are not there; nothing where DISFA lies
     as frames."""
-    videos = video_files(config)
-    if videos is not None:
-        extract_videos(_chosen(config, videos), folder, config.frame_format, config.frame_quality, crew)
+    if copy.videos is not None:
+        config = copy.config
+        extract_videos(copy.chosen(copy.videos), folder, config.frame_format, config.frame_quality, crew)
 
 
-def read_disfa(config: DisfaConfig, seed: int, stages: Stages, extracted: Path | None = None) -> Reading:
+def read_disfa(copy: DisfaCopy, seed: int, stages: Stages, extracted: Path | None = None) -> Reading:
     """Every frame with an AU and a share of those without, chosen by `seed`, with captions from the CSV or, where that
     is null, by BLIP-2; see `read_frames`.
     """
-    frames = read_frames(config, seed, extracted)
-    path = captions_file(config)
-    if path is not None:
-        return Reading(_table(frames, read_captions(path, frames), config.labels, path.name), peaks=frames.peaks)
+    frames, labels = read_frames(copy, seed, extracted), copy.config.labels
+    if copy.captions is not None:
+        captions = read_captions(copy.captions, frames)
+        return Reading(_table(frames, captions, labels, copy.captions.name), peaks=frames.peaks)
     sieve = Sieve(frames.frame.assign(path=frames.frame["image"]))
     sieve.caption(stages.captions(frames.frame["image"].tolist()), skip_broken=stages.skip_broken)
     kept = dataclasses.replace(
         frames, frame=sieve.rows, counts=frames.counts | sieve.done() | {"read": frames.counts["read"]}
     )
-    table = _table(kept, sieve.rows["caption"].tolist(), config.labels, str(sieve.rows["caption_from"].iloc[0]))
+    table = _table(kept, sieve.rows["caption"].tolist(), labels, str(sieve.rows["caption_from"].iloc[0]))
     return Reading(table, dropped=tuple(sieve.dropped), peaks=frames.peaks)
 
 
-def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -> DisfaFrames:
+def read_frames(copy: DisfaCopy, seed: int, extracted: Path | None = None) -> DisfaFrames:
     """Labels and images joined by (subject, frame), thinned and split by subject.
 
     Args:
         extracted: where `ensure_frames` has put the frames of videos.
     Raises:
         ValueError: what is missing, or every subject's faults; with `mismatch=common`, frames that only labels or only
-            images have
-            are left out, counted and logged instead.
+            images have are left out, counted and logged instead.
     """
-    labels = _read_labels(config)
-    images = images_of_frames(config, labels, extracted)
+    copy.check()
+    config, labels = copy.config, _read_labels(copy)
+    images = images_of_frames(copy, labels, extracted)
     counts = {"read": sum(len(each.frames) + each.lost for each in labels.values())}
     counts |= {
         f"dropped: not in all label files, {subject}": each.lost for subject, each in labels.items() if each.lost
@@ -126,9 +111,10 @@ def read_frames(config: DisfaConfig, seed: int, extracted: Path | None = None) -
             f"{KEY}.neutral_share={config.neutral_share:g}"
         )
     split = splits(list(frames["subject"].unique()), config, seed)
-    chosen, captions, everyone = config.subjects is not None, captions_file(config), None
-    if chosen and captions is not None and in_row_order(captions):
-        everyone = _labelled(_read_labels(dataclasses.replace(config, subjects=None), silent=True))
+    chosen, everyone = config.subjects is not None, None
+    if chosen and copy.by_place:
+        every = dataclasses.replace(copy, config=dataclasses.replace(config, subjects=None))
+        everyone = _labelled(_read_labels(every, silent=True))
     return DisfaFrames(
         frames.assign(split=frames["subject"].map(split)), _labelled(labels), chosen, everyone, counts, peaks
     )
@@ -182,23 +168,21 @@ def splits(subjects: Sequence[str], config: DisfaConfig, seed: int) -> dict[str,
     }
 
 
-def input_files(config: DisfaConfig) -> list[Path]:
+def input_files(copy: DisfaCopy) -> list[Path]:
     """Labels, captions, and videos or folders of images: the table changes only when one of them (or the config)
     does."""
-    everyone = label_folders(config)
-    videos, captions = video_files(config), captions_file(config)
-    by_place = captions is not None and in_row_order(captions)  # among the frames of all subjects
-    folders = everyone if by_place else _chosen(config, everyone)
+    folders = copy.labels if copy.by_place else copy.chosen(copy.labels)  # a place is one among all subjects' frames
     labels = [path for folder in folders.values() for path in sorted(folder.iterdir()) if path.is_file()]
-    pictures = image_folders(config) if videos is None else list(_chosen(config, videos).values())
-    return [*labels, *([captions] if captions else []), *pictures]
+    captions = [copy.captions] if copy.captions is not None else []
+    videos = list(copy.chosen(copy.videos).values()) if copy.videos is not None else []
+    pictures = image_folders(copy.images, copy.config.image_pattern) if copy.images is not None else []
+    return [*labels, *captions, *videos, *pictures]
 
 
-def _read_labels(config: DisfaConfig, *, silent: bool = False) -> dict[str, SubjectLabels]:
-    folders = label_folders(config)
-    if config.subjects is None and not silent:
-        absent = [subject for subject in SUBJECTS if subject not in folders]
-        strange = [subject for subject in folders if subject not in SUBJECTS]
+def _read_labels(copy: DisfaCopy, *, silent: bool = False) -> dict[str, SubjectLabels]:
+    if copy.config.subjects is None and not silent:
+        absent = [subject for subject in SUBJECTS if subject not in copy.labels]
+        strange = [subject for subject in copy.labels if subject not in SUBJECTS]
         if absent:
             logger.warning(
                 "%s: labels of %d of its %d subjects are missing: %s",
@@ -210,21 +194,9 @@ def _read_labels(config: DisfaConfig, *, silent: bool = False) -> dict[str, Subj
         if strange:
             logger.warning("%s: not among its subjects, but read: %s", SOURCE, ", ".join(strange))
     return {
-        subject: read_subject(folder, subject, config.first_label)
-        for subject, folder in _chosen(config, folders).items()
+        subject: read_subject(folder, subject, copy.config.first_label)
+        for subject, folder in copy.chosen(copy.labels).items()
     }
-
-
-def _chosen(config: DisfaConfig, of_subject: dict[str, T]) -> dict[str, T]:
-    """Those of `subjects`. Raises ValueError that names who is missing."""
-    if config.subjects is None:
-        return of_subject
-    missing = [subject for subject in config.subjects if subject not in of_subject]
-    if missing:
-        raise ValueError(
-            f"{KEY}.subjects: {', '.join(missing)} named, but not there; there are {', '.join(of_subject) or 'none'}"
-        )
-    return {subject: of_subject[subject] for subject in sorted(config.subjects)}
 
 
 def _is_large(images: Sequence[str], min_side: int) -> bool:

@@ -21,7 +21,7 @@ import rarfile
 from tqdm import tqdm
 
 from fineface_train.data.formats.rar_members import BY_HAND, STATE, Member, read_members
-from fineface_train.files import read_json, write_json
+from fineface_train.files import dated, read_json, write_json
 from fineface_train.locks import locked
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def extract(archive: Path, folder: Path, *, progress: bool = True) -> Path:
         os.sync()  # the note must not survive a power cut that the files do not
         write_json(
             _note(archive, folder),
-            {"volumes": {Path(volume).name: _stamp(Path(volume)) for volume in volumes}, "files": len(members)},
+            {"volumes": {Path(volume).name: dated(volume) for volume in volumes}, "files": len(members)},
         )
     logger.info("%s: %d files in %s, %d of them new", archive, len(members), folder, new)
     return folder
@@ -81,7 +81,7 @@ def is_extracted(archive: Path, folder: Path) -> bool:
     if not note.is_file():
         return False
     volumes = {archive.with_name(name): stamp for name, stamp in read_json(note, "volumes")["volumes"].items()}
-    return all(not volume.exists() or _stamp(volume) == stamp for volume, stamp in volumes.items())
+    return all(dated(volume) in (None, stamp) for volume, stamp in volumes.items())
 
 
 def forget(folder: Path) -> None:
@@ -107,11 +107,6 @@ def _tools(archive: Path, volumes: list[str]) -> dict[str, list[list[str]]]:
 
 def _note(archive: Path, folder: Path) -> Path:
     return folder / STATE / f"{archive.name}.json"
-
-
-def _stamp(volume: Path) -> list[int]:
-    status = volume.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _check_case(archive: Path, folder: Path, members: list[Member]) -> None:

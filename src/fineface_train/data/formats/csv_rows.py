@@ -65,6 +65,28 @@ def read_rows(path: Path, needed: Sequence[str], optional: Sequence[str] = ()) -
         return _read(path, lines, needed, optional)
 
 
+def read_whole_rows(path: Path, needed: Sequence[str], *, missing: str, cut: str) -> list[tuple[str, dict[str, str]]]:
+    """What a program wrote: the cells of every row by their columns, as they are, and where the row ends ("FILE, line
+    3"). Blank lines alone are left out.
+
+    Raises ValueError that names file and line as `read_rows` does, and for a row with more or fewer cells than columns.
+
+    Args:
+        missing, cut: what to do where one of the `needed` columns is missing, and where a row is not whole.
+    """
+    with opened_csv(path) as lines:
+        absent = [name for name in needed if name not in lines.names]
+        if absent:
+            raise ValueError(f"{path}: columns missing: {', '.join(absent)}; {missing}")
+        rows = []
+        for row in filter(None, lines):
+            where = f"{path}, line {lines.line}"
+            if len(row) != len(lines.names):
+                raise ValueError(f"{where}: more or fewer cells than columns; {cut}")
+            rows.append((where, dict(zip(lines.names, row, strict=True))))
+        return rows
+
+
 @contextlib.contextmanager
 def opened_csv(path: Path) -> Iterator[Lines]:
     """The file's `Lines`. Raises ValueError that names file and line for what is no CSV, also while they are read."""

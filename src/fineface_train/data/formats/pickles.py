@@ -1,9 +1,8 @@
-"""Pickles from strangers, of which nothing but numbers, text, lists, dictionaries and numpy's arrays of numbers is
-taken.
+"""Pickles from strangers: numbers, text, lists, dictionaries with text as keys, and numpy's arrays of numbers.
 
-A pickle is a program. This reader runs it in Python's own unpickler, whose memory grows with the file and not with what
-the file asks for (the one in C allots first), without the instructions that make objects, and with harmless stand-ins
-for the few functions that arrays are pickled with: no function that a pickle names is ever called.
+A pickle is a program. What it may call stands in `ALLOWED`: the few functions that numpy's arrays and numbers are
+pickled with, each behind a check of what it is given; instructions that make other objects are refused. Python's own
+unpickler runs it, whose memory grows with the file and not with what the file asks for (the one in C allots first).
 """
 
 import io
@@ -31,7 +30,7 @@ def read_plain_pickle(path: Path) -> Any:
     """
     data = path.read_bytes()
     try:
-        value = _Unpickler(io.BytesIO(data), encoding="latin1").load()  # the encoding is for pickles of Python 2
+        return _Unpickler(io.BytesIO(data), encoding="latin1").load()  # the encoding is for pickles of Python 2
     except (
         pickle.UnpicklingError,
         EOFError,
@@ -45,62 +44,39 @@ def read_plain_pickle(path: Path) -> Any:
         raise ValueError(
             f"{path}: cannot be read as a pickle of numbers and text ({str(error) or 'it ends early'})"
         ) from error
-    return value
 
 
-class _Dtype:
-    """In place of `numpy.dtype`."""
-
-    def __init__(self, code: Any, *_: Any) -> None:
-        if not isinstance(code, str) or not (NUMBERS.fullmatch(code) or TEXT.fullmatch(code)):
-            raise ValueError(f"asks for an array of {str(code)[:40]!r}; only numbers are read")
-        self.dtype = np.dtype(code)
-
-    def build(self, state: Any) -> None:
-        if state[1] in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(state[1])
+def _empty_array(*_: Any) -> np.ndarray:
+    """Filled by the state that follows; the size that the pickle asks for here is always 0 in numpy's own."""
+    return np.zeros(0)
 
 
-class Array:
-    """In place of `numpy.ndarray`: `values` are the numbers, once they are there."""
-
-    def __init__(self, *_: Any) -> None:
-        self.values = np.zeros(0)
-
-    def build(self, state: Any) -> None:
-        _version, shape, dtype, by_columns, raw = state
-        self.values = _numbers(raw, dtype, shape, "F" if by_columns else "C")
+def _dtype(code: Any, *_: Any) -> np.dtype:
+    if not isinstance(code, str) or not (NUMBERS.fullmatch(code) or TEXT.fullmatch(code)):
+        raise ValueError(f"asks for an array of {str(code)[:40]!r}; only numbers are read")
+    return np.dtype(code, copy=True)
 
 
 def _numbers(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
     if isinstance(raw, str):  # bytes of Python 2
         raw = raw.encode("latin1")
-    if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes) or not isinstance(shape, tuple):
+    if not isinstance(dtype, np.dtype) or not isinstance(raw, bytes) or not isinstance(shape, tuple):
         raise ValueError("has an array that numpy did not write")
-    if dtype.dtype.kind in "US" and shape != ():
-        raise ValueError(f"asks for an array of {dtype.dtype.str.lstrip('<>=|')!r}; only numbers are read")
-    if math.prod(shape) * dtype.dtype.itemsize != len(raw):
+    if dtype.kind in "US" and shape != ():
+        raise ValueError(f"asks for an array of {dtype.str.lstrip('<>=|')!r}; only numbers are read")
+    if math.prod(shape) * dtype.itemsize != len(raw):
         raise ValueError(f"has an array of shape {str(shape)[:40]} in {len(raw)} bytes")
-    return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
+    return np.frombuffer(raw, dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
-def _reconstruct(*_: Any) -> Array:
-    return Array()
-
-
-def _scalar(dtype: Any, raw: Any) -> float | str:
-    if isinstance(dtype, _Dtype) and dtype.dtype.itemsize == 0:
+def _number(dtype: Any, raw: Any) -> float | str:
+    if isinstance(dtype, np.dtype) and dtype.itemsize == 0:
         return ""  # a text of no letters, of which numpy makes no array
-    value = _numbers(raw, dtype, (), "C").item()
-    if isinstance(value, bytes):
-        return value.decode()  # UnicodeDecodeError is a ValueError
-    return value if isinstance(value, str) else float(value)
-
-
-def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> Array:
-    array = Array()
-    array.values = _numbers(raw, dtype, shape, "F" if order == "F" else "C")
-    return array
+    number = _numbers(raw, dtype, (), "C")
+    if dtype.kind in "US":  # UnicodeDecodeError is a ValueError; numpy's own way knows no such letters
+        encoding = "utf-8" if dtype.kind == "S" else "utf-32-be" if dtype.str.startswith(">") else "utf-32-le"
+        return number.tobytes().decode(encoding).rstrip("\0")
+    return float(number)
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
@@ -109,12 +85,16 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
-STAND_INS: dict[str, Callable[..., Any]] = {"numpy.ndarray": Array, "numpy.dtype": _Dtype, "_codecs.encode": _encode}
-for core in ("numpy.core", "numpy._core"):
-    STAND_INS |= {
-        f"{core}.multiarray._reconstruct": _reconstruct,
-        f"{core}.multiarray.scalar": _scalar,
-        f"{core}.numeric._frombuffer": _from_buffer,
+ALLOWED: dict[str, Callable[..., Any]] = {
+    "numpy.ndarray": _empty_array,
+    "numpy.dtype": _dtype,
+    "_codecs.encode": _encode,  # bytes, before protocol 3
+}
+for core in ("numpy.core", "numpy._core"):  # before and since numpy 2
+    ALLOWED |= {
+        f"{core}.multiarray._reconstruct": _empty_array,
+        f"{core}.multiarray.scalar": _number,
+        f"{core}.numeric._frombuffer": _numbers,
     }
 
 
@@ -122,27 +102,31 @@ class _Unpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
     stack: list[Any]
     append: Callable[[Any], None]
-    read: Callable[[int], bytes]
+    load_binbytes8: Callable[[], None]
     pop_mark: Callable[[], list[Any]]
 
     def find_class(self, module: str, name: str) -> Any:
         wanted = f"{module}.{name}"
-        if wanted not in STAND_INS:
+        if wanted not in ALLOWED:
             raise ValueError(f"asks for {wanted[:80]!r}; only arrays and plain values are read")
-        return STAND_INS[wanted]
+        return ALLOWED[wanted]
 
     def refuse(self) -> None:
         raise ValueError("asks to make an object that is no plain value")
 
     def load_build(self) -> None:
+        """The state of an array or a type of numbers: nothing else, as a state could change what is allowed."""
         state, made = self.stack.pop(), self.stack[-1]
-        if not isinstance(made, Array | _Dtype):  # else it could change the stand-ins themselves
+        if isinstance(made, np.ndarray):
+            _version, shape, dtype, by_columns, raw = state
+            numbers = _numbers(raw, dtype, shape, "F" if by_columns else "C")
+            state = (1, numbers.shape, numbers.dtype, bool(by_columns), numbers.tobytes("F" if by_columns else "C"))
+        elif isinstance(made, np.dtype):
+            order = state[1] if state[1] in ("<", ">") and made.byteorder != "|" else made.byteorder
+            state = (3, order, None, None, None, made.itemsize, made.alignment, 0)
+        else:
             raise ValueError(f"asks to change a {type(made).__name__}")
-        made.build(state)
-
-    def load_bytearray8(self) -> None:
-        (size,) = struct.unpack("<Q", self.read(8))
-        self.append(self.read(size))
+        made.__setstate__(state)  # type: ignore[union-attr]
 
     def load_dict(self) -> None:
         items = self.pop_mark()
@@ -165,29 +149,14 @@ class _Unpickler(pickle._Unpickler):
             self.stack[-1][key] = value
 
 
-OWN: dict[str, Callable[[_Unpickler], None]] = {
+OBJECTS = ("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID")
+VIEWS_AND_SETS = ("NEXT_BUFFER", "READONLY_BUFFER", "EMPTY_SET", "FROZENSET", "ADDITEMS")
+OWN: dict[str, Callable[..., None]] = {
     "BUILD": _Unpickler.load_build,
-    "BYTEARRAY8": _Unpickler.load_bytearray8,
+    "BYTEARRAY8": _Unpickler.load_binbytes8,  # its own allots first
     "DICT": _Unpickler.load_dict,
     "SETITEM": _Unpickler.load_setitem,
     "SETITEMS": _Unpickler.load_setitems,
 }
-OBJECTS = (
-    "INST",
-    "OBJ",
-    "NEWOBJ",
-    "NEWOBJ_EX",
-    "EXT1",
-    "EXT2",
-    "EXT4",
-    "PERSID",
-    "BINPERSID",
-    "NEXT_BUFFER",
-    "READONLY_BUFFER",
-)
-SETS = ("EMPTY_SET", "FROZENSET", "ADDITEMS")
-_Unpickler.dispatch |= {
-    ord(one.code): OWN.get(one.name, _Unpickler.refuse)
-    for one in pickletools.opcodes
-    if one.name in (*OWN, *OBJECTS, *SETS)
-}
+OWN |= dict.fromkeys((*OBJECTS, *VIEWS_AND_SETS), _Unpickler.refuse)
+_Unpickler.dispatch |= {ord(one.code): OWN[one.name] for one in pickletools.opcodes if one.name in OWN}

@@ -1,7 +1,6 @@
 """Videos to folders of frames, once: shared by all processes, going on after a kill, and again only where a video
 changed."""
 
-import contextlib
 import dataclasses
 import enum
 import io
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.formats.recording import decode
-from fineface_train.files import read_json, write_json
+from fineface_train.files import Stamp, read_json, write_json
 from fineface_train.locks import locked
 
 logger = logging.getLogger(__name__)
@@ -160,8 +159,7 @@ def extract_videos(
     Args:
         quality: of jpg, 1 to 100.
     """
-    with locked(root, wait=True) if crew.index == 0 else contextlib.nullcontext():
-        crew.wait()
+    with crew.entered(locked(root, wait=True)):
         wanted = {name: _identity(path, frame_format, quality) for name, path in videos.items()}
         pending = [name for name in videos if not _is_done(root / name, wanted[name])]
         crew.wait()  # nobody writes before all have seen what there was
@@ -204,9 +202,9 @@ def read_extracted(folder: Path) -> Extracted:
 
 
 def _identity(video: Path, frame_format: FrameFormat, quality: int) -> dict[str, Any]:
-    stat = video.stat()
+    stamp = Stamp.of(video)
     how = {"format": frame_format.value, "quality": quality if frame_format is FrameFormat.jpg else None}
-    return {"video": video.name, "bytes": stat.st_size, "changed": stat.st_mtime_ns} | how
+    return {"video": video.name, "bytes": stamp.size, "changed": stamp.changed} | how
 
 
 def _read_marker(folder: Path) -> dict[str, Any]:

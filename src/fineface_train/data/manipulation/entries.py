@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fineface_train.data.formats.pickles import Array, read_plain_pickle
+from fineface_train.data.formats.pickles import read_plain_pickle
 
 logger = logging.getLogger(__name__)
 PATH_KEYS = ("file_path", "path")
@@ -79,7 +79,7 @@ def _entries(path: Path) -> list[Any]:
     if isinstance(value, dict) and value:
         columns = [key for key in PATH_KEYS if isinstance(value.get(key), list | tuple)]
         vectors = value.get("aus")
-        rows = list(vectors.values) if isinstance(vectors, Array) and vectors.values.ndim == 2 else vectors
+        rows = list(vectors) if isinstance(vectors, np.ndarray) and vectors.ndim == 2 else vectors
         if len(columns) == 1 and isinstance(rows, list | tuple):
             if len(value[columns[0]]) != len(rows):
                 raise ValueError(
@@ -87,7 +87,7 @@ def _entries(path: Path) -> list[Any]:
                     f"they must be as many"
                 )
             return [{"path": name, "aus": vector} for name, vector in zip(value[columns[0]], rows, strict=True)]
-        if all(isinstance(one, Array | list | tuple) for one in value.values()):
+        if all(isinstance(one, np.ndarray | list | tuple) for one in value.values()):
             return [{"path": name, "aus": vector} for name, vector in value.items()]
         if all(isinstance(one, dict) and "aus" in one for one in value.values()):
             return [{"path": name, "aus": one["aus"]} for name, one in value.items()]
@@ -110,8 +110,8 @@ def plain_name(name: str) -> str:
 
 
 def _vector(value: Any, where: str) -> np.ndarray:
-    if isinstance(value, Array | np.ndarray):
-        vector = value.values if isinstance(value, Array) else value
+    if isinstance(value, np.ndarray):
+        vector = value
     elif isinstance(value, list | tuple) and all(isinstance(number, int | float) for number in value):
         try:
             vector = np.array(value, dtype=np.float64)

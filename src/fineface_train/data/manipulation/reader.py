@@ -2,7 +2,7 @@
 it.
 
     aus_dataset.pkl     [{"file_path": "imgs/0000001.jpg", "aus": array of n intensities}, ...], or another shape
-    (manipulation_entries.py)
+    (entries.py)
     imgs/0000001.jpg    the images, anywhere below one folder
 
 Which AUs the n are, and whether they count from 0 to 1 or to 5, the file does not say: the config does.
@@ -90,7 +90,18 @@ class ManipulationConfig:
             raise ValueError(f"{key}.caption is empty: set it, or {key}.captions to a CSV")
 
 
-def read_manipulation(config: ManipulationConfig, seed: int, *, skip_broken: bool = False) -> SampleTable:
+@dataclasses.dataclass(frozen=True)
+class ManipulationCopy:
+    """A list of images with AUs as it lies on disk."""
+
+    config: ManipulationConfig
+    labels: Path
+    images: Path
+    """The folder that the list's paths start from."""
+    captions: Path | None
+
+
+def read_manipulation(copy: ManipulationCopy, seed: int, *, skip_broken: bool = False) -> SampleTable:
     """Every image of the list, with our AUs on the 0-5 scale; a share, chosen by `seed` and the path, is validation.
 
     Entries of the vectors that are none of our AUs are left out. Raises ValueError that names the file and the entry
@@ -102,7 +113,7 @@ def read_manipulation(config: ManipulationConfig, seed: int, *, skip_broken: boo
             the table, for
             whoever decodes the images to drop, unless all are.
     """
-    labels, images, captions = _paths(config)
+    config, labels, captions = copy.config, copy.labels, copy.captions
     names, raw, numbers = _read_vectors(config, labels)
     counts, every = {"read": len(names)}, names
     empty = np.isnan(raw).any(axis=1)
@@ -121,7 +132,7 @@ def read_manipulation(config: ManipulationConfig, seed: int, *, skip_broken: boo
     for column, au in enumerate(AUS):
         if au not in unknown:
             aus[:, column] = raw[:, config.aus.index(au)] * (MAX_INTENSITY / config.scale)
-    paths = _images(config, images, names, every, labels, numbers, skip_broken=skip_broken)
+    paths = _images(config, copy.images, names, every, labels, numbers, skip_broken=skip_broken)
     counts |= {f"AU{au} unknown, taken for 0": len(names) for au in unknown} | {"kept": len(names)}
     if unknown:
         logger.warning(
@@ -148,9 +159,9 @@ def read_manipulation(config: ManipulationConfig, seed: int, *, skip_broken: boo
     return dataclasses.replace(table, counts={SOURCE: counts})
 
 
-def check(config: ManipulationConfig, *, skip_broken: bool = False) -> None:
+def check(copy: ManipulationCopy, *, skip_broken: bool = False) -> None:
     """That the list can be read, and its images are there. Raises ValueError as `read_manipulation` does."""
-    read_manipulation(config, 0, skip_broken=skip_broken)
+    read_manipulation(copy, 0, skip_broken=skip_broken)
 
 
 def _read_vectors(config: ManipulationConfig, labels: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -248,13 +259,14 @@ def write_manipulation(table: SampleTable, path: Path, images: Path) -> None:
         pickle.dump(entries, binary, protocol=4)
 
 
-def input_files(config: ManipulationConfig) -> list[Path]:
+def input_files(copy: ManipulationCopy) -> list[Path]:
     """The list and the captions: the table changes only when one of them (or the config) does."""
-    labels, _, captions = _paths(config)
-    return [labels] if captions is None else [labels, captions]
+    return [copy.labels] if copy.captions is None else [copy.labels, copy.captions]
 
 
-def _paths(config: ManipulationConfig) -> tuple[Path, Path, Path | None]:
+def find_copy(config: ManipulationConfig) -> ManipulationCopy:
+    """Look once where the list, its images and captions lie. Raises ValueError that says what is missing, and where it
+    lies if it can be seen."""
     if not config.root:
         raise ValueError(
             f"{KEY}.root=null: set it, or the environment variable MANIPULATION_ROOT, to the folder that holds "
@@ -266,7 +278,8 @@ def _paths(config: ManipulationConfig) -> tuple[Path, Path, Path | None]:
         if value is not None and not (root / value).exists():
             remedy = _seen(root, name, value) or f"set {KEY}.root (or MANIPULATION_ROOT) and {KEY}.{name}."
             raise ValueError(f"{KEY}.{name}={value}: {root / value} does not exist; {remedy} {HOW_TO_GET}")
-    return (
+    return ManipulationCopy(
+        config,
         root / config.labels,
         Path(os.path.normpath(root / config.images)),
         None if config.captions is None else root / config.captions,

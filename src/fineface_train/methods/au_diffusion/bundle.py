@@ -16,7 +16,6 @@ import dataclasses
 import enum
 import json
 import shlex
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from torch import Tensor
 import fineface_train
 from fineface_train.aus import AUS
 from fineface_train.data.conditioning import ConditioningConfig, Entry
-from fineface_train.files import SEAL, damage, plain, read_json, seal, sha256, write_json
+from fineface_train.files import SEAL, damage, new_folder, plain, read_json, sha256, write_json
 from fineface_train.methods.au_diffusion.adapter import (
     LORA_TARGETS,
     FinetuneConfig,
@@ -100,26 +99,18 @@ def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def save_bundle(unet: UNet2DConditionModel, config: BundleConfig, folder: Path) -> None:
     """Write a bundle beside its place, then move it there whole; an older one in its place is removed last."""
-    partial, replaced = (folder.with_name(folder.name + ending) for ending in (".partial", ".replaced.partial"))
-    for leftover in (partial, replaced):  # of a process that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        if config.conditioning.enters is not Entry.text:
-            save_file(_on_cpu(adapter_tensors(unet)), partial / ADAPTER_FILE)
-        if config.finetune.train is Trained.lora:
-            save_file(_on_cpu(lora_tensors(unet)), partial / LORA_FILE, metadata=_lora_metadata(config.finetune))
-        if config.finetune.train is Trained.everything:
-            save_file(_on_cpu(base_tensors(unet)), partial / UNET_FILE)
-    except SafetensorError as error:  # which a full disk is to it
-        raise OSError(f"{partial} could not be written ({error}); mend this and start again") from error
-    (partial / CONFIG_FILE).write_text(json.dumps(plain(config), indent=2) + "\n")
-    (partial / "README.md").write_text(model_card(config), encoding="utf-8")
-    seal(partial)
-    if folder.exists():
-        folder.rename(replaced)
-    partial.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
+    with new_folder(folder) as partial:
+        try:
+            if config.conditioning.enters is not Entry.text:
+                save_file(_on_cpu(adapter_tensors(unet)), partial / ADAPTER_FILE)
+            if config.finetune.train is Trained.lora:
+                save_file(_on_cpu(lora_tensors(unet)), partial / LORA_FILE, metadata=_lora_metadata(config.finetune))
+            if config.finetune.train is Trained.everything:
+                save_file(_on_cpu(base_tensors(unet)), partial / UNET_FILE)
+        except SafetensorError as error:  # which a full disk is to it
+            raise OSError(f"{partial} could not be written ({error}); mend this and start again") from error
+        (partial / CONFIG_FILE).write_text(json.dumps(plain(config), indent=2) + "\n")
+        (partial / "README.md").write_text(model_card(config), encoding="utf-8")
 
 
 def _lora_metadata(finetune: FinetuneConfig) -> dict[str, str]:
