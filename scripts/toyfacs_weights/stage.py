@@ -19,10 +19,12 @@ from tqdm import tqdm
 
 from fineface_train.evaluation.judges import models as judge_models
 from fineface_train.files import write_json
-from fineface_train.toyfacs import faces, models, render, worlds
+from fineface_train.toyfacs import faces, render, worlds
+from toyfacs_weights import models
 
 SHIPPED = Path("data/toyfacs")
 SCRATCH = Path("outputs/build_toyfacs")
+STEPS = {"autoencoder": 5000, "clip": 2000, "judge_one": 1800, "judge_two": 2000, "attributes": 400, "base": 5600}
 SAVE_EVERY = 60.0
 """Seconds between two saves of a stage's progress."""
 
@@ -130,6 +132,12 @@ class Stage:
             measured
             | {"steps": self.steps, "seconds": round(self.seconds), "processes": self.accelerator.num_processes},
         )
+
+
+def new_stage(name: str, model: nn.Module, rate: float, *, ema: float, upstream: tuple[str, ...] = ()) -> Stage:
+    return Stage(
+        name, model, steps=STEPS[name], rate=rate, ema=ema, stream=sorted(STEPS).index(name), upstream=upstream
+    )
 
 
 def scratch_folder(name: str, upstream: tuple[str, ...] = ()) -> Path:
