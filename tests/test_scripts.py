@@ -29,6 +29,7 @@ SMALL = [
 ]
 
 
+@pytest.mark.slow  # minutes: two arms are evaluated, calibrated, extrapolated; what the scripts call has its own tests
 def test_from_a_sweep_to_its_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
