@@ -133,7 +133,7 @@ def markdown(found: dict[str, Any]) -> str:
             mfu = f"{row['mfu']:.1%}" if row["mfu"] is not None else "–"
             lines.append(
                 f"| {row['base']} | {row['resolution']} | {row['batch']} | {row['variant']} | {row[rate]:.2f} | {peak} "
-                f"| {row['tflops']:.2f} | {mfu} |"
+                f"| {row['tflops']:.3g} | {mfu} |"
             )
     return "\n".join(lines) + "\n"
 

@@ -84,7 +84,11 @@ def resume(machine: Machine, changes: str, limit: float) -> dict[str, Any]:
     if changes == "deterministic" and not same:
         raise PartError(f"after a kill at step {before} the weights differ; the losses by up to {apart:.2g}")
     return {
-        "found": {"killed at step": before, "weights": "identical" if same else "differ", "losses differ by": apart}
+        "found": {
+            "killed at step": before,
+            "weights": "identical" if same else "differ",
+            "losses differ by": f"{apart:.2g}",
+        }
     }
 
 
@@ -101,7 +105,9 @@ def processes(machine: Machine, count: int, limit: float) -> dict[str, Any]:
     if abs(one - other) > ALMOST * one:
         raise PartError(f"the mean loss is {other:.4f} in {count} processes and {one:.4f} without a launcher")
     first, second = losses(machine.folder / alone)[0], losses(machine.folder / together)[0]
-    return {"found": {"mean losses": f"{one:.5f} and {other:.5f}", "first losses differ by": abs(first - second)}}
+    return {
+        "found": {"mean losses": f"{one:.5f} and {other:.5f}", "first losses differ by": f"{abs(first - second):.2g}"}
+    }
 
 
 def compiles(machine: Machine, limit: float) -> dict[str, Any]:
