@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Where each AU's token is looked at: the adapter's attention over its AU tokens, drawn on the face that it makes.
 
-    python scripts/attention_maps.py --bundle data/toyfacs/bundle --out docs/attention.png [--prompts 4]
+    python scripts/attention_maps.py --bundle data/toyfacs/bundle --out docs/results/attention.webp [--prompts 4]
 
 For each AU a face with that AU at 5, and on it softmax(QK) of that AU's token: mean of layers, heads, steps and
 prompts, less the token's mean. On ToyFACS it is known where an AU moves the face: printed is how much more attention
@@ -33,7 +33,7 @@ from fineface_train.methods.au_diffusion.base import BaseConfig, load_base
 from fineface_train.methods.au_diffusion.bundle import load_adapter
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
 from fineface_train.methods.protocol import Request
-from fineface_train.pictures import to_picture
+from fineface_train.pictures import save_webp, to_picture
 
 SIDE, SCALE, SEED = 64, 2, 1000
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--base", default="data/toyfacs/base")
-    parser.add_argument("--out", type=Path, default=Path("attention.png"))
+    parser.add_argument("--out", type=Path, default=Path("attention.webp"))
     parser.add_argument("--prompts", type=int, default=4, help="held-out prompts that the maps are averaged over")
     arguments = parser.parse_args()
     pipe = load_base(BaseConfig(path=arguments.base))
@@ -105,8 +105,7 @@ def main() -> None:
             f"{key:<6}{AU_NAMES[au]:<22} where it moves the face: {ratios[au]:.2f} x elsewhere; other AUs' tokens "
             f"there: {numbers[key]['other tokens']:.2f} x"
         )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    _sheet(faces, [maps[au][au] for au in range(AU_COUNT)], moved).save(arguments.out, optimize=True)
+    save_webp(_sheet(faces, [maps[au][au] for au in range(AU_COUNT)], moved), arguments.out)
     arguments.out.with_suffix(".json").write_text(json.dumps(numbers, indent=2) + "\n")
     print(arguments.out)
 

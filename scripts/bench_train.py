@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """How fast a training step is, against the plain loop of the published code, and where its time goes; all in one run.
 
-    python scripts/bench_train.py [--steps 20] [--variants plain,ours,fused,channels_last] [KEY=VALUE ...]
+    python scripts/bench_train.py [--steps 20] [--variants plain,ours,fused,channels_last] [--json FILE] [KEY=VALUE ...]
     python scripts/bench_train.py --steps 4 base=sd21_random base.resolution=256 judge=none trainer.batch_size=1
     python scripts/bench_train.py --variants plain,ours,bf16,bf16+fused+channels_last+compiled base=sd21_random
     base.resolution=512 judge=none
@@ -19,6 +19,7 @@ and attends by an explicit softmax. Every other variant is `ours` with one chang
 Variants take turns of five steps, so that a noisy machine is noisy for all; the table gives the median step of each.
 Utilisation is the UNet's floating point operations in a step (forward and backward, counted once) against what matrix
 products of the variant's type reach here, measured in the same run. Peak memory per variant is known on GPUs only.
+--json FILE writes the table's numbers down too.
 """
 
 import argparse
@@ -46,6 +47,7 @@ from fineface_train.data.crew import Crew
 from fineface_train.data.examples import Batch, ShareOfBatches, example_batches
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
+from fineface_train.files import write_json
 from fineface_train.loop.accelerator import make_accelerator, peak_memory_gb, weight_dtype
 from fineface_train.loop.averages import first_averages, move_averages
 from fineface_train.loop.checkpoint import TrainingState
@@ -246,14 +248,24 @@ def _variants(text: str) -> list[str]:
 
 def _operations(contestant: Contestant) -> int:
     """Floating point operations of the UNet and the AU encoder in one step of all its examples, forward and
-    backward."""
+    backward; counted on one example, since counting needs attention that takes the square of its memory."""
     config, device = contestant.config, contestant.accelerator.device
-    batch = batch_to(next(contestant.batches), device, batch_dtype(config))
+    batch = batch_to(_first_example(next(contestant.batches)), device, batch_dtype(config))
     contestant.clock.steps.append(defaultdict(float))  # not one of those that are reported
     with contestant.accelerator.autocast():
         operations = contestant.model.operations(batch)
     contestant.clock.steps.pop()
-    return operations * config.trainer.accumulation
+    return operations * config.trainer.batch_size
+
+
+def _first_example(batch: Batch) -> Batch:
+    parts = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    return Batch(
+        **{
+            name: _first_example(part) if isinstance(part, Batch) else part if part is None else part[:1]
+            for name, part in parts.items()
+        }
+    )
 
 
 def _matrix_rate(device: torch.device, dtype: torch.dtype, threads: int) -> float:
@@ -289,6 +301,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--variants", type=_variants, default=["plain", "ours"], metavar="NAME,NAME,...")
     parser.add_argument("--out", type=Path, default=Path("outputs/bench_train"))
+    parser.add_argument("--json", type=Path, help="a file for the numbers")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_args()
     quieten_libraries()
@@ -319,10 +332,20 @@ def main() -> None:
         f"{'variant':<{width}}{'s/step':>9}{'examples/s':>12}{'against ' + contestants[0].name:>18}"
         f"{'peak GB':>9}{'utilisation':>13}"
     )
+    rows = []
     for contestant in contestants:
         seconds, kind = contestant.seconds(), (contestant.dtype, contestant.threads)
         if operations and kind not in rates:
             rates[kind] = _matrix_rate(device, *kind)
+        rows.append(
+            {
+                "variant": contestant.name,
+                "dtype": str(contestant.dtype).removeprefix("torch."),
+                "seconds_a_step": seconds,
+                "examples_per_second": size / seconds,
+                "peak_gb": contestant.peak_gb or None,
+            }
+        )
         utilisation = f"{operations / seconds / rates[kind]:.1%}" if operations else "-"
         peak = f"{contestant.peak_gb:.2f}" if contestant.peak_gb else "-"
         print(
@@ -333,6 +356,12 @@ def main() -> None:
         print(f"{contestant.name}: " + ", ".join(f"{part} {share:.1%}" for part, share in contestant.shares().items()))
     for (dtype, threads), rate in rates.items():
         print(f"matrix products in {dtype}, {threads} threads: {rate / 1e12:.3f} TFLOP/s")
+    if arguments.json:
+        about = {"base": config.base.name, "resolution": config.base.resolution, "batch": size, "device": str(device)}
+        write_json(
+            arguments.json,
+            about | {"operations_an_example": operations / size if operations else None, "variants": rows},
+        )
     print(f"peak memory of all variants together: {peak_memory_gb(device):.2f} GB" if device.type != "cuda" else "")
 
 

@@ -27,7 +27,7 @@ from fineface_train.evaluation.metrics import bootstrap_weights, nulled, weighte
 from fineface_train.evaluation.plan import AuSet, Kind, PlannedImage
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
-from fineface_train.pictures import face_sheet, to_picture
+from fineface_train.pictures import face_sheet, save_webp, to_picture
 from fineface_train.reports.run import markdown_table, number
 from fineface_train.reports.sweep_records import chosen_folder, first_runs
 from fineface_train.toyfacs.faces import ATTRIBUTES
@@ -121,7 +121,7 @@ def main() -> None:
         found[arm] = summary(
             read_images(generator, judges, images, config.evaluation.batch_size), next(iter(judges.aus))
         )
-        sheet(generator, images).save(arguments.out / f"{arm.replace('=', '_').replace(' ', '_')}.png", optimize=True)
+        save_webp(sheet(generator, images), arguments.out / f"{arm.replace('=', '_').replace(' ', '_')}.webp")
     rows = [["arm", *(f"{name} at {level:g}" for name in ("reading", "clip_i", "caption kept") for level in LEVELS)]]
     for arm, levels in found.items():
         cells = [one[name] for name in ("reading", "clip_i", "caption kept") for one in levels]

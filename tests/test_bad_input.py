@@ -313,7 +313,10 @@ def test_a_picture_is_no_folder(verb: str, tmp_path: Path, capsys: pytest.Captur
     load_config([f"out={tmp_path / 'v1.md'}"], verb)  # who has such a folder knows it
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize(
+    "value",
+    ["nan", *(pytest.param(value, marks=pytest.mark.slow) for value in ("inf", "-inf"))],  # as long, by the same check
+)
 def test_every_number_is_finite(value: str) -> None:
     """Whatever its own check says: every float of the config, those of a field that is added later too."""
     floats = [

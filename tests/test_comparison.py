@@ -111,7 +111,7 @@ def test_the_figures_of_the_markdown_are_there_and_can_be_read(sweep: Path) -> N
     write_comparison(sweep)
     linked = re.findall(r"!\[.*?\]\((.+?)\)", (sweep / "report.md").read_text())
     assert set(linked) == {str(path.relative_to(sweep)) for path in (sweep / "figures").iterdir()}
-    with Image.open(sweep / "figures" / "faces.png") as faces:
+    with Image.open(sweep / "figures" / "faces.webp") as faces:
         assert faces.height > 2 * 64  # a row for each arm
     for name, charts in (("values", 16), ("responses", 12), ("leakage", 2), ("trade_off", 2)):
         tree = ElementTree.parse(sweep / "figures" / f"{name}.svg").getroot()

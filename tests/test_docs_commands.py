@@ -306,12 +306,14 @@ def train_sh(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_sh(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert '"$@"' in (ROOT / "scripts" / "test.sh").read_text()
-    assert arguments[::2] in ([], ["-k"])
+    assert arguments[::2] in ([], ["-k"], ["-m"])
 
 
 def bash(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (script,) = arguments
+    script, *more = arguments
     subprocess.run(["bash", "-n", ROOT / script], check=True)
+    if more:  # scripts/gpu_check.sh: a folder of wheels, and the arguments of the program of the same name
+        python([script.removesuffix(".sh") + ".py", *more[not more[0].startswith("--") :]], folder, monkeypatch)
 
 
 def export(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

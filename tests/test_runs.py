@@ -1,5 +1,6 @@
 """Run folders: which one a command gets, and what is written down about it."""
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def test_fresh_starts_over_once_and_goes_on_with_what_it_started(tmp_path: Path)
 def test_provenance_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert provenance()["git"] is None
+
+
+def test_a_run_from_the_source_alone_says_that_the_package_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(package: str) -> str:
+        if package == "fineface-train":
+            raise PackageNotFoundError(package)
+        return "1.0"
+
+    monkeypatch.setattr("fineface_train.loop.runs.version", version)
+    assert provenance()["versions"]["fineface-train"] == "not installed"
 
 
 def test_combinations_of_swept_values() -> None:

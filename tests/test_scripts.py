@@ -1,12 +1,11 @@
 """The scripts around a sweep, on the shipped base with one step of training and one of sampling; and the attention that
 they draw."""
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,8 +18,8 @@ from fineface_train.files import read_json
 from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, adapt, cross_attention_names
 from fineface_train.methods.au_diffusion.encoders import EncoderConfig
 from tests.conftest import WIDTH, tiny_unet
+from tests.scripts import script
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 SMALL = [
     "data.toyfacs.disfa_subjects=3",
     "data.toyfacs.disfa_frames=12",
@@ -30,15 +29,7 @@ SMALL = [
 ]
 
 
-def script(name: str) -> ModuleType:
-    specification = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
+@pytest.mark.slow  # minutes: two arms are evaluated, calibrated, extrapolated; what the scripts call has its own tests
 def test_from_a_sweep_to_its_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -50,6 +41,18 @@ def test_from_a_sweep_to_its_pages(
     (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert main(["report", f"out={folder}", "tracking.wandb=false"]) == 0
     assert "| `method=sd`" in capsys.readouterr().out
+
+    monkeypatch.setattr(sys, "argv", ["publish_results.py", f"out={folder}", "--out", str(tmp_path / "kept" / "mine")])
+    publish = script("publish_results")
+    publish.main()
+    kept = tmp_path / "kept" / "mine"
+    assert {path.name for path in kept.iterdir()} == {"report.md", "comparison.json", "figures", "configs"}
+    assert read_json(kept / "comparison.json") == read_json(folder / "comparison.json")
+    rows = publish.published_rows(kept)
+    assert set(rows) == {"method=sd", "method=fineface"}
+    for arm, seeds in rows.items():
+        run = Path(read_json(kept / "comparison.json")["folders"][arm]["0"])
+        assert seeds[0]["clip_i"].tolist() == pd.read_parquet(run / "images.parquet")["clip_i"].tolist()
 
     monkeypatch.setattr(
         sys,
@@ -79,8 +82,8 @@ def test_from_a_sweep_to_its_pages(
     assert {path.name for path in (tmp_path / "beyond").iterdir()} == {
         "extrapolation.md",
         "extrapolation.json",
-        "method_sd.png",
-        "method_fineface.png",
+        "method_sd.webp",
+        "method_fineface.webp",
     }
     assert {row["level"] for row in read_json(tmp_path / "beyond" / "extrapolation.json")["method=fineface"]} == {
         -10,

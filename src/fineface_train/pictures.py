@@ -1,10 +1,12 @@
 """Faces in named rows and columns, as one picture."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from fineface_train.files import replacing
 from fineface_train.toyfacs.render import to_uint8
 
 GAP, HEAD, TEXT = 4, 20, 14
@@ -13,6 +15,12 @@ GAP, HEAD, TEXT = 4, 20, 14
 def to_picture(image: Tensor) -> Image.Image:
     """A (3, H, W) tensor of floats, clamped to [0, 1], as a picture."""
     return Image.fromarray(to_uint8(image[None])[0])
+
+
+def save_webp(picture: Image.Image, path: Path) -> None:
+    """Write a picture for a page or the documentation: a fifth of the size of a PNG, and faces look the same."""
+    with replacing(path) as partial:
+        picture.save(partial, format="WEBP", quality=85, method=6)
 
 
 def face_sheet(

@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,17 @@ def is_finished(folder: Path) -> bool:
     return (folder / "bundle" / "config.json").is_file() and (folder / FINISHED).is_file()
 
 
+def versions() -> dict[str, str]:
+    """Python's and each package's; this one runs from its source (PYTHONPATH=src) too, where it has no version."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
 def provenance() -> dict[str, Any]:
     """Versions, code revision and machine."""
     git = shutil.which("git")
@@ -79,7 +90,7 @@ def provenance() -> dict[str, Any]:
         [git, "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
     return {
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "versions": versions(),
         "git": (revision.stdout.strip() or None) if revision else None,
         "machine": {"system": platform.platform(), "processor": _processor(), "cores": os.cpu_count()},
     }

@@ -5,12 +5,10 @@ import contextlib
 import dataclasses
 import functools
 import os
-import platform
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,7 +34,7 @@ from fineface_train.data.stages import ANNOTATE_KEY
 from fineface_train.data.table import SampleTable
 from fineface_train.evaluation.judges.judges import LIBREFACE_KEY, JudgeKind, find_judges
 from fineface_train.loop.accelerator import make_accelerator
-from fineface_train.loop.runs import PACKAGES
+from fineface_train.loop.runs import versions
 from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
@@ -96,10 +94,7 @@ def _machine(config: Config, accelerator: Accelerator) -> None:
                 else f"not pinned: {LIBREFACE_KEY}.weights_sha256 is null"
             )
             print(f"  libreface   {weights}: SHA-256 {digest} ({pinned})")
-    print(
-        f"  versions    python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    )
+    print("  versions    " + ", ".join(f"{name} {version}" for name, version in versions().items()))
 
 
 def _memory(accelerator: Accelerator) -> int:

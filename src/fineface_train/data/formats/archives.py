@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-import rarfile
 from tqdm import tqdm
 
 from fineface_train.data.formats.rar_members import BY_HAND, STATE, Member, read_members
@@ -263,6 +262,8 @@ class _Checksum:
     """Of a member's contents, as they come."""
 
     def __init__(self, member: Member) -> None:
+        import rarfile  # here, so that data without archives needs no such package
+
         self._wanted = member.checksum
         self._sum = rarfile.CRC32Context() if isinstance(member.checksum, int) else rarfile.Blake2SP()
 

@@ -7,8 +7,10 @@ import re
 import stat
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import rarfile
+if TYPE_CHECKING:
+    import rarfile
 
 STATE = ".extraction"
 """Folder beside the extracted files that belongs to `archives`; no member may lie in it."""
@@ -34,10 +36,12 @@ def read_members(archive: Path) -> tuple[list[str], list[Member]]:
     where a member has a password, is a link or a device, would lie outside the folder it is extracted to, or overwrite
     another.
     """
+    import rarfile  # here, so that data without archives needs no such package
+
     ends: dict[str, int] = {}
     closed: set[str] = set()
 
-    def see(block: rarfile.RarInfo) -> None:
+    def see(block: "rarfile.RarInfo") -> None:
         ends[block.volume_file] = max(ends.get(block.volume_file, 0), block.data_offset + block.add_size)
         if block.type == rarfile.RAR_BLOCK_ENDARC:
             closed.add(block.volume_file)
@@ -123,7 +127,9 @@ def _check_path(archive: Path, name: str) -> None:
     raise ValueError(f"{archive}: member {name!r}: the path {fault}; nothing was extracted")
 
 
-def _member(archive: Path, entry: rarfile.RarInfo) -> Member:
+def _member(archive: Path, entry: "rarfile.RarInfo") -> Member:
+    import rarfile
+
     where = f"{archive}: member {entry.filename!r}"
     if entry.file_redir is not None:
         raise ValueError(f"{where}: is a link to {entry.file_redir[2]!r}, and only files are extracted; {BY_HAND}")

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
-from av.video.frame import VideoFrame
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 NEIGHBOURS = 8
 """Pictures before and after one by which it is judged whether it repeats the one before."""
@@ -15,9 +16,11 @@ UNCHANGED, MOVING = 0.05, 2.0
 so many grey levels."""
 
 
-def decode(video: Path, save: Callable[[int, VideoFrame], int], tick: Callable[[], None]) -> dict[str, Any]:
+def decode(video: Path, save: "Callable[[int, VideoFrame], int]", tick: Callable[[], None]) -> dict[str, Any]:
     """Every whole frame to `save`, in order of presentation; what `Extracted` tells of the video. `save` returns what
     only equal pictures share."""
+    import av  # here, so that data without videos needs no such package
+
     clock: list[int | None] = []
     damaged: list[int] = []
     pictures: list[int] = []
@@ -83,7 +86,7 @@ def decode(video: Path, save: Callable[[int, VideoFrame], int], tick: Callable[[
         }
 
 
-def _grey(frame: VideoFrame) -> np.ndarray:
+def _grey(frame: "VideoFrame") -> np.ndarray:
     """Every third pixel's brightness, as it is stored."""
     plane = frame.planes[0]
     return (

@@ -12,17 +12,18 @@ import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
-from av.video.frame import VideoFrame
 from tqdm import tqdm
 
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.formats.recording import decode
 from fineface_train.files import Stamp, read_json, write_json
 from fineface_train.locks import locked
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 logger = logging.getLogger(__name__)
 MARKER = "video.json"
@@ -240,6 +241,8 @@ def _is_done(folder: Path, identity: dict[str, Any]) -> bool:
 
 
 def _promised(video: Path) -> int:
+    import av  # here, so that data without videos needs no such package
+
     try:
         with av.open(str(video)) as container:
             return container.streams.video[0].frames if container.streams.video else 0
@@ -250,6 +253,8 @@ def _promised(video: Path) -> int:
 def _warn_of_space(root: Path, video: Path, frames: int, quality: int | None) -> None:
     """Say at once if so many frames like the first of `video` are more than the disk of `root` has room for; no more
     than a guess, so nothing stops."""
+    import av
+
     try:
         with av.open(str(video)) as container:
             frame = next(container.decode(video=0), None)
@@ -266,6 +271,8 @@ def _warn_of_space(root: Path, video: Path, frames: int, quality: int | None) ->
 
 
 def _extract(video: Path, folder: Path, identity: dict[str, Any], tick: Callable[[], None]) -> None:
+    import av
+
     try:
         if folder.exists() and not _is_of(folder, identity):
             logger.info("%s: was made from another video or in another way, extracting %s", folder, video.name)
@@ -284,7 +291,7 @@ def _extract(video: Path, folder: Path, identity: dict[str, Any], tick: Callable
     write_json(folder / MARKER, identity | {"found": found})
 
 
-def _save(frame: VideoFrame, path: Path, quality: int | None) -> int:
+def _save(frame: "VideoFrame", path: Path, quality: int | None) -> int:
     """The checksum of the file, which is left as it is where there is one."""
     if path.exists() and path.stat().st_size:
         return zlib.crc32(path.read_bytes())
@@ -294,7 +301,7 @@ def _save(frame: VideoFrame, path: Path, quality: int | None) -> int:
     return zlib.crc32(data)
 
 
-def _encode(frame: VideoFrame, quality: int | None) -> bytes:
+def _encode(frame: "VideoFrame", quality: int | None) -> bytes:
     """A png, or with a quality a jpg."""
     written, image = io.BytesIO(), frame.to_image()
     if quality is None:

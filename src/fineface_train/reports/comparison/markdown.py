@@ -57,7 +57,7 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
         "## Pictures\n",
         "Every arm's numbers with their intervals; dashed: true drawings.\n\n![values](figures/values.svg)\n",
         "One prompt, one starting noise, the first seed of every arm: neutral, and each AU at its "
-        "strongest.\n\n![faces](figures/faces.png)\n",
+        "strongest.\n\n![faces](figures/faces.webp)\n",
         "What was measured over what was asked for, of each AU alone; dashed: as "
         "asked.\n\n![responses](figures/responses.svg)\n",
         "Leakage: slope of each measured AU (column) over each requested AU "

@@ -16,6 +16,7 @@ from fineface_train.evaluation.compare import by_subset, compare, is_significant
 from fineface_train.evaluation.metrics import nulled, per_au, response_curve, response_matrix
 from fineface_train.evaluation.plan import Kind
 from fineface_train.files import read_json, replacing, write_json, write_text
+from fineface_train.pictures import save_webp
 from fineface_train.reports.comparison.figures import (
     leakage_charts,
     response_charts,
@@ -94,8 +95,7 @@ def write_comparison(folder: Path, reference: str | None = None) -> Path:
         pd.concat(rows).to_parquet(partial, index=False, compression="zstd")
     write_figures(folder / FIGURES, found)
     (folder / FIGURES / LOSSES).unlink(missing_ok=True)  # of a comparison before these were judged
-    with replacing(folder / FIGURES / "faces.png") as partial:
-        arms_sheet(arms).save(partial, format="PNG", optimize=True)
+    save_webp(arms_sheet(arms), folder / FIGURES / "faces.webp")
     write_text(folder / "report.md", comparison_markdown(folder.resolve().name, found, missing))
     page = render(
         TEMPLATE,

@@ -16,8 +16,8 @@ from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.evaluation.compare import compare_errors, is_significant
 from fineface_train.evaluation.metrics import nulled
 from fineface_train.evaluation.plan import Kind
-from fineface_train.files import replacing, write_json, write_text
-from fineface_train.pictures import face_sheet
+from fineface_train.files import write_json, write_text
+from fineface_train.pictures import face_sheet, save_webp
 from fineface_train.reports.charts import chart_sheet, curves_chart
 from fineface_train.reports.comparison.markdown import FIGURES, compute_rows, short_name
 from fineface_train.reports.comparison.runs import CURVES, Arms, Run, compute, made_with, mean_curves
@@ -25,7 +25,7 @@ from fineface_train.reports.run import command, grid_row, interval, markdown_tab
 
 TEMPLATE, LOSSES = "comparison_pictures.html", "losses.svg"
 PROMPTS, SETS, SIDE = 4, 8, 96
-"""Shown of an evaluation; pixels of a face in faces.png."""
+"""Shown of an evaluation; pixels of a face in faces.webp."""
 
 
 def write_pictures_comparison(folder: Path, arms: Arms, reference: str, missing: list[tuple[str, str]]) -> Path:
@@ -49,8 +49,7 @@ def write_pictures_comparison(folder: Path, arms: Arms, reference: str, missing:
     (folder / FIGURES).mkdir(exist_ok=True)
     if losses:
         write_text(folder / FIGURES / LOSSES, chart_sheet(losses, columns=2, legend=[short_name(arm) for arm in arms]))
-    with replacing(folder / FIGURES / "faces.png") as partial:
-        arms_sheet(arms, side=SIDE).save(partial, format="PNG", optimize=True)
+    save_webp(arms_sheet(arms, side=SIDE), folder / FIGURES / "faces.webp")
     again = command("report", f"out={folder.absolute()}")
     write_text(folder / "report.md", _markdown(folder.resolve().name, found, missing, again, with_losses=bool(losses)))
     page = render(
@@ -226,7 +225,7 @@ def _markdown(
     )
     parts += [
         "One prompt, one starting noise, the first seed of every arm: neutral, and each AU at its "
-        "strongest.\n\n![faces](figures/faces.png)\n"
+        "strongest.\n\n![faces](figures/faces.webp)\n"
     ]
     parts += ["## Compute\n", markdown_table(compute_rows(found))]
     parts += [f"Trained on {found['made_with']}.\n"] if found["made_with"] else []
