@@ -16,7 +16,10 @@ from fineface_train.loop.processes import make_crew
 from fineface_train.loop.trainer import launched
 from fineface_train.methods.protocol import Request
 
-PLAN = build_plan(ProtocolName.quick, toyfacs_prompts(), toyfacs_combinations(), seed=3)
+ALL = (toyfacs_prompts(), toyfacs_combinations())
+SETS = [image for image in build_plan(ProtocolName.quick, *ALL, seed=3) if image.set_index >= 0]
+PLAN = build_plan(ProtocolName.glance, *ALL, seed=3) + [image for image in SETS if image.unit in ("p05", "p06")][:12]
+"""62 images: 2 neutral, 48 of single AUs, 12 of combinations; of two prompts."""
 
 
 class Slow:
@@ -38,6 +41,6 @@ if __name__ == "__main__":
         protocol=ProtocolName.quick,
         bundle="true drawings",
         generator_fingerprint="drawn",
-        batch_size=16,
+        batch_size=8,
         crew=make_crew(launched()),
     )

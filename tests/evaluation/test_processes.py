@@ -59,7 +59,7 @@ def test_two_processes_write_what_one_does(whole: dict[str, str], tmp_path: Path
 
 @pytest.mark.parametrize(
     ("first", "then", "pattern", "count"),
-    [(2, 1, "images/*.png", 60), (1, 2, "images/*.png", 60), (2, 1, "rows/*.parquet", 5), (1, 2, "rows/*.parquet", 5)],
+    [(2, 1, "images/*.png", 20), (1, 2, "images/*.png", 20), (2, 1, "rows/*.parquet", 2), (1, 2, "rows/*.parquet", 2)],
 )
 def test_killed_and_gone_on_with_by_another_number(
     whole: dict[str, str], tmp_path: Path, first: int, then: int, pattern: str, count: int

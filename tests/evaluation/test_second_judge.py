@@ -18,10 +18,8 @@ from fineface_train.evaluation.judges.judges import JudgeConfig, Judges, load_ju
 from fineface_train.evaluation.plan import PlannedImage, ProtocolName, build_plan, toyfacs_combinations, toyfacs_prompts
 from fineface_train.files import write_json
 from fineface_train.methods.protocol import FaceGenerator, Request
+from tests.evaluation.drawn_evaluation import PLAN
 
-PLAN = build_plan(ProtocolName.glance, toyfacs_prompts(), toyfacs_combinations(), seed=3)
-SETS = build_plan(ProtocolName.quick, toyfacs_prompts(), toyfacs_combinations(), seed=3)
-PLAN += [image for image in SETS if image.set_index >= 0 and image.unit in ("p05", "p06")][:12]
 BATCHES = 9
 """One of neutrals, and 8 of the other 60 images, by 8."""
 
