@@ -108,9 +108,10 @@ def write_text(path: Path, text: str) -> Path:
 def new_folder(path: Path, *, sealed: bool = True) -> Iterator[Path]:
     """A new folder beside `path` to write into, which takes its place once it is whole: `sealed`, then renamed.
 
-    A folder that lies at `path` is moved aside for the rename and removed last. A process that is killed at any moment
-    leaves a whole folder at `path` or beside it: the next call brings back the one that was moved aside, and removes
-    what was not finished. So does an error, which goes on. One process at a time: the caller locks.
+    A folder that lies at `path` already is moved aside for the rename and removed last. A process that is killed at any
+    moment leaves a whole folder at `path` or beside it; the next call brings back the one that was moved aside, and
+    removes what was not finished. An error within the context does both at once. The caller sees to it that one process
+    writes at a time.
     """
     partial, replaced = (path.with_name(path.name + ending) for ending in (".partial", ".replaced.partial"))
     _clear_beside(path, partial, replaced)

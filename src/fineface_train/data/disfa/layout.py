@@ -165,15 +165,7 @@ class DisfaCopy:
 
     def chosen(self, of_subject: dict[str, T]) -> dict[str, T]:
         """Those of `config.subjects`. Raises ValueError that names who is missing."""
-        if self.config.subjects is None:
-            return of_subject
-        missing = [subject for subject in self.config.subjects if subject not in of_subject]
-        if missing:
-            raise ValueError(
-                f"{KEY}.subjects: {', '.join(missing)} named, but not there; there are "
-                f"{', '.join(of_subject) or 'none'}"
-            )
-        return {subject: of_subject[subject] for subject in sorted(self.config.subjects)}
+        return _chosen(self.config, of_subject)
 
     def check(self) -> None:
         """Raises ValueError with the first of the `faults`."""
@@ -185,28 +177,39 @@ def find_copy(config: DisfaConfig) -> DisfaCopy:
     """Look once where all parts of DISFA lie. Raises ValueError where there are no labels at all; what else is missing
     is among the copy's `faults`."""
     root = _Root(config)
+    labels = _label_folders(root)
     faults: list[str] = []
-    copy = DisfaCopy(config, _label_folders(root), None, None, None, False, ())
+    videos, images, captions, by_place = None, None, None, False
     with _among(faults):
-        copy.chosen(copy.labels)
+        videos = _video_files(root)
+        images = _images_root(root) if videos is None else None
     with _among(faults):
-        copy = dataclasses.replace(copy, videos=_video_files(root))
-        if copy.videos is None:
-            copy = dataclasses.replace(copy, images=_images_root(root))
-        else:
-            copy.chosen(copy.videos)
-    with _among(faults):
-        if (captions := _captions_file(root)) is not None:
-            copy = dataclasses.replace(copy, captions=captions, by_place=in_row_order(captions))
-    return dataclasses.replace(copy, faults=tuple(dict.fromkeys(faults)))
+        captions = _captions_file(root)
+        by_place = captions is not None and in_row_order(captions)
+    for of_subject in (labels, videos) if videos is not None else (labels,):
+        with _among(faults):
+            _chosen(config, of_subject)
+    return DisfaCopy(config, labels, videos, images, captions, by_place, tuple(dict.fromkeys(faults)))
 
 
 @contextlib.contextmanager
 def _among(faults: list[str]) -> Iterator[None]:
+    """A ValueError within becomes one of the `faults`, so that the others are seen too."""
     try:
         yield
     except ValueError as error:
         faults.append(str(error))
+
+
+def _chosen(config: DisfaConfig, of_subject: dict[str, T]) -> dict[str, T]:
+    if config.subjects is None:
+        return of_subject
+    missing = [subject for subject in config.subjects if subject not in of_subject]
+    if missing:
+        raise ValueError(
+            f"{KEY}.subjects: {', '.join(missing)} named, but not there; there are {', '.join(of_subject) or 'none'}"
+        )
+    return {subject: of_subject[subject] for subject in sorted(config.subjects)}
 
 
 class _Root:
