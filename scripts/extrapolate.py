@@ -29,8 +29,8 @@ from fineface_train.evaluation.plan import AuSet, Kind, PlannedImage
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from fineface_train.pictures import face_sheet, to_picture
-from fineface_train.reports.run import markdown_table, number
 from fineface_train.reports.sweep_records import chosen_folder, first_runs
+from fineface_train.reports.words import markdown_table, number
 from fineface_train.toyfacs.faces import ATTRIBUTES
 
 LEVELS = (-10.0, -5.0, 5.0, 7.5, 10.0)

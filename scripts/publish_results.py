@@ -14,8 +14,8 @@ import shutil
 from pathlib import Path
 
 from fineface_train.config import load_config
-from fineface_train.reports.comparison.markdown import FIGURES, short_name
 from fineface_train.reports.comparison.page import write_comparison
+from fineface_train.reports.comparison.tables import FIGURES, short_name
 from fineface_train.reports.sweep_records import chosen_folder, first_runs, read_records
 
 COPIED = ("report.md", "comparison.json", "rows.parquet")

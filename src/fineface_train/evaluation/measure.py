@@ -44,7 +44,10 @@ from fineface_train.methods.au_diffusion.bundle import (
 )
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.calibration import Calibration, fit_calibration
-from fineface_train.reports.run import command, headline_table, unjudged, write_report
+from fineface_train.reports.headline import headline_table
+from fineface_train.reports.run import unjudged, write_report
+from fineface_train.reports.run_folder import read_run
+from fineface_train.reports.words import command
 from fineface_train.verbs.base_of_bundle import base_is_found, fitting_base, read_run_config, with_base
 
 logger = logging.getLogger(__name__)
@@ -312,14 +315,14 @@ def _folder_in_run(config: Config, bundle: Path) -> Path:
 def print_report(folder: Path) -> Path:
     """Write the page of `folder`, unless it cannot be written; print the headline table, or how to get one, and where
     to look."""
-    page = write_report(folder, _judge_command_of_run(folder)) if writable(folder) else folder / "report.html"
-    if (folder / METRICS).is_file():
-        print(headline_table(read_json(folder / METRICS, "individual", "combination")))
-    elif (folder / PICTURES).is_file():
-        print(unjudged(read_json(folder / PICTURES, "protocol", "images")))
-    sheets = sorted((folder / "samples").glob("*.png"))
-    if sheets:
-        print(f"samples: {sheets[-1]}")
+    run = read_run(folder)
+    page = write_report(run, _judge_command_of_run(folder)) if writable(folder) else folder / "report.html"
+    if run.metrics:
+        print(headline_table(run))
+    elif run.pictures:
+        print(unjudged(run.pictures))
+    if run.samples:
+        print(f"samples: {run.samples[-1]}")
     print(f"report: {page}")
     return page
 

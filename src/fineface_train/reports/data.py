@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
-from fineface_train.aus import AU_KEYS, AU_NAMES, MAX_INTENSITY, format_aus
+from fineface_train.aus import AU_KEYS, AU_NAMES, format_aus
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.formats.images import image_or_fault, read_image
@@ -30,12 +30,14 @@ from fineface_train.data.prepare import MANIFEST, read_manifest
 from fineface_train.data.table import SampleTable
 from fineface_train.files import flat, write_text
 from fineface_train.locks import locked, writable
-from fineface_train.reports.charts import Line, line_chart
-from fineface_train.reports.run import Shown, jpeg_uri, render
+from fineface_train.reports.charts.drawing import inline
+from fineface_train.reports.charts.plots import histogram_chart
+from fineface_train.reports.faces import Shown, picture_uri
+from fineface_train.reports.pages import render
 
 logger = logging.getLogger(__name__)
 PAGE, TEMPLATE, LOOKS = "report.html", "data.html", "looks"
-VERSION = 4
+VERSION = 5
 """Raised when the same table gets another page."""
 SAMPLES = 30
 """Faces of each source."""
@@ -180,31 +182,13 @@ def _steps(counts: dict[str, int]) -> list[tuple[str, int, float]]:
 
 
 def _histograms(name: str, after: AuStatistics, before: AuStatistics | None) -> list[tuple[str, str, float, Markup]]:
-    """(AU, its name, share of rows that show it, chart) of each AU; dashed: before the transforms, cut off where an
-    annotator's near-zeros tower."""
+    """(AU, its name, share of rows that show it, chart) of each AU; dashed: before the transforms."""
     charts = []
     for place, (key, words) in enumerate(zip(AU_KEYS, AU_NAMES, strict=True)):
-        shares, raw = after.histograms[place], before.histograms[place] if before else []
-        top = 105 * max(*shares, *raw[1:]) or 1.0
-        bars = _outline(shares, top)
-        lines = [Line(bars, "measured")] + ([Line(_outline(raw, top), "ideal")] if raw else [])
-        band = [*bars, (MAX_INTENSITY, 0.0), (0.0, 0.0)]
-        chart = line_chart(
-            lines, title=f"{key}: intensities in {name}", x=(0, MAX_INTENSITY), y=(0, top), band=band, size=(220, 120)
-        )
-        charts.append((key, words, after.active[place], chart))
+        raw = before.histograms[place] if before else []
+        chart = histogram_chart(after.histograms[place], raw, title=f"{key}: intensities in {name}")
+        charts.append((key, words, after.active[place], inline(chart)))
     return charts
-
-
-def _outline(shares: list[float], top: float) -> list[tuple[float, float]]:
-    """The upper edge of bars over [0, 5], in percent, up to `top`."""
-    width = MAX_INTENSITY / len(shares)
-    heights = [min(top, 100 * share) for share in shares]
-    return [
-        point
-        for place, height in enumerate(heights)
-        for point in ((place * width, height), ((place + 1) * width, height))
-    ]
 
 
 def _faces(table: SampleTable, contents: list[str], looks: pd.DataFrame, seed: int) -> dict[str, Any]:
@@ -267,14 +251,14 @@ def _middle(path: object, title: str) -> Shown | None:
         return None
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    return Shown(jpeg_uri(image.crop((left, top, left + side, top + side)), SIDE), title, [])
+    return Shown(picture_uri(image.crop((left, top, left + side, top + side)), SIDE), title, [])
 
 
 def _shown(sample: pd.Series, contents: str) -> Shown | None:
     """A row's image; None where it cannot be read."""
     image = image_or_fault(sample["image"], contents)
     title = f"{sample['id']} | {sample['split']} | {_aus(sample)} | {sample['caption']}"
-    return Shown(jpeg_uri(image, SIDE), title, []) if isinstance(image, Image.Image) else None
+    return Shown(picture_uri(image, SIDE), title, []) if isinstance(image, Image.Image) else None
 
 
 def _aus(sample: pd.Series) -> str:

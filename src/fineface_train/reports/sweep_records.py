@@ -8,7 +8,7 @@ from fineface_train.config import Config
 from fineface_train.evaluation.evaluate import METRICS, PICTURES
 from fineface_train.files import read_json
 from fineface_train.methods.au_diffusion.bundle import CONFIG_FILE
-from fineface_train.reports.run import command
+from fineface_train.reports.words import command
 
 LISTED = 20
 """Runs named in a message."""
