@@ -46,18 +46,20 @@ class Faces:
 
 
 def faces(run: RunFolder) -> Faces | None:
-    """The faces of a run's evaluation; None where it has none."""
+    """The faces of a run's evaluation; None where it has none, or no neutral one."""
     frame = run.frame
     if frame is None or not len(frame):
         return None
     neutral = {row["prompt_index"]: row for row in frame[frame["kind"] == "neutral"].to_dict("records")}
     single = dict(iter(frame[frame["kind"] == "individual"].groupby("prompt_index")))
     order = sorted(neutral, key=lambda index: (not neutral[index]["prompt_held_out"], index))
+    if not order:  # no neutral face, so nothing to show the others beside
+        return None
     empty = frame.iloc[:0]
     return Faces(
         [grid_row(run, neutral[index], single.get(index, empty)) for index in order[:GRID_ROWS]],
         len(order),
-        _sweep(run, neutral[order[0]], single.get(order[0], empty)) if order else {},
+        _sweep(run, neutral[order[0]], single.get(order[0], empty)),
         _combinations(run, neutral, frame[frame["kind"] == "combination"]),
     )
 

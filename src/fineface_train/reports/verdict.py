@@ -141,6 +141,18 @@ def miss(cells: dict[str, Any] | None) -> dict[str, float | None]:
 def verdict(metrics: dict[str, Any]) -> list[str]:
     """Sentences: how many AUs move in proportion, which do not and how, what leaks, and the typical miss; none where
     metrics.json (an older one) has no response curves."""
+    sentences = movement(metrics)
+    if not sentences:
+        return []
+    sentences += _leaks_told(leaks(metrics))
+    typical = miss(metrics.get("individual")).get("value")
+    if typical is not None:
+        sentences.append(f"The typical miss of the commanded AU is {number(typical)} points of 5 (RMSE).")
+    return sentences
+
+
+def movement(metrics: dict[str, Any]) -> list[str]:
+    """Sentences: how many AUs move in proportion, which do not and how."""
     found = answers(metrics)
     if not found:
         return []
@@ -151,10 +163,6 @@ def verdict(metrics: dict[str, Any]) -> list[str]:
         if keys and one is not Answer.in_proportion:
             who = listed(keys) if len(keys) <= NAMED else f"{len(keys)} AUs"
             sentences.append(f"{who} {one.value[len(keys) > 1]}.")
-    sentences += _leaks_told(leaks(metrics))
-    typical = miss(metrics.get("individual")).get("value")
-    if typical is not None:
-        sentences.append(f"The typical miss of the commanded AU is {number(typical)} points of 5 (RMSE).")
     return sentences
 
 

@@ -67,9 +67,12 @@ def listed(names: list[str]) -> str:
 
 
 def markdown_table(rows: list[list[str]]) -> str:
-    """Rows, the first being the header, as an aligned Markdown table; numbers to the right."""
-    widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(rows[0]))]
-    names = [all(not row[column][:1].isdigit() for row in rows[1:]) for column in range(len(rows[0]))]
+    """Rows, the first being the header, as an aligned Markdown table; numbers to the right, names and sentences to the
+    left."""
+    columns = range(len(rows[0]))
+    widths = [max(3, *(len(row[column]) for row in rows)) for column in columns]
+    cells_of = [[row[column] for row in rows[1:]] for column in columns]
+    names = [all(not one[:1].isdigit() or one.endswith(".") for one in cells) for cells in cells_of]
     cells = [
         [text.ljust(width) if left else text.rjust(width) for text, width, left in zip(row, widths, names, strict=True)]
         for row in rows

@@ -8,6 +8,7 @@ itself. Text stays text in the page's own font. The same chart gives the same by
 import contextlib
 import dataclasses
 import io
+import itertools
 import logging
 import re
 import warnings
@@ -151,8 +152,8 @@ def _themed(text: str) -> ElementTree.Element:
     """What matplotlib wrote, in the style sheet's colours and the reader's font, without what a page has no use for."""
     root = ElementTree.fromstring(text)
     root.attrib = {"viewBox": root.attrib["viewBox"], "stroke-linejoin": "round"}
-    used = {element.get(f"{{{LINK}}}href", "")[1:] for element in root.iter()}
-    root[:] = [kept for child in root for kept in _kept(child, used)]
+    used = {element.attrib[f"{{{LINK}}}href"][1:] for element in root.iter(f"{{{SVG}}}use")}
+    root[:] = _gathered([kept for child in root for kept in _kept(child, used)])
     return root
 
 
@@ -165,7 +166,7 @@ def _kept(element: ElementTree.Element, used: set[str]) -> list[ElementTree.Elem
     name = element.attrib.pop("id", "")
     if kind in ("g", "defs") and (not children or (kind == "g" and not name.startswith(TITLED))):
         return children
-    element[:] = children
+    element[:] = _gathered(children)
     element.tag, element.tail = kind, None
     element.text = element.text if kind == "text" else None
     if name in used:
@@ -187,11 +188,27 @@ def _kept(element: ElementTree.Element, used: set[str]) -> list[ElementTree.Elem
     return [element]
 
 
+def _gathered(elements: list[ElementTree.Element]) -> list[ElementTree.Element]:
+    """The same elements; neighbours of one style get it from a group, which says it once."""
+    found = []
+    for style, run in itertools.groupby(elements, lambda element: element.get("style", "")):
+        those = list(run)
+        if style and "opacity" not in style and len(those) > 2:
+            group = ElementTree.Element("g", style=style)
+            for element in those:
+                del element.attrib["style"]
+            group.extend(those)
+            those = [group]
+        found += those
+    return found
+
+
 def _in_theme(style: str) -> str:
     """CSS with the placeholder colours as variables, and without a font's name."""
     for name, colour in COLOURS.items():
         style = style.replace(colour, f"var(--{name})")
-    return re.sub(r"font-family: [^;]*;? ?", "", style)
+    style = re.sub(r"font-family: [^;]*;? ?", "", style)
+    return style.replace("; ", ";").replace(": ", ":").removesuffix(";")
 
 
 def _written(root: ElementTree.Element) -> str:

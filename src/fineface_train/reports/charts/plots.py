@@ -68,7 +68,7 @@ def history_chart(points: Points, *, title: str) -> Chart:
     def draw(axes: "Axes") -> None:
         shown = [(step, min(value, high + margin)) for step, value in points]
         if noisy:
-            _line(axes, shown, COLOURS["accent"], width=1, alpha=0.3)
+            _line(axes, shown, COLOURS["accent"], width=1, alpha=0.4)
         _line(axes, smoothed(shown) if noisy else shown, COLOURS["accent"], dots=len(shown) < MANY)
         bottom = low if low == 0 else low - margin
         _scales(axes, (points[0][0], max(points[-1][0], points[0][0] + 1)), (bottom, high + margin))
@@ -105,7 +105,7 @@ def intervals_chart(
     numbers = [number for row in rows for number in row[1:] if number is not None] + [value for _, value in marks]
     low, high = min(numbers, default=0.0), max(numbers, default=1.0)
     # The axis begins at 0, unless that would push everything to its end.
-    low = low - 0.2 * (high - low) if 0 < high < 2 * low else min(0.0, low)
+    low = low - 0.2 * (high - low) if 0 < low < high < 2 * low else min(0.0, low)
 
     def draw(axes: "Axes") -> None:
         for place, (name, middle, start, end) in enumerate(rows):
@@ -113,7 +113,7 @@ def intervals_chart(
             if start is not None and end is not None:
                 axes.plot([start, end], [place, place], color=colour, linewidth=1.8, solid_capstyle="round")
             if middle is not None:
-                axes.plot([middle], [place], color=colour, marker="o", markersize=8, gid=told)
+                axes.plot([middle], [place], "o", color=colour, markersize=8, gid=told)
         for name, value in marks:
             axes.plot([value] * 2, [-0.5, len(rows) - 0.5], gid=f"{TITLED}{name} {_told(value)}", **_DASHED)
         axes.set_yticks(range(len(rows)), [row[0] for row in rows])
@@ -137,7 +137,7 @@ def scatter_chart(
             _line(axes, [(x, y) for x, y, _ in points], series_colour(place))
             for x, y, what in points:
                 told = f"{TITLED}{name} {what}: {_told(x)}, {_told(y)}"
-                axes.plot([x], [y], color=series_colour(place), marker="o", markersize=7, gid=told)
+                axes.plot([x], [y], "o", color=series_colour(place), markersize=7, gid=told)
         axes.margins(0.05)
         axes.grid(color=COLOURS["line"], linewidth=1)
         axes.set_axisbelow(True)
@@ -160,8 +160,9 @@ def matrix_chart(matrix: Sequence[Sequence[float | None]], names: Sequence[str],
         for row, values in enumerate(matrix):
             for column, value in enumerate(values):
                 colour = COLOURS["accent" if (value or 0) >= 0 else "warm"]
-                shade = min(abs(value or 0), 1) * 0.8
-                axes.add_patch(Rectangle((column, row), 0.96, 0.96, color=colour, alpha=shade, linewidth=0))
+                shade = round(min(abs(value or 0), 1) * 0.8, 2)
+                if shade:
+                    axes.add_patch(Rectangle((column, row), 0.96, 0.96, color=colour, alpha=shade, linewidth=0))
                 axes.text(
                     column + 0.48,
                     row + 0.52,
@@ -240,10 +241,10 @@ def _scales(axes: "Axes", x: tuple[float, float], y: tuple[float, float]) -> Non
 
 
 def _ticks(axis: Any) -> None:
-    """At most six round numbers, written short."""
+    """At most seven round numbers, written short."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: compact(value)))
 
 

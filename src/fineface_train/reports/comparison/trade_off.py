@@ -23,7 +23,7 @@ def trade_off(found: dict[str, Any]) -> dict[str, Any]:
             arm: [(cells["clip_i"]["value"], cells[metric]["value"], "")]
             for arm, cells in found["numbers"][kind.value].items()
         }
-        charts.append((f"{title}, as evaluated", _trade_off_chart(own, found["ceiling"][kind.value], metric)))
+        charts.append(_chart(f"{title}, as evaluated", own, found["ceiling"][kind.value], metric))
         for what in ("scale", "guidance"):
             lines = {
                 arm: [
@@ -33,23 +33,22 @@ def trade_off(found: dict[str, Any]) -> dict[str, Any]:
                 for arm, tried in arms.items()
             }
             if any(lines.values()):
-                charts.append(
-                    (
-                        f"{title}, over {what} (quick protocol, first seed)",
-                        _trade_off_chart(lines, points[0]["drawn"][kind.value], metric),
-                    )
-                )
+                told = f"{title}, over {what} (quick protocol, first seed)"
+                charts.append(_chart(told, lines, points[0]["drawn"][kind.value], metric))
     drawn = ["true drawings"] if found["ceiling"]["individual"]["clip_i"] is not None else []
     return {"charts": charts, "names": [*map(short_name, arms), *drawn], "tried": bool(points)}
 
 
-def _trade_off_chart(lines: dict[str, list[tuple[float, float, str]]], drawn: dict[str, Any], metric: str) -> Chart:
-    """(CLIP-I, error, what it is) of each arm's points; `drawn`: the metrics of true drawings, if there are some."""
+def _chart(
+    title: str, lines: dict[str, list[tuple[float, float, str]]], drawn: dict[str, Any], metric: str
+) -> tuple[str, Chart]:
+    """The title, and a chart of each arm's points (CLIP-I, error, what it is); `drawn`: the metrics of true drawings,
+    if there are some."""
     series = [(short_name(arm), points) for arm, points in lines.items()]
     if drawn["clip_i"] is not None:
         series.append(("true drawings", [(drawn["clip_i"], drawn[metric], "")]))
     label = METRIC_NAMES[metric][0]
-    return scatter_chart(series, title=f"{label} against CLIP-I", labels=("CLIP-I to neutral", label))
+    return title, scatter_chart(series, title=f"{title}: {label} against CLIP-I", labels=("CLIP-I to neutral", label))
 
 
 def equal_clip_i(found: dict[str, Any]) -> list[str]:

@@ -13,12 +13,12 @@ from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
 from fineface_train.evaluation.metrics import measure
 from fineface_train.files import read_json
-from fineface_train.reports.comparison.markdown import least_error
 from fineface_train.reports.comparison.page import comparison_tables, write_comparison
+from fineface_train.reports.comparison.trade_off import least_error
 from fineface_train.reports.paper import PAPER
 from fineface_train.reports.sweep_records import read_records
-from report_fixture import JUDGES, build_run
-from tests.test_report import Page
+from tests.reports.page_parser import Page
+from tests.reports.run_fixture import JUDGES, build_run
 
 SETTINGS = {"protocol": "paper", "sampling": {"steps": 25, "guidance": 3.0}, "scale": None, "seed": 1000}
 
@@ -87,7 +87,7 @@ def test_page_numbers_and_table_agree(sweep: Path) -> None:
         "missing",
     } <= parsed.sections
     assert not parsed.open
-    assert all(reference.startswith(("data:", "#")) for reference in parsed.references)
+    assert all(reference.startswith(("data:image/", "data:text/csv", "#")) for reference in parsed.references)
     assert parsed.tags.count("img") == 2 * 13
     found = read_json(sweep / "comparison.json")
     assert list(found["numbers"]["individual"]) == ["labels=none", "labels=fineface"]
@@ -107,6 +107,23 @@ def test_page_numbers_and_table_agree(sweep: Path) -> None:
     assert "Trained on 1 x cpu, x86_64 with 2 cores; torch 2.13.0, diffusers 0.42.1; code 0123abc." in text
 
 
+def test_each_arm_is_said_in_words(sweep: Path) -> None:
+    write_comparison(sweep)
+    text = (sweep / "report.md").read_text()
+    table = text[text.index("## In words") : text.index("## One AU at a time")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "|" in line]
+    cells = {row[0]: row[1:] for row in rows}
+    none, fineface = cells["`labels=none`"], cells["`labels=fineface`"]
+    assert none[-1] == "None of 12 AUs move in proportion. 12 AUs are too weak."
+    assert fineface[-1] == "12 of 12 AUs move in proportion."
+    assert float(none[2]) == pytest.approx(float(fineface[2]) / 2, abs=0.05)  # read where 5 was asked
+    assert fineface[1] == "–"  # nothing was asked at 3
+    found = read_json(sweep / "comparison.json")
+    assert found["nothing_done"]["individual"]["clip_i"] == 1
+    rows = found["numbers"]["individual"]["labels=fineface"]["au_mse_active"]
+    assert rows["value"] < found["nothing_done"]["individual"]["au_mse_active"] < rows["always_zero"]
+
+
 def test_the_figures_of_the_markdown_are_there_and_can_be_read(sweep: Path) -> None:
     write_comparison(sweep)
     linked = re.findall(r"!\[.*?\]\((.+?)\)", (sweep / "report.md").read_text())
@@ -115,13 +132,13 @@ def test_the_figures_of_the_markdown_are_there_and_can_be_read(sweep: Path) -> N
         assert faces.height > 2 * 64  # a row for each arm
     for name, charts in (("values", 16), ("responses", 12), ("leakage", 2), ("trade_off", 2)):
         tree = ElementTree.parse(sweep / "figures" / f"{name}.svg").getroot()
-        assert len(tree.findall("{*}svg")) == charts
-        assert all(
-            float(chart.get("x")) + float(chart.get("width")) <= float(tree.get("width"))
-            for chart in tree.findall("{*}svg")
-        )
-    matrix = ElementTree.parse(sweep / "figures" / "leakage.svg").getroot().findall("{*}svg")[0]
-    assert len(matrix.findall("{*}rect")) == 144
+        assert len(tree.findall("{*}g/{*}title")) == charts
+        places = [float(text.get("x", "")) for text in tree.findall(".//{*}text")]
+        assert places
+        assert all(0 <= place <= float(tree.get("width", "")) for place in places)
+    matrix = ElementTree.parse(sweep / "figures" / "leakage.svg").getroot().findall("{*}g[{*}title]")[0]
+    numbers = [text.text for text in matrix.findall(".//{*}text") if re.fullmatch(r"−?\d?\.\d\d", text.text or "")]
+    assert len(numbers) == 144
 
 
 def test_the_least_error_at_a_clip_i_lies_on_the_lines_between_what_was_tried() -> None:
@@ -157,7 +174,7 @@ def test_other_scales_and_guidances_are_compared_at_equal_clip_i(sweep: Path) ->
     assert re.search(r"\| CLIP-I 0.90 \| CLIP-I 0.85 \|$", next(line for line in table if "CLIP-I 0.90" in line))
     assert re.search(r"\| +6.00 \| +6.00 \|$", next(line for line in table if line.startswith("| `labels=none`")))
     assert re.search(r"\| +3.00 \| +3.00 \|$", next(line for line in table if line.startswith("| `labels=fineface`")))
-    charts = ElementTree.parse(sweep / "figures" / "trade_off.svg").getroot().findall("{*}svg")
+    charts = ElementTree.parse(sweep / "figures" / "trade_off.svg").getroot().findall("{*}g/{*}title")
     assert len(charts) == 2 * 2  # singles and combinations: as evaluated, and over scale
 
 
