@@ -12,17 +12,14 @@ import numpy as np
 import pytest
 
 from fineface_train.reports.charts.drawing import COLOURS, Chart, inline, sheet
+from fineface_train.reports.charts.histories import histories_chart, history_chart, is_noisy, smoothed
 from fineface_train.reports.charts.plots import (
     histogram_chart,
-    histories_chart,
-    history_chart,
     intervals_chart,
-    is_noisy,
     matrix_chart,
     response_chart,
     responses_chart,
     scatter_chart,
-    smoothed,
 )
 
 CURVE = {"requested": [0.0, 1.0, 5.0], "measured_mean": [0.1, None, 4.5]}
@@ -127,7 +124,7 @@ def test_matplotlib_is_loaded_where_a_chart_is_drawn_only() -> None:
         "import sys, fineface_train.reports.run, fineface_train.reports.comparison.page, fineface_train.reports.data; "
         "assert 'matplotlib' not in sys.modules; "
         "from fineface_train.reports.charts.drawing import inline; "
-        "from fineface_train.reports.charts.plots import history_chart; "
+        "from fineface_train.reports.charts.histories import history_chart; "
         "inline(history_chart([(1, 2)], title='x')); assert 'matplotlib' in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -20,7 +20,8 @@ from fineface_train.data.peaks import COLUMNS
 from fineface_train.data.prepare import read_manifest
 from fineface_train.data.table import SampleTable
 from fineface_train.reports import data as data_report
-from fineface_train.reports.data import MIXTURE, SIDE, SUBJECTS, gather, write_data_report
+from fineface_train.reports.data import MIXTURE, gather, write_data_report
+from fineface_train.reports.data_faces import SIDE, SUBJECTS
 from tests.reports.page_parser import Page
 
 SECTIONS = {

@@ -21,7 +21,7 @@ COMBINATIONS = 12
 IMAGE_SIDE = 320
 """Pixels: larger images are shrunk to this side, so that a page of 180 photographs stays under 5 MB."""
 QUALITY = 80
-"""Of WebP, in which shrunk images are stored."""
+"""WebP's quality of shrunk images."""
 
 
 @dataclasses.dataclass

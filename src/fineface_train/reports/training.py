@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from fineface_train.loop.tracking import GLANCE, VALIDATION
 from fineface_train.reports.charts.drawing import inline
-from fineface_train.reports.charts.plots import history_chart
+from fineface_train.reports.charts.histories import history_chart
 from fineface_train.reports.faces import image_uri
 from fineface_train.reports.run_folder import Curve, RunFolder
 from fineface_train.reports.words import METRIC_NAMES

@@ -5,7 +5,7 @@ from typing import Any
 from fineface_train.evaluation.compare import compare_errors, is_significant
 from fineface_train.loop.tracking import VALIDATION
 from fineface_train.reports.charts.drawing import Chart
-from fineface_train.reports.charts.plots import histories_chart
+from fineface_train.reports.charts.histories import histories_chart
 from fineface_train.reports.comparison.runs import Arms, mean_curves
 from fineface_train.reports.training import grouped, in_words
 from fineface_train.reports.words import interval, markdown_table, number
