@@ -192,6 +192,7 @@ def test_names_of_values_in_words() -> None:
     assert grouped("loss") == ("Training", "loss")
     assert grouped("critic/gradient/norm") == ("Player: critic", "gradient/norm")
     assert in_words("gradient_norm") == "Gradient norm"
+    assert in_words("peak_memory_gb") == "Peak memory (GB)"
     assert in_words("au_mse_active") == "AU error, commanded AUs"
 
 

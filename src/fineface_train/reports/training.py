@@ -49,7 +49,7 @@ def in_words(name: str) -> str:
     """A name of metrics.jsonl as a title: "gradient_norm" as "Gradient norm"."""
     if name in METRIC_NAMES:
         return METRIC_NAMES[name][0]
-    words = name.replace("_", " ")
+    words = name.replace("_gb", " (GB)").replace("_", " ")
     return words[:1].upper() + words[1:]
 
 

@@ -98,7 +98,7 @@ def scatter_chart(
         for axis in (axes.xaxis, axes.yaxis):
             ticks(axis)
 
-    return Chart(title, (620, 380), draw, margins=(56, 10, 8, 42))
+    return Chart(title, (480, 320), draw, margins=(56, 10, 8, 42))
 
 
 def matrix_chart(matrix: Sequence[Sequence[float | None]], names: Sequence[str], *, title: str) -> Chart:
