@@ -19,8 +19,8 @@ from fineface_train.evaluation.compare import compare
 from fineface_train.evaluation.metrics import nulled
 from fineface_train.files import write_json
 from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE
-from fineface_train.reports.run import interval, markdown_table, number
 from fineface_train.reports.sweep_records import chosen_folder, first_runs
+from fineface_train.reports.words import interval, markdown_table, number
 from fineface_train.verbs.calibrate import calibrate_bundle
 from fineface_train.verbs.evaluate import measure_once
 from fineface_train.verbs.evaluation_folder import evaluation_folder

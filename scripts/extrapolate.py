@@ -28,8 +28,8 @@ from fineface_train.evaluation.plan import AuSet, Kind, PlannedImage
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from fineface_train.pictures import face_sheet, save_webp, to_picture
-from fineface_train.reports.run import markdown_table, number
 from fineface_train.reports.sweep_records import chosen_folder, first_runs
+from fineface_train.reports.words import markdown_table, number
 from fineface_train.toyfacs.faces import ATTRIBUTES
 from fineface_train.verbs.generators import evaluation_prompts, load_generator
 

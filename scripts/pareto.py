@@ -19,8 +19,9 @@ from fineface_train.data.conditioning import Entry
 from fineface_train.evaluation.plan import ProtocolName
 from fineface_train.files import read_json, write_json, write_text
 from fineface_train.methods.au_diffusion.bundle import check_bundle
-from fineface_train.reports.comparison.markdown import FIGURES, equal_clip_i
 from fineface_train.reports.comparison.page import write_comparison
+from fineface_train.reports.comparison.tables import FIGURES
+from fineface_train.reports.comparison.trade_off import equal_clip_i
 from fineface_train.reports.sweep_records import chosen_folder, first_runs
 from fineface_train.verbs.evaluate import measure_once
 

@@ -3,6 +3,7 @@
 arm.
 
     python scripts/publish_results.py sweep=table1 --out docs/results/table1 [key=value ...]
+    python scripts/publish_results.py --redraw --out docs/results/table1    # the charts of what is published there
 
 Compares the sweep's arms anew (as `fineface report sweep=...`) and writes into <out>: report.md, comparison.json,
 figures/ and configs/<arm>.yaml. What the judges read of every image goes into rows.parquet in the folder above <out>,
@@ -20,8 +21,9 @@ import pandas as pd
 
 from fineface_train.config import load_config
 from fineface_train.files import read_json, read_parquet, replacing, write_text
-from fineface_train.reports.comparison.markdown import FIGURES, short_name
+from fineface_train.reports.comparison.figures import write_figures
 from fineface_train.reports.comparison.page import write_comparison
+from fineface_train.reports.comparison.tables import FIGURES, short_name
 from fineface_train.reports.sweep_records import chosen_folder, first_runs, read_records
 
 ROWS, COMPARISON = "rows.parquet", "comparison.json"
@@ -100,13 +102,19 @@ def _write_light(path: Path, rows: pd.DataFrame) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "overrides", nargs="+", help="sweep=NAME, and other values of the config (comparison.reference=...)"
+        "overrides", nargs="*", help="sweep=NAME, and other values of the config (comparison.reference=...)"
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--unfinished", action="store_true", help="publish what there is; report.md says what is missing"
     )
+    parser.add_argument("--redraw", action="store_true", help="draw the charts anew from <out>/comparison.json")
     arguments = parser.parse_args()
+    if arguments.redraw:
+        write_figures(arguments.out / FIGURES, read_json(arguments.out / "comparison.json", "numbers"))
+        return
+    if not arguments.overrides:
+        parser.error("give sweep=NAME, or --redraw")
     config = load_config(arguments.overrides)
     folder = chosen_folder(config)
     missing = [f"{record['arm']} seed={record['seed']}" for record in read_records(folder) if "error" in record]

@@ -2,8 +2,12 @@
 
 import math
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -93,3 +97,18 @@ def test_a_run_that_several_sweeps_show_is_stored_once_and_read_back_to_the_bit(
     assert published_sweep(tmp_path, "b", {"three": three}) == []
     assert published_sweep(tmp_path, "a", {"one": one}) == []
     assert set(pd.read_parquet(tmp_path / "rows.parquet")["run"]) == {"one", "three"}
+
+
+def test_published_charts_are_drawn_anew_from_what_is_published(tmp_path: Path) -> None:
+    shutil.copyfile(RESULTS / "table3" / "comparison.json", tmp_path / "comparison.json")
+    command = [sys.executable, "scripts/publish_results.py", "--redraw", "--out", str(tmp_path)]
+    subprocess.run(command, check=True)
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {path.name for path in (RESULTS / "table3" / "figures").glob("*.svg")}
+    told = [set(_texts(folder / "figures" / "values.svg")) for folder in (tmp_path, RESULTS / "table3")]
+    assert told[0] == told[1]
+
+
+def _texts(path: Path) -> list[str]:
+    """The words and numbers of an SVG."""
+    return [element.text or "" for element in ElementTree.parse(path).getroot().findall(".//{*}text")]

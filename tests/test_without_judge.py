@@ -16,7 +16,7 @@ from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
 from fineface_train.evaluation.compare import compare_errors
 from fineface_train.files import read_json
-from tests.test_report import Page
+from tests.reports.page_parser import Page
 
 SMALL = [
     "data.toyfacs.disfa_subjects=3",

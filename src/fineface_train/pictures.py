@@ -24,13 +24,13 @@ def save_webp(picture: Image.Image, path: Path) -> None:
 
 
 def face_sheet(
-    rows: Sequence[tuple[str, Sequence[Image.Image | None]]], columns: Sequence[str], *, side: int
+    rows: Sequence[tuple[str, Sequence[Image.Image | None]]], columns: Sequence[str], *, side: int, text: int = TEXT
 ) -> Image.Image:
     """A row of `side` pixels high faces for each (name, faces), its name at the left and those of the columns above;
-    line breaks are kept."""
+    line breaks are kept. `text`: pixels of a letter."""
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    margin = 12 + max(round(pen.textbbox((0, 0), name, font_size=TEXT)[2]) for name, _ in rows)
-    head = HEAD + (TEXT + 4) * max(name.count("\n") for name in columns)
+    margin = 12 + max(round(pen.textbbox((0, 0), name, font_size=text)[2]) for name, _ in rows)
+    head = HEAD - TEXT + text + (text + 4) * max(name.count("\n") for name in columns)
     sheet = Image.new("RGB", (margin + len(columns) * (side + GAP), head + len(rows) * (side + GAP)), "white")
     pen = ImageDraw.Draw(sheet)
     for column, name in enumerate(columns):
@@ -38,13 +38,13 @@ def face_sheet(
             (margin + column * (side + GAP) + side // 2, head // 2),
             name,
             fill="black",
-            font_size=TEXT,
+            font_size=text,
             anchor="mm",
             align="center",
         )
     for row, (name, faces) in enumerate(rows):
         top = head + row * (side + GAP)
-        pen.text((6, top + side // 2), name, fill="black", font_size=TEXT, anchor="lm")
+        pen.text((6, top + side // 2), name, fill="black", font_size=text, anchor="lm")
         for column, face in enumerate(faces):
             if face is not None:
                 sheet.paste(

@@ -8,14 +8,16 @@ from PIL import Image
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, MAX_INTENSITY
 from fineface_train.methods.protocol import FaceGenerator, Request
-from fineface_train.pictures import face_sheet, to_picture
+from fineface_train.pictures import TEXT, face_sheet, to_picture
 
 SAMPLE_PROMPTS = slice(4, 7)
 """The evaluation's prompts that the pictures during training show; on ToyFACS one seen and two held out."""
 SMALLEST_FACE = 64
 """Pixels of a face in these pictures: smaller ones are enlarged, so that names fit."""
-LINE = 20
-"""Pixels of a line of text beside one."""
+FACE_OF_LETTERS = 9
+"""A letter has a ninth of a face's pixels, so that the names can be read where a page shrinks a wide sheet."""
+LINE = 1.4
+"""Height of a line of text, in letters."""
 
 
 def sample_sheet(
@@ -33,12 +35,14 @@ def sample_sheet(
     images = torch.cat([generator.generate(requests[start : start + batch_size]) for start in starts])
     faces = [to_picture(image) for image in images]
     side = max(side, SMALLEST_FACE)
+    text = max(TEXT, side // FACE_OF_LETTERS)
+    lines = max(1, int(side / (LINE * text)))
     rows = [
-        (_beside(prompt, side), faces[row * len(sets) : (row + 1) * len(sets)]) for row, prompt in enumerate(prompts)
+        (_beside(prompt, lines), faces[row * len(sets) : (row + 1) * len(sets)]) for row, prompt in enumerate(prompts)
     ]
-    return face_sheet(rows, ["neutral", *AU_KEYS], side=side)
+    return face_sheet(rows, ["neutral", *AU_KEYS], side=side, text=text)
 
 
-def _beside(prompt: str, side: int) -> str:
-    """A prompt in lines that fit beside a face."""
-    return textwrap.fill(prompt, max(24, len(prompt) // max(1, side // LINE) + 8))
+def _beside(prompt: str, lines: int) -> str:
+    """A prompt in about so many lines, which fit beside a face."""
+    return textwrap.fill(prompt, max(24, len(prompt) // lines + 8))

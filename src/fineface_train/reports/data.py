@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from PIL import Image
 
-from fineface_train.aus import AU_KEYS, AU_NAMES, MAX_INTENSITY, format_aus
+from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import ALONE, Crew
-from fineface_train.data.formats.images import image_or_fault, read_image
 from fineface_train.data.inspection.looks import image_looks
 from fineface_train.data.inspection.statistics import (
     AuStatistics,
@@ -23,28 +21,22 @@ from fineface_train.data.inspection.statistics import (
     caption_statistics,
     subject_statistics,
 )
-from fineface_train.data.inspection.suspicions import suspicions
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.peaks import COLUMNS
 from fineface_train.data.prepared import MANIFEST, read_manifest
 from fineface_train.data.table import SampleTable
 from fineface_train.files import dated, flat, write_text
 from fineface_train.locks import locked, writable
-from fineface_train.reports.charts import Line, line_chart
-from fineface_train.reports.run import Shown, jpeg_uri, render
+from fineface_train.reports.charts.drawing import inline
+from fineface_train.reports.charts.plots import histogram_chart
+from fineface_train.reports.data_faces import sample_faces, strips_of
+from fineface_train.reports.pages import render
 
 logger = logging.getLogger(__name__)
 PAGE, TEMPLATE, LOOKS = "report.html", "data.html", "looks"
-VERSION = 4
+VERSION = 5
 """Raised when the same table gets another page."""
-SAMPLES = 30
-"""Faces of each source."""
 SHOWN_FAULTS = 3
-SUBJECTS = 30
-"""Whose peaks are shown; DISFA has 27."""
-SIDE = 112
-"""Pixels: what faces are shrunk to; a page of some 250 then takes about 1 MB, and the peaks of 27 subjects 1.5 MB,
-however many rows the table has."""
 MIXTURE = "the mixture"
 
 
@@ -59,15 +51,15 @@ def write_data_report(
     seed: int = 0,
     crew: Crew = ALONE,
 ) -> Path:
-    """Write root/report.html of `table`; returns its path. Does nothing where all that decides the page is as it was.
+    """Write root/report.html of `table`; returns its path. An up-to-date page is left as it is.
 
     All processes of the crew look at the images (`image_looks`, kept in root/looks); the first one writes.
 
     Args:
         weights, rarity_weighting: of the mixture that training draws from (`Mixture`).
-        raw: `id` and AUs on the 0-5 scale before they were corrected, of all rows of the sources where they were
-            (`Reading.raw`).
-        peaks: frames at which an AU peaks, with those around (`find_peaks`), of sources that are videos.
+        raw: columns `id` and the AUs on the 0-5 scale before they were corrected, for all rows of each source whose
+            AUs were (`Reading.raw`).
+        peaks: for sources that are videos, the frames at which an AU peaks and those around (`find_peaks`).
         seed: chooses the samples that are shown.
     Raises:
         ValueError: an image file is gone, `raw` holds only a part of a source, or the weights are not the table's.
@@ -102,7 +94,7 @@ def write_data_report(
     if crew.index == 0:
         _warn_of_broken_images(looks)
         found = gather(table, weights, rarity_weighting, before) | {"copies": len(contents) - len(set(contents))}
-        faces = _faces(table, contents, looks, seed) | {"strips": _strips(peaks)}
+        faces = sample_faces(table, contents, looks, seed) | {"strips": strips_of(peaks)}
         aus = list(zip(AU_KEYS, AU_NAMES, strict=True))
         with locked(root, part="_report", wait=True):
             shown = {
@@ -160,7 +152,7 @@ def gather(
 
 
 def _origins(frame: pd.DataFrame) -> dict[str, list[tuple[str, str, int]]]:
-    """Who told the AUs and the captions: (source, who, rows) of each."""
+    """Where the AUs and the captions come from: (source, who made them, rows) of each."""
     columns = {"AUs": "aus_from", "Captions": "caption_from"}
     counted = {what: frame.groupby(["source", column], sort=False).size() for what, column in columns.items()}
     return {
@@ -180,102 +172,19 @@ def _steps(counts: dict[str, int]) -> list[tuple[str, int, float]]:
 
 
 def _histograms(name: str, after: AuStatistics, before: AuStatistics | None) -> list[tuple[str, str, float, Markup]]:
-    """(AU, its name, share of rows that show it, chart) of each AU; dashed: before the transforms, cut off where an
-    annotator's near-zeros tower."""
+    """(AU, its name, share of rows that show it, chart) of each AU; dashed: before the transforms."""
     charts = []
     for place, (key, words) in enumerate(zip(AU_KEYS, AU_NAMES, strict=True)):
-        shares, raw = after.histograms[place], before.histograms[place] if before else []
-        top = 105 * max(*shares, *raw[1:]) or 1.0
-        bars = _outline(shares, top)
-        lines = [Line(bars, "measured")] + ([Line(_outline(raw, top), "ideal")] if raw else [])
-        band = [*bars, (MAX_INTENSITY, 0.0), (0.0, 0.0)]
-        chart = line_chart(
-            lines, title=f"{key}: intensities in {name}", x=(0, MAX_INTENSITY), y=(0, top), band=band, size=(220, 120)
-        )
-        charts.append((key, words, after.active[place], chart))
+        raw = before.histograms[place] if before else []
+        chart = histogram_chart(after.histograms[place], raw, title=f"{key}: intensities in {name}")
+        charts.append((key, words, after.active[place], inline(chart)))
     return charts
-
-
-def _outline(shares: list[float], top: float) -> list[tuple[float, float]]:
-    """The upper edge of bars over [0, 5], in percent, up to `top`."""
-    width = MAX_INTENSITY / len(shares)
-    heights = [min(top, 100 * share) for share in shares]
-    return [
-        point
-        for place, height in enumerate(heights)
-        for point in ((place * width, height), ((place + 1) * width, height))
-    ]
-
-
-def _faces(table: SampleTable, contents: list[str], looks: pd.DataFrame, seed: int) -> dict[str, Any]:
-    """`samples` of each source, and what is `suspicious` with its examples."""
-    rng = np.random.default_rng(seed)
-    frame = table.frame
-    samples = {}
-    for source in dict.fromkeys(frame["source"]):
-        rows = np.flatnonzero((frame["source"] == source).to_numpy())
-        chosen = rng.choice(rows, min(SAMPLES, len(rows)), replace=False)
-        samples[source] = [(_shown(frame.iloc[row], contents[row]), _aus(frame.iloc[row])) for row in chosen]
-    found = suspicions(table, looks, contents)
-    suspicious = [
-        (one, [([_shown(frame.iloc[row], contents[row]) for row in rows], why) for rows, why in one.examples])
-        for one in found
-    ]
-    readable = looks[looks["fault"] == ""]
-    return {
-        "samples": samples,
-        "suspicious": suspicious,
-        "sizes": readable.groupby(["width", "height"]).size().nlargest(5).to_dict(),
-    }
 
 
 def _stamped(peaks: pd.DataFrame | None) -> list[Any]:
     """What decides how the peaks are shown: their rows, with size and time of the images."""
     rows = [] if peaks is None else peaks.astype(object).where(peaks.notna(), None).values.tolist()
     return [[row, dated(row[COLUMNS.index("image")] or "")] for row in rows]
-
-
-def _strips(peaks: pd.DataFrame | None) -> dict[str, list[tuple[str, int, list[tuple[Shown | None, int, float]]]]]:
-    """Strips of each subject (AU, frame of the peak, frames around it); a frame is its picture's middle, its number and
-    the AU's intensity."""
-    strips: dict[str, list[tuple[str, int, list[tuple[Shown | None, int, float]]]]] = {}
-    if peaks is None:
-        return strips
-    for (subject, peak, au), rows in peaks.groupby(["subject", "peak", "au"], sort=False):
-        cells = [
-            (
-                _middle(row.image, f"{subject}, frame {row.frame}: {au} {row.intensity:g}"),
-                int(row.frame),
-                float(row.intensity),
-            )
-            for row in rows.itertuples()
-        ]
-        strips.setdefault(str(subject), []).append((str(au), int(peak), cells))
-    return dict(list(strips.items())[:SUBJECTS])
-
-
-def _middle(path: object, title: str) -> Shown | None:
-    """The square in the middle of an image, where a camera has the face; None where it cannot be read."""
-    if not isinstance(path, str) or not Path(path).is_file():  # None, or NaN once a file kept it
-        return None
-    try:
-        image = read_image(path)
-    except ValueError:  # `_warn_of_broken_images` and the rule for such images tell it
-        return None
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return Shown(jpeg_uri(image.crop((left, top, left + side, top + side)), SIDE), title, [])
-
-
-def _shown(sample: pd.Series, contents: str) -> Shown | None:
-    """A row's image; None where it cannot be read."""
-    image = image_or_fault(sample["image"], contents)
-    title = f"{sample['id']} | {sample['split']} | {_aus(sample)} | {sample['caption']}"
-    return Shown(jpeg_uri(image, SIDE), title, []) if isinstance(image, Image.Image) else None
-
-
-def _aus(sample: pd.Series) -> str:
-    return format_aus([round(float(sample[key]), 1) for key in AU_KEYS]).replace(",", " ")
 
 
 def _raw_aus(table: SampleTable, raw: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -294,7 +203,7 @@ def _raw_aus(table: SampleTable, raw: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def _key(told: list[Any], contents: list[str], before: dict[str, np.ndarray]) -> str:
-    """A page is known again by this hash of all that decides it."""
+    """A hash of everything that the page depends on, by which an up-to-date page is known."""
     digest = hashlib.sha256("".join([json.dumps(told), *contents]).encode())
     for source, values in before.items():
         digest.update(source.encode() + np.ascontiguousarray(values).tobytes())

@@ -1,5 +1,5 @@
-"""What a sweep writes down of its arms, read back: <run.root>/sweeps/<name>/arm_*.json; and where else something to
-report lies."""
+"""The records that a sweep writes of its arms, <run.root>/sweeps/<name>/arm_*.json, and which folders can be reported
+on."""
 
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,15 @@ from fineface_train.config import Config
 from fineface_train.evaluation.media import METRICS, NOTE, PICTURES, ROWS
 from fineface_train.files import read_json
 from fineface_train.methods.au_diffusion.bundle import CONFIG_FILE
-from fineface_train.reports.run import command
+from fineface_train.reports.words import command
 
 LISTED = 20
 """Runs named in a message."""
 RECORDS = "arm_*.json"
 RECORD = ("arm", "seed", "place", "overrides")
-"""What every record holds; that of a finished arm also its "folder" and "evaluation", another's an "error"."""
+"""Keys of every record; a finished arm's also has "folder" and "evaluation", another's "error"."""
 UNFINISHED = "not finished"
-"""Why an arm has no result before it ended: of one that is running, or was killed."""
+"""The error in the record of an arm that is running or was killed."""
 
 
 def named_folder(root: str, name: str | None) -> Path:
@@ -25,7 +25,7 @@ def named_folder(root: str, name: str | None) -> Path:
 
 
 def chosen_folder(config: Config) -> Path:
-    """Of the records that a script is asked about: out=FOLDER, or those of sweep=NAME."""
+    """The folder of the records that a script shall read: out=FOLDER, or that of sweep=NAME."""
     return Path(config.out or named_folder(config.run.root, config.comparison.name))
 
 
@@ -40,7 +40,7 @@ def has_report(folder: Path) -> bool:
 
 
 def what_lies_there(folder: Path) -> str:
-    """What a folder is that is none to report on, or what is in it, and the command that reports on that."""
+    """Why a folder cannot be reported on, what it is or holds instead, and the command that reports on that."""
     if not folder.is_dir():
         return "there is no such folder; give the one that `fineface train` or `evaluate` printed"
     if (folder / CONFIG_FILE).is_file():

@@ -13,11 +13,13 @@ from fineface_train.evaluation.evaluate import evaluate as evaluate_plan
 from fineface_train.evaluation.judges.judges import JudgeConfig, Judges, load_judges
 from fineface_train.evaluation.media import METRICS, PICTURES
 from fineface_train.evaluation.plan import build_plan, toyfacs_combinations
-from fineface_train.files import read_json, write_json
+from fineface_train.files import write_json
 from fineface_train.locks import locked, writable
 from fineface_train.loop.accelerator import launched
 from fineface_train.loop.processes import as_first, make_crew
-from fineface_train.reports.run import headline_table, unjudged, write_report
+from fineface_train.reports.headline import headline_table
+from fineface_train.reports.run import unjudged, write_report
+from fineface_train.reports.run_folder import read_run
 from fineface_train.verbs.evaluation_folder import (
     check_judge,
     evaluation_folder,
@@ -113,13 +115,13 @@ def measure_once(config: Config, bundle: Path, out: Path) -> Path:
 def print_report(folder: Path) -> Path:
     """Write the page of `folder`, unless it cannot be written; print the headline table, or how to get one, and where
     to look."""
-    page = write_report(folder, judge_command_of_run(folder)) if writable(folder) else folder / "report.html"
-    if (folder / METRICS).is_file():
-        print(headline_table(read_json(folder / METRICS, "individual", "combination")))
-    elif (folder / PICTURES).is_file():
-        print(unjudged(read_json(folder / PICTURES, "protocol", "images")))
-    sheets = sorted((folder / "samples").glob("*.png"))
-    if sheets:
-        print(f"samples: {sheets[-1]}")
+    run = read_run(folder)
+    page = write_report(run, judge_command_of_run(folder)) if writable(folder) else folder / "report.html"
+    if run.metrics:
+        print(headline_table(run))
+    elif run.pictures:
+        print(unjudged(run.pictures))
+    if run.samples:
+        print(f"samples: {run.samples[-1]}")
     print(f"report: {page}")
     return page

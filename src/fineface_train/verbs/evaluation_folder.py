@@ -13,7 +13,7 @@ from fineface_train.evaluation.media import METRICS, PICTURES
 from fineface_train.files import flat, hash_of, plain, read_json
 from fineface_train.locks import writable
 from fineface_train.loop.runs import FINISHED
-from fineface_train.reports.run import command
+from fineface_train.reports.words import command
 from fineface_train.verbs.base_of_bundle import base_is_found, fitting_base, read_run_config, with_base
 from fineface_train.verbs.generators import CONFIG_FILE, base_values, draws
 

@@ -25,8 +25,8 @@ from fineface_train.loop.launch import is_main_process
 from fineface_train.overrides import key_of, read_overrides
 from fineface_train.reads import SWEEP, check_given, check_verb
 from fineface_train.reports.comparison.page import write_comparison
-from fineface_train.reports.run import command
 from fineface_train.reports.sweep_records import UNFINISHED, named_folder
+from fineface_train.reports.words import command
 from fineface_train.verbs.evaluation_folder import evaluation_folder, measured_folder
 from fineface_train.verbs.train import train
 

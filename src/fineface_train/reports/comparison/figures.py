@@ -4,17 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
 from fineface_train.files import write_text
-from fineface_train.reports.charts import chart_sheet, heat_chart, interval_chart, responses_chart, scatter_chart
-from fineface_train.reports.comparison.markdown import KINDS, SHOWN, SUBSET_METRIC, short_name, swept
-from fineface_train.reports.run import METRIC_NAMES
+from fineface_train.reports.charts.drawing import Chart, sheet
+from fineface_train.reports.charts.plots import intervals_chart, matrix_chart, responses_chart
+from fineface_train.reports.comparison.tables import KINDS, SHOWN, short_name
+from fineface_train.reports.comparison.trade_off import trade_off
+from fineface_train.reports.words import METRIC_NAMES
 
 
 def write_figures(folder: Path, found: dict[str, Any]) -> None:
-    """The charts of what was `found` as folder/<name>.svg, of `comparison_markdown.FIGURES`."""
+    """The charts of what was `found` (comparison.json) as SVG files in `folder`: values, trade_off, responses,
+    leakage."""
     arms = [short_name(arm) for arm in found["numbers"]["individual"]]
     folder.mkdir(exist_ok=True)
     values = [
@@ -22,18 +24,16 @@ def write_figures(folder: Path, found: dict[str, Any]) -> None:
         for kind, title in KINDS.items()
         for label, _, chart in value_charts(found, kind.value)
     ]
-    write_text(folder / "values.svg", chart_sheet(values, columns=2))
     tried = trade_off(found)
-    write_text(folder / "trade_off.svg", chart_sheet(tried["charts"], columns=1, legend=tried["names"]))
     responses = [(f"{key} {name}", chart) for key, name, chart in response_charts(found)]
-    write_text(folder / "responses.svg", chart_sheet(responses, columns=4, legend=arms))
-    write_text(
-        folder / "leakage.svg",
-        chart_sheet([(short_name(arm), chart) for arm, chart in leakage_charts(found)], columns=3),
-    )
+    leakage = [(short_name(arm), chart) for arm, chart in leakage_charts(found)]
+    write_text(folder / "values.svg", sheet(values, columns=2))
+    write_text(folder / "trade_off.svg", sheet(tried["charts"], columns=1, legend=tried["names"]))
+    write_text(folder / "responses.svg", sheet(responses, columns=4, legend=arms))
+    write_text(folder / "leakage.svg", sheet(leakage, columns=min(3, len(leakage))))
 
 
-def response_charts(found: dict[str, Any]) -> list[tuple[str, str, Markup]]:
+def response_charts(found: dict[str, Any]) -> list[tuple[str, str, Chart]]:
     """(AU, its name, chart) of each AU: what was measured over what was asked for, a line for each arm."""
     charts = []
     for key, name in zip(AU_KEYS, AU_NAMES, strict=True):
@@ -43,68 +43,26 @@ def response_charts(found: dict[str, Any]) -> list[tuple[str, str, Markup]]:
     return charts
 
 
-def leakage_charts(found: dict[str, Any]) -> list[tuple[str, Markup]]:
+def leakage_charts(found: dict[str, Any]) -> list[tuple[str, Chart]]:
     """(arm, chart) of each arm's leakage matrix."""
     return [
-        (arm, heat_chart(matrix, AU_KEYS, title=f"{arm}: measured AU (column) over requested AU (row)"))
+        (arm, matrix_chart(matrix, AU_KEYS, title=f"{arm}: measured AU (column) over requested AU (row)"))
         for arm, matrix in found["leakage_matrix"].items()
     ]
 
 
-def value_charts(found: dict[str, Any], kind: str) -> list[tuple[str, str, Any]]:
+def value_charts(found: dict[str, Any], kind: str) -> list[tuple[str, str, Chart]]:
     """(label, meaning, chart) of each metric: every arm's value and interval; dashed: true drawings."""
     charts = []
     for name in SHOWN:
         of_arm = [(short_name(arm), cells[name]) for arm, cells in found["numbers"][kind].items()]
         rows = [(arm, _finite(cell["value"]), _finite(cell["low"]), _finite(cell["high"])) for arm, cell in of_arm]
         drawn = found["ceiling"][kind][name]
-        chart = interval_chart(
-            rows, title=METRIC_NAMES[name][0], marks=[("true drawings", drawn)] if drawn is not None else []
-        )
-        charts.append((*METRIC_NAMES[name], chart))
+        label, meaning = METRIC_NAMES[name]
+        marks = [("true drawings", drawn)] if drawn is not None else []
+        charts.append((label, meaning, intervals_chart(rows, title=f"{label}, by arm ({kind})", marks=marks)))
     return charts
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and np.isfinite(value) else None
-
-
-def trade_off(found: dict[str, Any]) -> dict[str, Any]:
-    """AU error against CLIP-I: of every arm as it was evaluated, and where other adapter scales or guidances were
-    tried, over each of these."""
-    arms = found["trade_off"]
-    points = [point for points in arms.values() for point in points]
-    charts = []
-    for kind, title in KINDS.items():
-        metric = SUBSET_METRIC[kind.value]
-        own = {
-            arm: [(cells["clip_i"]["value"], cells[metric]["value"], "")]
-            for arm, cells in found["numbers"][kind.value].items()
-        }
-        charts.append((f"{title}, as evaluated", _trade_off_chart(own, found["ceiling"][kind.value], metric)))
-        for what in ("scale", "guidance"):
-            lines = {
-                arm: [
-                    (point[kind.value]["clip_i"], point[kind.value][metric], f"{what} {point[what]:g}")
-                    for point in swept(tried, what)
-                ]
-                for arm, tried in arms.items()
-            }
-            if any(lines.values()):
-                charts.append(
-                    (
-                        f"{title}, over {what} (quick protocol, first seed)",
-                        _trade_off_chart(lines, points[0]["drawn"][kind.value], metric),
-                    )
-                )
-    drawn = ["true drawings"] if found["ceiling"]["individual"]["clip_i"] is not None else []
-    return {"charts": charts, "names": [*map(short_name, arms), *drawn], "tried": bool(points)}
-
-
-def _trade_off_chart(lines: dict[str, list[tuple[float, float, str]]], drawn: dict[str, Any], metric: str) -> Markup:
-    """(CLIP-I, error, what it is) of each arm's points; `drawn`: the metrics of true drawings, if there are some."""
-    series = [(short_name(arm), points) for arm, points in lines.items()]
-    if drawn["clip_i"] is not None:
-        series.append(("true drawings", [(drawn["clip_i"], drawn[metric], "")]))
-    label = METRIC_NAMES[metric][0]
-    return scatter_chart(series, title=f"{label} against CLIP-I", labels=("CLIP-I to neutral", label))

@@ -1,27 +1,15 @@
 """A comparison of a sweep's arms as Markdown tables: report.md."""
 
-import itertools
 from typing import Any
 
 import numpy as np
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.evaluation.compare import is_significant
-from fineface_train.evaluation.plan import Kind
-from fineface_train.reports.run import METRIC_NAMES, interval, markdown_table, number
-
-SHOWN = ("au_mse_active", "au_mse_mean", "clip_i", "slope", "rank_correlation", "leakage", "attributes", "identity")
-"""Those of `METRIC_NAMES` in the tables, in their order."""
-SUBSET_METRIC = {"individual": "au_mse_active", "combination": "au_mse_mean"}
-KINDS = {Kind.individual: "One AU at a time", Kind.combination: "Combinations of AUs"}
-
-FIGURES = "figures"
-"""The folder of the pictures, beside report.md."""
-
-
-def short_name(arm: str) -> str:
-    """An arm without the keys, where they are plain: "res_mlp64" for "encoder=res_mlp64"."""
-    return " ".join(part.partition("=")[2] or part for part in arm.split()) or "arm"
+from fineface_train.reports.comparison.tables import KINDS, SHOWN, SUBSET_METRIC, compute_rows, kind_name, short_name
+from fineface_train.reports.comparison.trade_off import equal_clip_i
+from fineface_train.reports.comparison.words import control_rows
+from fineface_train.reports.words import METRIC_NAMES, interval, markdown_table, number
 
 
 def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[str, str]]) -> str:
@@ -47,6 +35,7 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
             "**The judge is the label tool**: it wrote AU labels that training used, so its numbers are kinder than an "
             "independent judge's.\n"
         )
+    parts += ["## In words\n", markdown_table(control_rows(found))]
     for kind, title in KINDS.items():
         parts += [
             f"## {title}\n",
@@ -58,7 +47,7 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
         "Every arm's numbers with their intervals; dashed: true drawings.\n\n![values](figures/values.svg)\n",
         "One prompt, one starting noise, the first seed of every arm: neutral, and each AU at its "
         "strongest.\n\n![faces](figures/faces.webp)\n",
-        "What was measured over what was asked for, of each AU alone; dashed: as "
+        "For each AU alone, what was measured over what was asked for; dashed: as "
         "asked.\n\n![responses](figures/responses.svg)\n",
         "Leakage: slope of each measured AU (column) over each requested AU "
         "(row).\n\n![leakage](figures/leakage.svg)\n",
@@ -66,7 +55,7 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
         "CLIP-I](figures/trade_off.svg)\n",
         *equal_clip_i(found),
         "## AU by AU\n",
-        "Slope of the AU alone, then its rank correlation, each with its 95% interval.\n",
+        "The slope of each AU alone, then its rank correlation, each with its 95% interval.\n",
         markdown_table(_au_rows(found, "slope")),
         markdown_table(_au_rows(found, "rank_correlation")),
     ]
@@ -88,28 +77,6 @@ def comparison_markdown(name: str, found: dict[str, Any], missing: list[tuple[st
     parts += [f"Trained on {found['made_with']}.\n"] if found["made_with"] else []
     parts += [f"- {arm}: {why}\n" for arm, why in missing]
     return "\n".join(parts)
-
-
-def compute_rows(found: dict[str, Any]) -> list[list[str]]:
-    """What every arm took, and the command that makes it."""
-    rows = [["arm", "seeds", "steps", "trainable", "PFLOP", "training s", "evaluation s", "again"]]
-    for arm, taken in found["compute"].items():
-        cells = [
-            len(found["seeds"][arm]),
-            taken["steps"],
-            f"{taken['trainable']:,}",
-            number(taken["petaflop"], 3),
-            round(taken["training_seconds"]),
-            round(taken["evaluation_seconds"]),
-        ]
-        again = f"`{taken['again']} seed={','.join(map(str, found['seeds'][arm]))}`"
-        rows.append([f"`{arm}`", *map(str, cells), again])
-    return rows
-
-
-def kind_name(claim: dict[str, Any]) -> str:
-    """What a claim is about, in words."""
-    return f"{METRIC_NAMES[claim['metric']][0]}, {'single AUs' if claim['kind'] == 'individual' else 'combinations'}"
 
 
 def _value_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
@@ -138,6 +105,8 @@ def _value_rows(found: dict[str, Any], kind: str) -> list[list[str]]:
         )
         rows.append(row + ([number(value) for value in theirs] if paper else []))
     empty = [""] * (len(rows[0]) - 1 - len(SHOWN))
+    if found.get("nothing_done"):
+        rows.append(["nothing done", *(number(found["nothing_done"][kind].get(name)) for name in SHOWN), *empty])
     rows.append(["always-zero judge", *(number(found["always_zero"][kind][name]) for name in SHOWN), *empty])
     if found["ceiling"][kind]["clip_i"] is not None:
         rows.append(["true drawings", *(number(found["ceiling"][kind][name]) for name in SHOWN), *empty])
@@ -192,52 +161,3 @@ def _difference_cell(cell: dict[str, Any]) -> str:
         f"{number(cell['difference_high'], 3)}), p {cell['p_holm']:.3f}"
     )
     return f"**{text}**" if is_significant(cell) else f"{text}, n.s."
-
-
-def equal_clip_i(found: dict[str, Any]) -> list[str]:
-    """Tables of the least AU error that every arm reaches at a CLIP-I, over the adapter scales and guidances that were
-    tried; none where none were."""
-    arms = found["trade_off"]
-    if not any(arms.values()):
-        return []
-    parts = [
-        "## At equal CLIP-I\n",
-        "The least AU error that an arm reaches with at least this CLIP-I, over the adapter scales and guidances that "
-        "were tried (joined by lines;",
-        "quick protocol, first seed); – where it never keeps so much.\n",
-    ]
-    for kind, title in KINDS.items():
-        metric = SUBSET_METRIC[kind.value]
-        curves = {
-            arm: [
-                [(point[kind.value]["clip_i"], point[kind.value][metric]) for point in swept(points, what)]
-                for what in ("scale", "guidance")
-            ]
-            for arm, points in arms.items()
-        }
-        reached = [clip_i for lines in curves.values() for line in lines for clip_i, _ in line]
-        levels = [level for level in np.arange(0.95, 0.0, -0.05) if min(reached) < level < max(reached)]
-        rows = [[f"{title}: {METRIC_NAMES[metric][0]}", *(f"CLIP-I {level:.2f}" for level in levels)]]
-        rows += [
-            [f"`{arm}`", *(number(least_error(lines, level)) for level in levels)] for arm, lines in curves.items()
-        ]
-        parts.append(markdown_table(rows))
-    return parts
-
-
-def swept(points: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
-    """Of an arm's trade-off points those of a sweep over "scale" or "guidance", in its order."""
-    chosen = [point for point in points if (point["scale"] is None) == (what == "guidance")]
-    return sorted(chosen, key=lambda point: float(point[what]))
-
-
-def least_error(lines: list[list[tuple[float, float]]], clip_i: float) -> float | None:
-    """The least error on `lines` of (CLIP-I, error) points, joined in their order, where CLIP-I is at least `clip_i`;
-    None where it never is."""
-    found = []
-    for line in lines:
-        found += [error for kept, error in line if kept >= clip_i]
-        for (kept, error), (next_kept, next_error) in itertools.pairwise(line):
-            if (kept - clip_i) * (next_kept - clip_i) < 0:  # crosses the level between two points
-                found.append(error + (next_error - error) * (clip_i - kept) / (next_kept - kept))
-    return min(found, default=None)

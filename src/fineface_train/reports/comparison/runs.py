@@ -1,7 +1,5 @@
-"""The arms of a sweep as its records name them: what each run and its evaluation hold, read once for `comparison` and
-`comparison_pictures`."""
+"""The arms of a sweep as its records name them, each run read once."""
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -9,43 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fineface_train.evaluation.media import METRICS, PICTURES
-from fineface_train.files import flat, read_json, read_parquet
-from fineface_train.loop.runs import FINISHED, VALIDATION_FILE
-from fineface_train.loop.tracking import METRICS_FILE, VALIDATION, read_metrics
-from fineface_train.reports.run import command
+from fineface_train.reports.run_folder import IMAGES, Curve, RunFolder, read_run
 from fineface_train.reports.sweep_records import UNFINISHED
+from fineface_train.reports.words import command
 
-CURVES = {"loss": "Training loss", f"{VALIDATION}.loss": "Validation loss"}
-"""What a comparison draws of metrics.jsonl, over the steps."""
-
-
-@dataclasses.dataclass
-class Run:
-    """One arm with one seed."""
-
-    folder: Path
-    evaluation: Path
-    metrics: dict[str, Any]
-    """What metrics.json holds, or pictures.json where nothing was measured."""
-    frame: pd.DataFrame
-    provenance: dict[str, Any]
-    took: dict[str, Any]
-    """What finished.json holds: steps, training_seconds, training_petaflop."""
-    trainable: int
-    again: str
-    """The command that makes it."""
-    validation: dict[str, Any]
-    """What validation.json holds; empty where no image was held out, or none was looked at."""
-    curves: dict[str, list[tuple[float, float]]]
-    """(step, value) for each of `CURVES`."""
-
-    @property
-    def judged(self) -> bool:
-        return "individual" in self.metrics
-
-
-Arms = dict[str, dict[int, Run]]
+Arms = dict[str, dict[int, RunFolder]]
 """By name and seed, in the order of the records."""
 
 
@@ -59,50 +25,37 @@ def read_runs(records: list[dict[str, Any]]) -> tuple[Arms, list[tuple[str, str]
             why = record["error"].splitlines()[0]
             missing.append((f"{name} seed={seed}", why if why == UNFINISHED else f"failed: {why}"))
             continue
-        run, evaluation = Path(record["folder"]), Path(record["evaluation"])
-        found = next((path for path in (evaluation / METRICS, evaluation / PICTURES) if path.is_file()), None)
-        if found is None or not (evaluation / "images.parquet").is_file():
-            again = (
-                "start the sweep again with evaluation.after_training=true"
-                if (run / "bundle").is_dir()
-                else f"its run {run} is not there"
-            )
-            missing.append((f"{name} seed={seed}", f"trained, not evaluated: {again}"))
+        folder, evaluation = Path(record["folder"]), Path(record["evaluation"])
+        run = read_run(folder, evaluation) if folder.is_dir() else None
+        if run is not None and run.evaluated and (evaluation / IMAGES).is_file():
+            arms.setdefault(name, {})[seed] = run
             continue
-        metrics = read_json(found, "individual", "combination") if found.name == METRICS else read_json(found)
-        arms.setdefault(name, {})[seed] = _read_run(record, run, evaluation, metrics)
+        trained = run is not None and (folder / "bundle").is_dir()
+        again = (
+            "start the sweep again with evaluation.after_training=true" if trained else f"its run {folder} is not there"
+        )
+        missing.append((f"{name} seed={seed}", f"trained, not evaluated: {again}"))
     return arms, missing
 
 
-def _read_run(record: dict[str, Any], run: Path, evaluation: Path, metrics: dict[str, Any]) -> Run:
-    def whole(name: str) -> dict[str, Any]:
-        return read_json(run / name) if (run / name).is_file() else {}
+def rows_of(run: RunFolder) -> pd.DataFrame:
+    """The rows of a run's images, which each run of `read_runs` has."""
+    assert run.frame is not None
+    return run.frame
 
-    lines = [dict(flat(line)) for line in read_metrics(run / METRICS_FILE)] if (run / METRICS_FILE).is_file() else []
-    return Run(
-        run,
-        evaluation,
-        metrics,
-        read_parquet(evaluation / "images.parquet"),
-        whole("provenance.json"),
-        whole(FINISHED),
-        sum(part["trainable"] for part in whole("audit.json").get("parts", [])),
-        command("train", "-m", *record["overrides"]),
-        whole(VALIDATION_FILE),
-        {
-            key: [(line["step"], line[key]) for line in lines if isinstance(line.get(key), (int, float))]
-            for key in CURVES
-        },
-    )
+
+def firsts(arms: Arms) -> dict[str, RunFolder]:
+    """The first seed's run of each arm."""
+    return {arm: next(iter(runs.values())) for arm, runs in arms.items()}
 
 
 def check_alike(arms: Arms) -> None:
     """Raises ValueError unless all were evaluated with one protocol, one judge and one way of sampling."""
-    runs = [(name, seed, run) for name, seeds in arms.items() for seed, run in seeds.items()]
-    first = runs[0][2].metrics.get("settings")
-    for name, seed, run in runs:
-        if run.metrics.get("settings") != first:
-            differ = [key for key in first or {} if (run.metrics.get("settings") or {}).get(key) != (first or {})[key]]
+    runs = [(name, seed, run.evaluated.get("settings")) for name, seeds in arms.items() for seed, run in seeds.items()]
+    first = runs[0][2]
+    for name, seed, settings in runs:
+        if settings != first:
+            differ = [key for key in first or {} if (settings or {}).get(key) != (first or {})[key]]
             raise ValueError(
                 f"{name} seed={seed} was evaluated otherwise than {runs[0][0]} ({', '.join(differ)}); evaluate it "
                 f"again with the same values"
@@ -126,11 +79,12 @@ def chosen_reference(arms: Arms, reference: str | None, records: list[dict[str, 
     return wanted
 
 
-def mean_curves(arms: Arms, key: str) -> dict[str, list[tuple[float, float]]]:
-    """One of `CURVES` for each arm that has it: the mean of its seeds at the steps that all of them logged."""
+def mean_curves(arms: Arms, name: str) -> dict[str, Curve]:
+    """One value of metrics.jsonl over steps, for each arm that has it in every seed: the mean of the seeds at the steps
+    that all of them logged."""
     curves = {}
     for arm, runs in arms.items():
-        each = [dict(run.curves[key]) for run in runs.values()]
+        each = [dict(run.curves.get(name, [])) for run in runs.values()]
         steps = sorted(set.intersection(*map(set, each)))
         points = [(step, float(np.mean([values[step] for values in each]))) for step in steps]
         points = [(step, value) for step, value in points if math.isfinite(value)]
@@ -139,31 +93,41 @@ def mean_curves(arms: Arms, key: str) -> dict[str, list[tuple[float, float]]]:
     return curves
 
 
-def compute(runs: dict[int, Run]) -> dict[str, Any]:
-    """What an arm took."""
-    some = next(iter(runs.values()))
-    seconds = [run.took.get("training_seconds", 0.0) for run in runs.values()]
-    evaluation = [run.metrics.get("seconds", 0.0) for run in runs.values()]
-    taken = {
-        "steps": some.took.get("steps"),
-        "trainable": some.trainable,
-        "petaflop": some.took.get("training_petaflop"),
-        "again": some.again,
+def common(arms: Arms, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """What comparison.json says of the arms with and without a judge: their seeds, folders and compute."""
+    first = {record["arm"]: record for record in reversed(records)}
+    again = {arm: command("train", "-m", *first[arm]["overrides"]) for arm in arms}
+    return {
+        "seeds": {arm: sorted(runs) for arm, runs in arms.items()},
+        "compute": {arm: _compute(runs, again[arm]) for arm, runs in arms.items()},
+        "made_with": _made_with(arms),
+        "folders": {arm: {seed: str(run.folder) for seed, run in runs.items()} for arm, runs in arms.items()},
     }
-    taken |= {"trainings": len({run.folder for run in runs.values()})}
-    return taken | {"training_seconds": float(np.mean(seconds)), "evaluation_seconds": float(np.mean(evaluation))}
 
 
-def made_with(arms: Arms) -> str:
+def _compute(runs: dict[int, RunFolder], again: str) -> dict[str, Any]:
+    """What an arm took, and `again`, the command that makes it."""
+    some = next(iter(runs.values()))
+    return {
+        "steps": some.finished.get("steps"),
+        "trainable": sum(part["trainable"] for part in some.audit.get("parts", [])),
+        "petaflop": some.finished.get("training_petaflop"),
+        "again": again,
+        "trainings": len({run.folder for run in runs.values()}),
+        "training_seconds": float(np.mean([run.finished.get("training_seconds", 0.0) for run in runs.values()])),
+        "evaluation_seconds": float(np.mean([run.evaluated.get("seconds", 0.0) for run in runs.values()])),
+    }
+
+
+def _made_with(arms: Arms) -> str:
     """Where runs were trained, in words: machines, versions, code."""
     known = [run.provenance for runs in arms.values() for run in runs.values() if run.provenance]
+    if not known:
+        return ""
     where = {
         f"{one['processes']} x {one['device']}, {one['machine']['processor']} with {one['machine']['cores']} cores"
         for one in known
     }
     versions = {f"torch {one['versions']['torch']}, diffusers {one['versions']['diffusers']}" for one in known}
-    return (
-        "; ".join([*sorted(where), *sorted(versions), "code " + ", ".join(sorted({str(one["git"]) for one in known}))])
-        if known
-        else ""
-    )
+    code = "code " + ", ".join(sorted({str(one["git"]) for one in known}))
+    return "; ".join([*sorted(where), *sorted(versions), code])

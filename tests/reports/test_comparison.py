@@ -13,12 +13,12 @@ from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
 from fineface_train.evaluation.metrics import measure
 from fineface_train.files import read_json
-from fineface_train.reports.comparison.markdown import least_error
 from fineface_train.reports.comparison.page import comparison_tables, write_comparison
+from fineface_train.reports.comparison.trade_off import least_error
 from fineface_train.reports.paper import PAPER
 from fineface_train.reports.sweep_records import read_records
-from report_fixture import JUDGES, build_run
-from tests.test_report import Page
+from tests.reports.page_parser import Page
+from tests.reports.run_fixture import JUDGES, build_run
 
 SETTINGS = {"protocol": "paper", "sampling": {"steps": 25, "guidance": 3.0}, "scale": None, "seed": 1000}
 
@@ -72,9 +72,16 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_page_numbers_and_table_agree(sweep: Path) -> None:
-    page = write_comparison(sweep)
-    parsed = Page(page.read_text())
+@pytest.fixture(scope="module")
+def written(sweep: Path) -> Path:
+    """The sweep, compared."""
+    write_comparison(sweep)
+    return sweep
+
+
+def test_page_numbers_and_table_agree(written: Path) -> None:
+    sweep = written
+    parsed = Page((sweep / "report.html").read_text())
     assert {
         "values",
         "differences",
@@ -87,7 +94,7 @@ def test_page_numbers_and_table_agree(sweep: Path) -> None:
         "missing",
     } <= parsed.sections
     assert not parsed.open
-    assert all(reference.startswith(("data:", "#")) for reference in parsed.references)
+    assert all(reference.startswith(("data:image/", "data:text/csv", "#")) for reference in parsed.references)
     assert parsed.tags.count("img") == 2 * 13
     found = read_json(sweep / "comparison.json")
     assert list(found["numbers"]["individual"]) == ["labels=none", "labels=fineface"]
@@ -107,21 +114,36 @@ def test_page_numbers_and_table_agree(sweep: Path) -> None:
     assert "Trained on 1 x cpu, x86_64 with 2 cores; torch 2.13.0, diffusers 0.42.1; code 0123abc." in text
 
 
-def test_the_figures_of_the_markdown_are_there_and_can_be_read(sweep: Path) -> None:
-    write_comparison(sweep)
-    linked = re.findall(r"!\[.*?\]\((.+?)\)", (sweep / "report.md").read_text())
-    assert set(linked) == {str(path.relative_to(sweep)) for path in (sweep / "figures").iterdir()}
-    with Image.open(sweep / "figures" / "faces.webp") as faces:
+def test_each_arm_is_said_in_words(written: Path) -> None:
+    text = (written / "report.md").read_text()
+    table = text[text.index("## In words") : text.index("## One AU at a time")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "|" in line]
+    cells = {row[0]: row[1:] for row in rows}
+    none, fineface = cells["`labels=none`"], cells["`labels=fineface`"]
+    assert none[-1] == "None of 12 AUs move in proportion. 12 AUs are too weak."
+    assert fineface[-1] == "12 of 12 AUs move in proportion."
+    assert float(none[2]) == pytest.approx(float(fineface[2]) / 2, abs=0.05)  # read where 5 was asked
+    assert fineface[1] == "–"  # nothing was asked at 3
+    found = read_json(written / "comparison.json")
+    assert found["nothing_done"]["individual"]["clip_i"] == 1
+    rows = found["numbers"]["individual"]["labels=fineface"]["au_mse_active"]
+    assert rows["value"] < found["nothing_done"]["individual"]["au_mse_active"] < rows["always_zero"]
+
+
+def test_the_figures_of_the_markdown_are_there_and_can_be_read(written: Path) -> None:
+    linked = re.findall(r"!\[.*?\]\((.+?)\)", (written / "report.md").read_text())
+    assert set(linked) == {str(path.relative_to(written)) for path in (written / "figures").iterdir()}
+    with Image.open(written / "figures" / "faces.webp") as faces:
         assert faces.height > 2 * 64  # a row for each arm
     for name, charts in (("values", 16), ("responses", 12), ("leakage", 2), ("trade_off", 2)):
-        tree = ElementTree.parse(sweep / "figures" / f"{name}.svg").getroot()
-        assert len(tree.findall("{*}svg")) == charts
-        assert all(
-            float(chart.get("x")) + float(chart.get("width")) <= float(tree.get("width"))
-            for chart in tree.findall("{*}svg")
-        )
-    matrix = ElementTree.parse(sweep / "figures" / "leakage.svg").getroot().findall("{*}svg")[0]
-    assert len(matrix.findall("{*}rect")) == 144
+        tree = ElementTree.parse(written / "figures" / f"{name}.svg").getroot()
+        assert len(tree.findall("{*}g/{*}title")) == charts
+        places = [float(text.get("x", "")) for text in tree.findall(".//{*}text")]
+        assert places
+        assert all(0 <= place <= float(tree.get("width", "")) for place in places)
+    matrix = ElementTree.parse(written / "figures" / "leakage.svg").getroot().findall("{*}g[{*}title]")[0]
+    numbers = [text.text for text in matrix.findall(".//{*}text") if re.fullmatch(r"−?\d?\.\d\d", text.text or "")]
+    assert len(numbers) == 144
 
 
 def test_the_least_error_at_a_clip_i_lies_on_the_lines_between_what_was_tried() -> None:
@@ -157,15 +179,14 @@ def test_other_scales_and_guidances_are_compared_at_equal_clip_i(sweep: Path) ->
     assert re.search(r"\| CLIP-I 0.90 \| CLIP-I 0.85 \|$", next(line for line in table if "CLIP-I 0.90" in line))
     assert re.search(r"\| +6.00 \| +6.00 \|$", next(line for line in table if line.startswith("| `labels=none`")))
     assert re.search(r"\| +3.00 \| +3.00 \|$", next(line for line in table if line.startswith("| `labels=fineface`")))
-    charts = ElementTree.parse(sweep / "figures" / "trade_off.svg").getroot().findall("{*}svg")
+    charts = ElementTree.parse(sweep / "figures" / "trade_off.svg").getroot().findall("{*}g/{*}title")
     assert len(charts) == 2 * 2  # singles and combinations: as evaluated, and over scale
 
 
-def test_the_papers_orderings_are_told_as_they_are(sweep: Path) -> None:
+def test_the_papers_orderings_are_told_as_they_are(written: Path) -> None:
     """AU error higher without smoothing: so in the paper, and here by construction; CLIP-I differs in the paper and not
     here."""
-    write_comparison(sweep)
-    claims = {(claim["kind"], claim["metric"]): claim for claim in read_json(sweep / "comparison.json")["claims"]}
+    claims = {(claim["kind"], claim["metric"]): claim for claim in read_json(written / "comparison.json")["claims"]}
     assert claims["individual", "au_mse_active"]["outcome"] == "holds"
     assert claims["individual", "clip_i"]["outcome"] == "not shown"
     assert claims["individual", "au_mse_active"]["paper"] == pytest.approx(4.81 - 4.71)
@@ -201,9 +222,8 @@ def test_arms_evaluated_otherwise_are_refused(sweep: Path, tmp_path: Path) -> No
         write_comparison(folder)
 
 
-def test_tables_for_dashboards(sweep: Path) -> None:
-    write_comparison(sweep)
-    tables = comparison_tables(sweep)
+def test_tables_for_dashboards(written: Path) -> None:
+    tables = comparison_tables(written)
     assert {"arm", "kind", "metric", "value", "difference", "p_holm"} <= set(tables["comparison"].columns)
     assert list(tables["faces"].columns) == ["arm", "neutral", *AU_KEYS]
     assert tables["faces"]["AU12"][0].size == (64, 64)

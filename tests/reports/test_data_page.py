@@ -20,8 +20,9 @@ from fineface_train.data.peaks import COLUMNS
 from fineface_train.data.prepare import read_manifest
 from fineface_train.data.table import SampleTable
 from fineface_train.reports import data as data_report
-from fineface_train.reports.data import MIXTURE, SIDE, SUBJECTS, gather, write_data_report
-from tests.test_report import Page
+from fineface_train.reports.data import MIXTURE, gather, write_data_report
+from fineface_train.reports.data_faces import SIDE, SUBJECTS
+from tests.reports.page_parser import Page
 
 SECTIONS = {
     "counts",
@@ -120,7 +121,7 @@ def test_the_page_is_whole_small_and_needs_nothing_else(table: SampleTable, tmp_
     page = Page(path.read_text())
     assert page.sections == SECTIONS
     assert page.open == []
-    assert all(reference.startswith(("data:image/jpeg;base64,", "#")) for reference in page.references)
+    assert all(reference.startswith(("data:image/webp;base64,", "#")) for reference in page.references)
     faces = [reference for reference in page.references if reference.startswith("data:")]
     assert len(faces) == 30 + 20
     assert all(Image.open(io.BytesIO(base64.b64decode(face.partition(",")[2]))).size == (SIDE, 75) for face in faces)
@@ -180,7 +181,7 @@ def test_aus_before_the_transforms(table: SampleTable, tmp_path: Path) -> None:
     raw = pd.DataFrame({"id": [*ids[::-1], "two/dropped"], **dict.fromkeys(AU_KEYS, 5.0)})
     raw.loc[raw["id"] == "two/3", "AU4"] = 0.5
     page = write_data_report(tmp_path, table, WEIGHTS, raw=raw)
-    assert page.read_text().count('<path class="ideal"') == 12
+    assert page.read_text().count("stroke-dasharray") == 12
     assert "Dashed: before the transforms (two)" in page.read_text()
     with pytest.raises(
         ValueError, match=r"AUs of two before their correction: 1 of 20 rows are missing, the first is two/7"
