@@ -64,7 +64,7 @@ MEANT = {
 """Parts of commands, whose rest the sentence around them says."""
 NO_COMMANDS = {
     r"outputs/quickstart-\w+/": "a folder's contents",
-    r"(config\.yaml|state/|bundle/|samples/\*\.png|report\.html)  .*": "a folder's contents",
+    r"(config\.yaml|state/|bundle/|samples/\*\.png|media\.json|report\.html)  .*": "a folder's contents",
     r"AUs change the latent by .*": "what a script prints",
     r"timestep  silent .*": "what a script prints",
     r"\d+( +[\d.]+)+": "what a script prints",

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_processes import launch
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 
@@ -77,3 +79,17 @@ def test_killed_and_gone_on_with_by_another_number(
     assert not (out / "metrics.json").exists()
     finish(start(then, out))
     assert written(out) == whole
+
+
+def test_a_training_ends_with_an_evaluation_by_all_processes(tmp_path: Path, saved_base: Path) -> None:
+    run = launch(2, tmp_path, saved_base, "evaluation.after_training=true", "trainer.sample_every=0")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["images"] == len(list((run / "images").glob("*.png"))) == 270
+    assert metrics["settings"]["judge"]["kind"] == "toyfacs"
+    assert set(metrics["ceiling"]) == {"individual", "combination"}
+    assert (run / "report.html").is_file()
+    assert (
+        json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["evaluation"]["individual"]["slope"]
+        is not None
+    )
+    assert not list(run.rglob("*.partial"))
