@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from fineface_train.aus import AU_COUNT
 from fineface_train.cli import quieten_libraries
-from fineface_train.config import load_config
+from fineface_train.compose import load_config
 from fineface_train.evaluation.measure import evaluation_prompts, load_generator
 from fineface_train.methods.protocol import Request
 
@@ -44,8 +44,8 @@ def main() -> None:
             generator.generate(requests[first : first + size])
         seconds[size] = time.perf_counter() - started
     print(
-        f"{generator.pipe.device}, {torch.get_num_threads()} threads, {config.sampling.steps} steps, guidance "
-        f"{config.sampling.guidance:g}"
+        f"{generator.pipe.device}, {torch.get_num_threads()} threads, {config.method.sampling.steps} steps, guidance "
+        f"{config.method.sampling.guidance:g}"
     )
     print(f"{'batch':>6}{'images/s':>12}{'against ' + str(arguments.batches[0]):>14}")
     for size, taken in seconds.items():

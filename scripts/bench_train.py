@@ -2,9 +2,9 @@
 """How fast a training step is, against the plain loop of the published code, and where its time goes; all in one run.
 
     python scripts/bench_train.py [--steps 20] [--variants plain,ours,fused,channels_last] [KEY=VALUE ...]
-    python scripts/bench_train.py --steps 4 base=sd21_random base.resolution=256 judge=none trainer.batch_size=1
+    python scripts/bench_train.py --steps 4 base=sd21_random method.base.resolution=256 judge=none trainer.batch_size=1
     python scripts/bench_train.py --variants plain,ours,bf16,bf16+fused+channels_last+compiled base=sd21_random
-    base.resolution=512 judge=none
+    method.base.resolution=512 judge=none
 
 `ours` is the step of `fineface train` with this config; `plain` reads and encodes images and captions at every step,
 and attends by an explicit softmax. Every other variant is `ours` with one change, or several joined by +:
@@ -39,7 +39,8 @@ from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnPro
 from tqdm import tqdm
 
 from fineface_train.cli import quieten_libraries
-from fineface_train.config import Config, load_config
+from fineface_train.compose import load_config
+from fineface_train.config import Config
 from fineface_train.data.cache import load_image
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import Crew
@@ -47,8 +48,9 @@ from fineface_train.data.examples import Batch, ShareOfBatches, example_batches
 from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from fineface_train.loop.checkpoint import TrainingState
+from fineface_train.loop.config import Precision
 from fineface_train.loop.tracking import Tracker
-from fineface_train.loop.trainer import Precision, StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
+from fineface_train.loop.trainer import StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
 from fineface_train.methods.au_diffusion.base import load_base, weights_hash
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.verbs.train import Given, batch_dtype, build_dataset, build_model, open_caches, told_captions
@@ -106,7 +108,7 @@ class Contestant:
         self.dtype = weight_dtype(config.trainer, self.accelerator)
         self.threads = 1 if "one_thread" in changes else torch.get_num_threads()
         self.peak_gb, held = 0.0, _held(self.accelerator.device)
-        self.pipe = load_base(config.base).to(self.accelerator.device)
+        self.pipe = load_base(config.method.base).to(self.accelerator.device)
         hashes = {part: weights_hash(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
         inputs = open_caches(
             config, Given(table, contents, self.pipe, hashes, told_captions(config, table, self.pipe)), Crew()
@@ -186,7 +188,7 @@ class Contestant:
         """Images and captions from the files, as the published loop has them at every step."""
         rows, device = self.table.frame.iloc[batch.row.tolist()], self.accelerator.device
         images = [
-            torch.from_numpy(load_image(path, self.config.base.resolution, self.config.image_transform))
+            torch.from_numpy(load_image(path, self.config.method.base.resolution, self.config.image_transform))
             for path in rows["image"]
         ]
         posterior = self.pipe.vae.encode(torch.stack(images).to(device, self.pipe.vae.dtype)).latent_dist
@@ -304,7 +306,7 @@ def main() -> None:
     uncompiled = next((one for one in contestants if "compiled" not in one.name), None)
     operations = _operations(uncompiled) if uncompiled else None
     rates: dict[tuple[torch.dtype, int], float] = {}
-    base = f"{config.base.name} at {config.base.resolution} px"
+    base = f"{config.method.base.name} at {config.method.base.resolution} px"
     print(f"{device}, {all_threads} threads, batch {size}, {base}, {turns * (TURN - 1)} steps each", end="")
     print(f", {operations / size / 1e9:.2f} GFLOP an example" if operations else "")
     width = max(len(one.name) for one in contestants) + 2

@@ -13,7 +13,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from fineface_train.config import load_config
+from fineface_train.compose import load_config
 from fineface_train.reports.comparison.markdown import FIGURES, short_name
 from fineface_train.reports.comparison.page import write_comparison
 from fineface_train.reports.sweep_records import chosen_folder, first_runs, read_records

@@ -5,14 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from fineface_train.config import Config, load_config
+from fineface_train.compose import load_config
+from fineface_train.config import Config
 from fineface_train.data.conditioning import ConditioningConfig
-from fineface_train.evaluation.judges.judges import JudgeKind
+from fineface_train.evaluation.judges.config import JudgeKind
 from fineface_train.files import plain
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
-from fineface_train.methods.au_diffusion.base import Architecture, BaseConfig, PromptSet, recorded
-from fineface_train.methods.au_diffusion.bundle import BundleConfig
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig
+from fineface_train.methods.au_diffusion.base import recorded
+from fineface_train.methods.au_diffusion.bundle_config import BundleConfig
+from fineface_train.methods.au_diffusion.config import (
+    Architecture,
+    BaseConfig,
+    EncoderConfig,
+    FinetuneConfig,
+    PromptSet,
+)
 from fineface_train.verbs.base_of_bundle import with_base
 
 SHIPPED = "bundle=data/toyfacs/bundle"
@@ -65,7 +71,7 @@ def test_the_base_and_what_goes_with_it(old: bool, base: BaseConfig, tmp_path: P
 
 def test_what_is_chosen_beside_it_stays_chosen(base: BaseConfig, tmp_path: Path) -> None:
     bundle = bundle_of(base, tmp_path / "run")
-    config = composed("sampling.guidance=2", bundle, "judge=libreface", "base.resolution=64")
+    config = composed("method.sampling.guidance=2", bundle, "judge=libreface", "method.base.resolution=64")
     assert (config.sampling.guidance, config.judge.kind, config.base.resolution, config.base.path) == (
         2,
         JudgeKind.libreface,
@@ -100,7 +106,7 @@ def test_a_base_that_moved(base: BaseConfig, tmp_path: Path, monkeypatch: pytest
         match=r"was trained on the base sd21 in .*, which is no longer there; say where it is now: base\.path=FOLDER",
     ):
         composed(bundle)
-    assert composed(bundle, f"base.path={tmp_path / 'now'}").base.path == str(tmp_path / "now")
+    assert composed(bundle, f"method.base.path={tmp_path / 'now'}").base.path == str(tmp_path / "now")
     monkeypatch.setenv("SD21_PATH", str(tmp_path / "now"))
     assert composed(bundle).base.path == str(tmp_path / "now")
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from fineface_train.cli import VERBS, main
-from fineface_train.config import CONFIGS, combinations, load_config
+from fineface_train.compose import combinations, load_config
+from fineface_train.places import CONFIGS
 from fineface_train.verbs.sweep import sweep
 
 ROOT = Path(__file__).parents[1]
@@ -51,8 +52,8 @@ MEANT = {
     "sweep=table2 --out docs/results/extrapolation/table2": "python scripts/extrapolate.py sweep=table2 --out "
     "docs/results/extrapolation/table2",
     "+sweep=table2 seed=1 encoder=none,mlp": "fineface train -m +sweep=table2 seed=1 encoder=none,mlp",
-    '\'finetune.prior_prompt="a person","a face"\'': "fineface train -m finetune.prior_weight=1 "
-    '\'finetune.prior_prompt="a person","a face"\'',
+    '\'method.finetune.prior_prompt="a person","a face"\'': "fineface train -m method.finetune.prior_weight=1 "
+    '\'method.finetune.prior_prompt="a person","a face"\'',
     "base=...": "base=sd21",
     "out=smile.png": 'fineface generate bundle=data/toyfacs/bundle prompt="a person" out=smile.png',
     "camera=right": "data.disfa.camera=right",

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from fineface_train.cli import main
-from fineface_train.config import choices, load_config
-from fineface_train.evaluation.judges.judges import JudgeKind
-from fineface_train.methods.au_diffusion.objective import Weighting
+from fineface_train.compose import load_config
+from fineface_train.evaluation.judges.config import JudgeKind
+from fineface_train.methods.au_diffusion.config import Weighting
+from fineface_train.overrides import choices
 from tests.data.disfa_copy import Copy
 
 SMALL_CORPUS = ("data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60")
@@ -36,8 +37,8 @@ def test_every_experiment_runs_two_steps(
     """Those on licensed data get miniatures of DISFA's videos and of AffectNet; all get the tiny base."""
     overrides = [
         f"experiment={name}",
-        f"base.path={saved_base}",
-        "base.resolution=16",
+        f"method.base.path={saved_base}",
+        "method.base.resolution=16",
         "trainer.steps=2",
         "trainer.precision=fp32",
     ]
@@ -85,12 +86,12 @@ def test_bfloat16_with_pictures(tmp_path: Path, saved_base: Path) -> None:
     lines = run(
         tmp_path,
         *SMALL_CORPUS,
-        f"base.path={saved_base}",
-        "base.resolution=16",
+        f"method.base.path={saved_base}",
+        "method.base.resolution=16",
         "trainer.steps=3",
         "trainer.precision=bf16",
         "trainer.sample_every=2",
-        "sampling.steps=1",
+        "method.sampling.steps=1",
     )
     assert all(0 < line["loss"] < 20 for line in lines)
     (folder,) = (tmp_path / "runs").iterdir()

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 
 from fineface_train.cli import VERBS, main
-from fineface_train.config import CONFIGS, Config, combinations, load_config, multirun, typed
+from fineface_train.compose import combinations, load_config, multirun
+from fineface_train.config import Config, typed
 from fineface_train.overrides import Kind, choices, kind_of, known_keys, read_overrides
+from fineface_train.places import CONFIGS
 from fineface_train.reads import READS, SWEEP, is_read
 from fineface_train.verbs.sweep import sweep
 
@@ -63,7 +65,8 @@ def test_any_prompt_arrives_as_it_was_given(text: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "key", ["run.name", "data.name", "tracking.group", "tracking.arm", "comparison.reference", "base.name", "out"]
+    "key",
+    ["run.name", "data.name", "tracking.group", "tracking.arm", "comparison.reference", "method.base.name", "out"],
 )
 def test_a_name_is_no_number(key: str, name: str) -> None:
     value: object = load_config([f"{key}={name}"])
@@ -141,7 +144,7 @@ def test_none_quotes_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
             "prompt=null",
             'tracking.group="a, b"',
             "data.disfa.root=~/DISFA",
-            "conditioning.au_text={strength} {name}",
+            "method.conditioning.au_text={strength} {name}",
         ]
     )
     assert (config.run.name, config.prompt, config.tracking.group, config.data.disfa.root) == (
@@ -154,7 +157,7 @@ def test_none_quotes_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_interpolations_of_the_presets_stay() -> None:
-    config = load_config(["data.root=/a, [b]", "base.sampling_steps=7"])
+    config = load_config(["data.root=/a, [b]", "method.base.sampling_steps=7"])
     assert config.data.disfa is not None
     assert config.data.disfa.root == "/a, [b]/corpus/disfa"
     assert config.sampling.steps == 7
@@ -164,7 +167,7 @@ def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
     line = [
         'tracking.group="2024_01","${seed}, b"',
         "tracking.tags=[01],[1e5,x]",
-        "finetune.prior_prompt=a, b",
+        "method.finetune.prior_prompt=a, b",
         "seed=0,1",
     ]
     arms, seen = combinations(line), []
@@ -215,34 +218,37 @@ def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
         (["comparison.name=x"], "what reads it: fineface train -m, report"),
         # Keys that the choices leave without a reader.
         (
-            ["encoder=res_mlp64", "encoder.learned_null=true"],
+            ["encoder=res_mlp64", "method.encoder.learned_null=true"],
             r"nothing reads encoder\.learned_null with encoder\.name=res_mlp64",
         ),
         (
-            ["encoder=none", "encoder.hidden=8"],
+            ["encoder=none", "method.encoder.hidden=8"],
             r"encoder\.hidden=8: nothing reads encoder\.hidden with encoder\.name=none",
         ),
-        (["encoder=mlp", "encoder.sum_tokens=true"], r"nothing reads encoder\.sum_tokens"),
-        (["encoder.interaction_token=false", "encoder.hidden=8"], r"encoder\.interaction_token=false"),
+        (["encoder=mlp", "method.encoder.sum_tokens=true"], r"nothing reads encoder\.sum_tokens"),
+        (["method.encoder.interaction_token=false", "method.encoder.hidden=8"], r"encoder\.interaction_token=false"),
         (
-            ["finetune=nothing", "finetune.lora_rank=8"],
+            ["finetune=nothing", "method.finetune.lora_rank=8"],
             r"finetune\.lora_rank=8: nothing reads .* with finetune\.train=nothing",
         ),
-        (["finetune.base_rate=0.5"], r"with finetune\.train=lora"),
-        (["finetune.prior_images=3"], r"with finetune\.prior_weight=0"),
-        (["conditioning.au_text={au}"], r"nothing reads conditioning\.au_text with conditioning\.enters=adapter"),
-        (["method=lora_t", "finetune.adapter_scale=0.5"], r"with conditioning\.enters=text"),
+        (["method.finetune.base_rate=0.5"], r"with finetune\.train=lora"),
+        (["method.finetune.prior_images=3"], r"with finetune\.prior_weight=0"),
+        (
+            ["method.conditioning.au_text={au}"],
+            r"nothing reads conditioning\.au_text with conditioning\.enters=adapter",
+        ),
+        (["method=lora_t", "method.finetune.adapter_scale=0.5"], r"with conditioning\.enters=text"),
         (["method=lora_t", "encoder=mlp"], r"encoder=mlp: nothing reads encoder with conditioning\.enters=text"),
         (["method=lora_t", "labels=none"], r"labels=none: nothing reads labels with conditioning\.enters=text"),
         (["method=sd", "image_transform=squash"], "image_transform=squash: nothing reads .*nothing is trained"),
         (["method=sd", "objective=none"], "objective=none: nothing reads"),
         (
-            ["objective=none", "objective.gamma=3"],
+            ["objective=none", "method.objective.gamma=3"],
             r"objective\.gamma=3: nothing reads objective\.gamma with objective\.weighting=none",
         ),
         (["labels=none", "labels.scope=batch"], r"nothing reads labels\.scope with labels\.rounding_probability=0"),
         (
-            ["sampling.guidance=1", "sampling.negative=zero"],
+            ["method.sampling.guidance=1", "method.sampling.negative=zero"],
             r"nothing reads sampling\.negative with sampling\.guidance=1",
         ),
         (["judge.libreface.device=cuda"], r"nothing reads judge\.libreface\.device with judge\.kind=toyfacs"),
@@ -254,10 +260,10 @@ def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
         (["evaluation.after_training=false", "protocol=paper"], r"nothing reads protocol"),
         (["tracking.wandb=false", "tracking.project=x"], r"nothing reads tracking\.project with tracking\.wandb=false"),
         (
-            ["base=sd21_random", "judge=none", "base.path=x"],
+            ["base=sd21_random", "judge=none", "method.base.path=x"],
             r"nothing reads base\.path with base\.architecture=sd21_random",
         ),
-        (["base.tokenizer=x"], r"nothing reads base\.tokenizer"),
+        (["method.base.tokenizer=x"], r"nothing reads base\.tokenizer"),
         (["data.blip2.batch_size=4"], r"nothing reads data\.blip2\.batch_size"),
         (["data.annotate.openface.min_confidence=0.5"], r"with data\.annotate\.kind=none"),
         (
@@ -308,14 +314,14 @@ def test_keys_of_another_verb_are_refused(
 @pytest.mark.parametrize(
     ("verb", "overrides"),
     [
-        ("generate", ["base=sd21", "experiment=fineface", "sampling.guidance=5"]),
+        ("generate", ["base=sd21", "experiment=fineface", "method.sampling.guidance=5"]),
         ("evaluate", ["experiment=toyfacs", "judge.clip=x"]),
         ("prepare", ["experiment=fineface"]),
         ("train", ["experiment=fineface_published", "judge=none"]),
         ("train", ["method=plus_null", "encoder=res_mlp64"]),
         ("train", ["+seed=3", "seed=3", "++judge=none"]),
         ("train", ["trainer.steps=5", "trainer=fineface"]),
-        ("generate", ["base.prompts=real", "base.path=x"]),
+        ("generate", ["method.base.prompts=real", "method.base.path=x"]),
         *((verb, ["data.root=a", "run.root=b"]) for verb in VERBS),
     ],
 )
@@ -349,7 +355,7 @@ def test_a_key_given_twice_is_told(caplog: pytest.LogCaptureFixture) -> None:
     ("line", "message"),
     [
         (
-            ["encoder=none,res_mlp64", "encoder.hidden=8,16"],
+            ["encoder=none,res_mlp64", "method.encoder.hidden=8,16"],
             r"nothing reads encoder\.hidden with encoder\.name=none or encoder\.name=res_mlp64",
         ),
         (["seed=0,1", "prompt=x"], "fineface train -m does not read prompt"),
@@ -371,8 +377,8 @@ def test_what_one_arm_reads_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_pat
         "fineface_train.verbs.sweep.multirun", lambda overrides, folder, arm: begun.append(len(combinations(overrides)))
     )
     for line in (
-        ["encoder=none,mlp", "encoder.hidden=8"],
-        ["finetune=nothing,lora", "finetune.lora_rank=8"],
+        ["encoder=none,mlp", "method.encoder.hidden=8"],
+        ["finetune=nothing,lora", "method.finetune.lora_rank=8"],
         ["sweep=table1", "trainer.steps=60", "seed=0,1"],
     ):
         sweep([*line, f"run.root={tmp_path}"])
@@ -395,7 +401,7 @@ def test_help_lists_what_the_verb_reads_and_nothing_else(verb: str, capsys: pyte
     assert main([verb, "--help"]) == 0
     out = capsys.readouterr().out
     keys = [line.strip().partition("=")[0] for line in out.splitlines() if line.startswith("  ") and "=" in line]
-    for key in ("prompt", "trainer.batch_size", "judge.kind", "data.root", "bundle", "sampling.steps"):
+    for key in ("prompt", "trainer.batch_size", "judge.kind", "data.root", "bundle", "method.sampling.steps"):
         assert (key in keys) == is_read(key, verb), key
     assert ("res_mlp64" in out) == is_read("encoder", verb)
     assert all(choices(group)[0] in out for group in ("base", "data", "judge") if is_read(group, verb))

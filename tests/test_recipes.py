@@ -153,7 +153,7 @@ from pathlib import Path
 from PIL import Image
 from fineface_train.verbs import sweep as sweeps
 from fineface_train.cli import main
-from fineface_train.config import combinations, load_config
+from fineface_train.compose import combinations, load_config
 from fineface_train.data.prepare import read_manifest
 from fineface_train.evaluation.judges.judges import load_judges
 from fineface_train.reports.run import judge_wrote_labels

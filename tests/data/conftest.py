@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fineface_train.data.affectnet.reader import AffectNetConfig
-from fineface_train.data.annotators.annotate import AnnotateConfig
-from fineface_train.data.annotators.blip2 import Blip2Config
+from fineface_train.data.affectnet.config import AffectNetConfig
+from fineface_train.data.annotators.config import AnnotateConfig, Blip2Config
 from fineface_train.data.crew import Crew
-from fineface_train.data.disfa.reader import DisfaConfig, read_disfa
+from fineface_train.data.disfa.config import DisfaConfig
+from fineface_train.data.disfa.reader import read_disfa
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import SampleTable
 

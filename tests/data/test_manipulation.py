@@ -14,18 +14,13 @@ import pytest
 
 from fineface_train.aus import AU_KEYS, AUS
 from fineface_train.data.affectnet.reader import read_affectnet
+from fineface_train.data.config import DataConfig
 from fineface_train.data.crew import Crew
 from fineface_train.data.formats.images import image_size, read_image
 from fineface_train.data.formats.pickles import read_plain_pickle
-from fineface_train.data.manipulation.reader import (
-    OPENFACE,
-    ManipulationConfig,
-    Missing,
-    input_files,
-    read_manipulation,
-    write_manipulation,
-)
-from fineface_train.data.prepare import DataConfig, prepare
+from fineface_train.data.manipulation.config import ManipulationConfig, Missing
+from fineface_train.data.manipulation.reader import OPENFACE, input_files, read_manipulation, write_manipulation
+from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from tests.data.conftest import affectnet_config, no_models
 

@@ -17,10 +17,17 @@ from fineface_train.cli import main
 from fineface_train.data.cache import text_cache
 from fineface_train.data.conditioning import NO_CONTROL, ConditioningConfig, Entry, with_au_text
 from fineface_train.data.prompts import PromptWriter, Told, counted, cut_at_word, in_words, longest
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, Trained, adapt
+from fineface_train.methods.au_diffusion.adapter import adapt
 from fineface_train.methods.au_diffusion.conditioning import pipeline_arguments
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName, build_encoder, count_tokens
-from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
+from fineface_train.methods.au_diffusion.config import (
+    EncoderConfig,
+    EncoderName,
+    FinetuneConfig,
+    SamplingConfig,
+    Trained,
+)
+from fineface_train.methods.au_diffusion.encoders import build_encoder, count_tokens
+from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from tests.conftest import WIDTH, tiny_pipeline
 from tests.methods.test_conditioning import small
@@ -232,9 +239,9 @@ def test_the_priors_prompt_is_told_too(tmp_path: Path, saved_base: Path, caplog:
                 saved_base,
                 "method=dreambooth",
                 "trainer.steps=1",
-                f"finetune.prior_prompt={'a person ' * 20}",
+                f"method.finetune.prior_prompt={'a person ' * 20}",
             )
         )
         == 0
     )
-    assert any(record.message.startswith("finetune.prior_prompt: prompt 'a person") for record in caplog.records)
+    assert any(record.message.startswith("method.finetune.prior_prompt: prompt 'a person") for record in caplog.records)

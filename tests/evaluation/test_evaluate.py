@@ -12,17 +12,11 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisio
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.evaluation.ceiling import DrawnFaces, ceiling
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.evaluate import evaluate
 from fineface_train.evaluation.judges.judges import AttributeJudge, ClipImageScorer, Judges
 from fineface_train.evaluation.judges.models import AttributeClassifier
-from fineface_train.evaluation.plan import (
-    EvaluationPrompt,
-    PlannedImage,
-    ProtocolName,
-    au_set,
-    build_plan,
-    toyfacs_prompts,
-)
+from fineface_train.evaluation.plan import EvaluationPrompt, PlannedImage, au_set, build_plan, toyfacs_prompts
 from fineface_train.methods.protocol import Request
 from fineface_train.toyfacs.render import to_uint8
 

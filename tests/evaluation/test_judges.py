@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
+from fineface_train.evaluation.judges.config import JudgeConfig
 from fineface_train.evaluation.judges.judges import (
     AttributeJudge,
     ClipImageScorer,
-    JudgeConfig,
     ToyFacsJudge,
     attribute_hits,
     likeness,

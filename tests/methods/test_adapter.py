@@ -17,7 +17,7 @@ from fineface_train.methods.au_diffusion.adapter import (
     mark_trainable,
 )
 from fineface_train.methods.au_diffusion.conditioning import au_embeds
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
+from fineface_train.methods.au_diffusion.config import EncoderConfig, EncoderName
 from tests.conftest import WIDTH, tiny_unet
 
 ALL_ENCODERS = list(EncoderName)

@@ -24,9 +24,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fineface_train.aus import AU_KEYS
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.judges.judges import ClipImageScorer, Judges, attribute_hits
 from fineface_train.evaluation.metrics import measure, readings, scores
-from fineface_train.evaluation.plan import Kind, PlannedImage, ProtocolName
+from fineface_train.evaluation.plan import Kind, PlannedImage
 from fineface_train.files import read_json, read_parquet, replacing, write_json
 from fineface_train.methods.protocol import FaceGenerator
 from fineface_train.toyfacs.render import to_uint8

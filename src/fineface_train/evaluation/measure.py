@@ -15,15 +15,17 @@ from diffusers import StableDiffusionPipeline
 from numpy.typing import NDArray
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.config import Config, choices, load_config
+from fineface_train.compose import load_config
+from fineface_train.config import Config
 from fineface_train.evaluation.ceiling import ceiling
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.evaluate import METRICS, PICTURES, evaluate, read_images
-from fineface_train.evaluation.judges.judges import JudgeKind, find_judges, load_judges
+from fineface_train.evaluation.judges.config import JudgeKind
+from fineface_train.evaluation.judges.judges import find_judges, load_judges
 from fineface_train.evaluation.plan import (
     CALIBRATION_SEED,
     REAL_PROMPTS,
     EvaluationPrompt,
-    ProtocolName,
     build_plan,
     calibration_prompts,
     calibration_sets,
@@ -33,17 +35,17 @@ from fineface_train.evaluation.plan import (
 from fineface_train.files import flat, hash_of, plain, read_json, write_json
 from fineface_train.locks import locked, writable
 from fineface_train.loop.runs import FINISHED
-from fineface_train.methods.au_diffusion.base import PromptSet, load_base, recorded, weights_hash
+from fineface_train.methods.au_diffusion.base import load_base, recorded, weights_hash
 from fineface_train.methods.au_diffusion.bundle import (
     CALIBRATION_FILE,
-    CONFIG_FILE,
-    BundleConfig,
     load_adapter,
     load_calibration,
     save_calibration,
 )
+from fineface_train.methods.au_diffusion.bundle_config import CONFIG_FILE, BundleConfig
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.calibration import Calibration, fit_calibration
+from fineface_train.overrides import choices
 from fineface_train.reports.run import command, headline_table, unjudged, write_report
 from fineface_train.verbs.base_of_bundle import base_is_found, fitting_base, read_run_config, with_base
 
@@ -54,18 +56,18 @@ EXTREME_SCALE, EXTREME_GUIDANCE = 5.0, 15.0
 
 def evaluation_prompts(config: Config) -> list[EvaluationPrompt]:
     """The 15 prompts that suit the base."""
-    return toyfacs_prompts() if config.base.prompts is PromptSet.toyfacs else list(REAL_PROMPTS)
+    return toyfacs_prompts() if config.method.draws == "toyfacs" else list(REAL_PROMPTS)
 
 
 def load_generator(config: Config, bundle: Path, pipe: StableDiffusionPipeline | None = None) -> PipelineGenerator:
     """The base (`pipe`, if it is loaded already) with a bundle in it, on the best device there is."""
-    pipe = pipe or load_base(config.base)
+    pipe = pipe or load_base(config.method.base)
     loaded = load_adapter(pipe, bundle, any_base=config.any_base)
     pipe.to(Accelerator().device)
     _warn_of_extremes(config, loaded)
     calibration = _calibration(config, bundle) if config.calibrated else None
     return PipelineGenerator(
-        pipe, loaded.conditioning, config.sampling, config.base.resolution, config.scale, calibration
+        pipe, loaded.conditioning, config.method.sampling, config.method.base.resolution, config.scale, calibration
     )
 
 
@@ -79,10 +81,10 @@ def _warn_of_extremes(config: Config, bundle: BundleConfig) -> None:
             trained,
             EXTREME_SCALE * trained,
         )
-    if config.sampling.guidance > EXTREME_GUIDANCE:
-        guidance = config.sampling.guidance
+    if config.method.sampling.guidance > EXTREME_GUIDANCE:
+        guidance = config.method.sampling.guidance
         logger.warning(
-            "note: sampling.guidance=%g: far beyond what is in use (1 to 7.5); beyond %g colours burn out",
+            "note: method.sampling.guidance=%g: far beyond what is in use (1 to 7.5); beyond %g colours burn out",
             guidance,
             EXTREME_GUIDANCE,
         )
@@ -91,7 +93,7 @@ def _warn_of_extremes(config: Config, bundle: BundleConfig) -> None:
 def _calibration(config: Config, bundle: Path) -> Calibration:
     """The bundle's calibration; warns where images are made in another way than it was fitted to."""
     calibration, about = load_calibration(bundle)
-    here = plain(config)
+    here = _way(config)
     other = [key for key in ("sampling", "scale") if about.get(key) != here[key]]
     if other:
         logger.warning(
@@ -117,7 +119,7 @@ def calibrate_bundle(config: Config, bundle: Path) -> Path:
     generator = load_generator(dataclasses.replace(config, calibrated=False), bundle)
     judges = load_judges(config.judge, generator.pipe.device)
     judge = next(iter(judges.aus))
-    prompts = calibration_prompts(config.base.prompts is PromptSet.toyfacs)
+    prompts = calibration_prompts(config.method.draws == "toyfacs")
     plan = build_plan(ProtocolName.calibration, prompts, calibration_sets(), config.evaluation.seed + CALIBRATION_SEED)
     requested = np.array([image.request.aus for image in plan])
 
@@ -131,14 +133,18 @@ def calibrate_bundle(config: Config, bundle: Path) -> Path:
     calibration = dataclasses.replace(
         fitted, alone=after["alone"] < before["alone"], several=after["several"] < before["several"]
     )
-    here = plain(config)
     about = {
         "judge": judge,
         "images": len(plan),
         "seed": config.evaluation.seed + CALIBRATION_SEED,
         "error": {"as it is": before, "calibrated": after},
     }
-    return save_calibration(bundle, calibration, about | {key: here[key] for key in ("sampling", "scale")})
+    return save_calibration(bundle, calibration, about | _way(config))
+
+
+def _way(config: Config) -> dict[str, Any]:
+    """How images are drawn, as calibrations and evaluations have it written down."""
+    return {"sampling": plain(config.method.sampling), "scale": config.scale}
 
 
 def _calibration_errors(requested: NDArray[np.float64], measured: NDArray[np.float64]) -> dict[str, float]:
@@ -168,7 +174,7 @@ def measure_bundle(config: Config, bundle: Path, out: Path) -> dict[str, Any]:
         generator_fingerprint=_made_by(config, generator, bundle),
         batch_size=config.evaluation.batch_size,
     )
-    if judges.aus and config.base.prompts is PromptSet.toyfacs and "ceiling" not in metrics:
+    if judges.aus and config.method.draws == "toyfacs" and "ceiling" not in metrics:
         drawn = ceiling(judges, plan, out / "ceiling", config.protocol)
         metrics["ceiling"] = {part: drawn[part] for part in ("individual", "combination")}
     if judges.aus or "individual" not in metrics:  # else these are the images of an evaluation that has been judged
@@ -189,9 +195,11 @@ def measure_once(config: Config, bundle: Path, out: Path) -> Path:
 def evaluation_settings(config: Config) -> dict[str, Any]:
     """What of the config decides an evaluation's numbers; kept in metrics.json."""
     everything = plain(config)
-    return {key: everything[key] for key in ("protocol", "sampling", "judge", "scale", "calibrated")} | {
-        "seed": config.evaluation.seed
-    }
+    return (
+        {key: everything[key] for key in ("protocol", "judge", "calibrated")}
+        | _way(config)
+        | {"seed": config.evaluation.seed}
+    )
 
 
 def is_measured(config: Config, out: Path) -> bool:
@@ -210,7 +218,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 
 def fitting_judge(config: Config) -> str:
     """The judge that reads what the base draws."""
-    return "toyfacs" if config.base.prompts is PromptSet.toyfacs else "libreface"
+    return "toyfacs" if config.method.draws == "toyfacs" else "libreface"
 
 
 def check_judge(config: Config) -> None:
@@ -227,14 +235,10 @@ def judge_command(config: Config, bundle: Path, out: Path) -> str:
     """The command that measures these very images, by the judge that fits: nothing of them is made again."""
     base: list[str] = []
     if not base_is_found(bundle):
-        base = [
-            f"base={config.base.name if config.base.name in choices('base') else fitting_base(config.base.prompts)}"
-        ]
-        base += (
-            [f"base.path={os.path.abspath(config.base.path) if Path(config.base.path).is_dir() else config.base.path}"]
-            if config.base.path
-            else []
-        )
+        ours = config.method.base
+        base = [f"base={ours.name if ours.name in choices('base') else fitting_base(ours.prompts)}"]
+        if ours.path:
+            base.append(f"method.base.path={os.path.abspath(ours.path) if Path(ours.path).is_dir() else ours.path}")
     return _judging(bundle, out, fitting_judge(config), _of_images(config), base)
 
 
@@ -252,10 +256,9 @@ def _judging(bundle: Path, out: Path, judge: str, wanted: dict[str, Any], base: 
 def _of_images(config: Config) -> dict[str, Any]:
     """What of the config decides an evaluation's images, beside the bundle's own base."""
     everything = plain(config)
-    chosen: dict[str, Any] = {
-        key: everything[key] for key in ("protocol", "sampling", "scale", "calibrated", "any_base")
-    }
-    return chosen | {"evaluation": {"seed": config.evaluation.seed}} | {"base": recorded(config.base)}
+    chosen: dict[str, Any] = {key: everything[key] for key in ("protocol", "scale", "calibrated", "any_base")}
+    method = {"sampling": plain(config.method.sampling), "base": recorded(config.method.base)}
+    return chosen | {"evaluation": {"seed": config.evaluation.seed}, "method": method}
 
 
 def _written(value: Any) -> str:
@@ -273,7 +276,9 @@ def _made_by(config: Config, generator: PipelineGenerator, bundle: Path) -> str:
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in used}
     parts = {name: weights_hash(getattr(generator.pipe, name)) for name in ("unet", "vae", "text_encoder")}
     scheduler = {key: str(value) for key, value in sorted(generator.pipe.scheduler.config.items())}
-    return json.dumps([files, parts, scheduler, plain(config.sampling), config.base.resolution, config.scale])
+    return json.dumps(
+        [files, parts, scheduler, plain(config.method.sampling), config.method.base.resolution, config.scale]
+    )
 
 
 def evaluation_folder(config: Config, bundle: Path) -> Path:
@@ -334,7 +339,8 @@ def _judge_command_of_run(run: Path) -> str | None:
     ):
         return None
     config = read_run_config(run)
-    wanted: dict[str, Any] = {key: config[key] for key in ("protocol", "sampling", "scale") if key in config}
+    wanted: dict[str, Any] = {key: config[key] for key in ("protocol", "scale") if key in config}
+    wanted |= {"method": {key: value for key, value in (config.get("method") or {}).items() if key == "sampling"}}
     wanted |= (
         {"evaluation": {"seed": config["evaluation"]["seed"]}} if "seed" in (config.get("evaluation") or {}) else {}
     )

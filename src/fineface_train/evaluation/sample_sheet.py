@@ -23,7 +23,9 @@ LINE = 20
 
 def looking(config: Config, pipe: StableDiffusionPipeline) -> PipelineGenerator:
     """The model in training as a generator; a picture that shows nothing is told of, and the training goes on."""
-    return PipelineGenerator(pipe, config.conditioning, config.sampling, config.base.resolution, strict=False)
+    return PipelineGenerator(
+        pipe, config.method.conditioning, config.method.sampling, config.method.base.resolution, strict=False
+    )
 
 
 def sample_sheet(config: Config, pipe: StableDiffusionPipeline) -> Image.Image:
@@ -41,7 +43,7 @@ def sample_sheet(config: Config, pipe: StableDiffusionPipeline) -> Image.Image:
     size = config.evaluation.batch_size
     images = torch.cat([generator.generate(requests[start : start + size]) for start in range(0, len(requests), size)])
     faces = [to_picture(image) for image in images]
-    side = max(config.base.resolution, SMALLEST_FACE)
+    side = max(config.method.base.resolution, SMALLEST_FACE)
     rows = [
         (_beside(prompt, side), faces[row * len(sets) : (row + 1) * len(sets)]) for row, prompt in enumerate(prompts)
     ]

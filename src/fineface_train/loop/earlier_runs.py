@@ -13,24 +13,21 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fineface_train.earlier_keys import of_run
 from fineface_train.files import flat, read_json, seal, write_text
 from fineface_train.locks import locked
 from fineface_train.loop.checkpoint import PROGRESS, latest_state
+from fineface_train.loop.config import Schedule
 from fineface_train.loop.runs import signature
 from fineface_train.loop.tracking import METRICS_FILE, read_metrics
-from fineface_train.loop.trainer import Schedule
 
 logger = logging.getLogger(__name__)
 RESULT_KEYS = (
     "seed",
-    "base",
     "data",
     "image_transform",
     "labels",
-    "conditioning",
-    "encoder",
-    "finetune",
-    "objective",
+    "method",
     "trainer",
 )
 """Parts of a config that decide what is trained."""
@@ -177,7 +174,7 @@ def _runs(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             )
             continue
         if isinstance(config, dict):
-            yield path.parent, _deciding({str(key): value for key, value in config.items()})
+            yield path.parent, _deciding(of_run({str(key): value for key, value in config.items()}))
 
 
 def _deciding(config: dict[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from typing import Any
 from accelerate import PartialState
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.config import Config
+from fineface_train.config import Config, GenerateConfig
 from fineface_train.data.prepare import PEAKS, RAW
 from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.table import SampleTable
-from fineface_train.evaluation.judges.judges import JudgeKind
+from fineface_train.evaluation.judges.config import JudgeKind
 from fineface_train.evaluation.measure import (
     calibrate_bundle,
     check_judge,
@@ -61,7 +61,7 @@ def train(config: Config) -> Path:
     return folder
 
 
-def generate(config: Config) -> list[Path]:
+def generate(config: GenerateConfig) -> list[Path]:
     """`fineface generate`: faces of one prompt with the wanted AUs, as PNGs that carry how they were made."""
     wish = generating.read_wish(config)
     return generating.generate(config, wish, _need_bundle(config))
@@ -161,7 +161,7 @@ def _run_of_bundle(config: Config) -> Path:
 
 
 def _need_bundle(config: Config) -> Path:
-    check_base(config.base)
+    check_base(config.method.base)
     if not config.bundle:
         raise ValueError(
             "bundle is empty: give a trained adapter, e.g. bundle=data/toyfacs/bundle or bundle=outputs/<run>/bundle"

@@ -7,18 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from fineface_train.data.disfa.clues import KEY
+from fineface_train.data.disfa.config import MOST_AT_AN_END, DisfaConfig
 from fineface_train.data.disfa.faults import Fault, Findings, refuse, told
 from fineface_train.data.disfa.labels import SubjectLabels
-from fineface_train.data.disfa.layout import (
-    FRAME_RATE,
-    MOST_AT_AN_END,
-    DisfaConfig,
-    image_files,
-    images_root,
-    span_of,
-    unfit_image,
-    video_files,
-)
+from fineface_train.data.disfa.layout import FRAME_RATE, image_files, images_root, span_of, unfit_image, video_files
 from fineface_train.data.formats.recording import telling
 from fineface_train.data.formats.video import Extracted, read_extracted
 
