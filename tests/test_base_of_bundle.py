@@ -64,15 +64,24 @@ def test_the_base_and_what_goes_with_it(old: bool, base: BaseConfig, tmp_path: P
     if old:
         (tmp_path / "run" / "config.yaml").write_text(json.dumps({"base": plain(base), "seed": 0}))
     config = composed(bundle)
-    assert (config.base.name, config.base.path, config.base.resolution) == ("sd21", base.path, 256)
-    assert (config.judge.kind, config.sampling.guidance, config.sampling.steps) == (JudgeKind.none, 7.5, 50)
-    assert config.base.prompts is PromptSet.real
+    assert (config.method.base.name, config.method.base.path, config.method.base.resolution) == ("sd21", base.path, 256)
+    assert (config.judge.kind, config.method.sampling.guidance, config.method.sampling.steps) == (
+        JudgeKind.none,
+        7.5,
+        50,
+    )
+    assert config.method.base.prompts is PromptSet.real
 
 
 def test_what_is_chosen_beside_it_stays_chosen(base: BaseConfig, tmp_path: Path) -> None:
     bundle = bundle_of(base, tmp_path / "run")
     config = composed("method.sampling.guidance=2", bundle, "judge=libreface", "method.base.resolution=64")
-    assert (config.sampling.guidance, config.judge.kind, config.base.resolution, config.base.path) == (
+    assert (
+        config.method.sampling.guidance,
+        config.judge.kind,
+        config.method.base.resolution,
+        config.method.base.path,
+    ) == (
         2,
         JudgeKind.libreface,
         64,
@@ -82,19 +91,23 @@ def test_what_is_chosen_beside_it_stays_chosen(base: BaseConfig, tmp_path: Path)
 
 
 def test_the_shipped_bundle_and_no_bundle() -> None:
-    assert composed(SHIPPED).base == composed().base == load_config([]).base
+    assert composed(SHIPPED).method.base == composed().method.base == load_config([]).method.base
     assert composed("bundle=null").base.name == "toyfacs"
 
 
 def test_an_old_bundle_alone_has_its_name(tmp_path: Path) -> None:
     config = composed(bundle_of(BaseConfig(name="sd15", path="x", resolution=512), tmp_path, old=True))
-    assert (config.base.name, config.base.resolution, config.judge.kind) == ("sd15", 512, JudgeKind.none)
+    assert (config.method.base.name, config.method.base.resolution, config.judge.kind) == ("sd15", 512, JudgeKind.none)
 
 
 def test_random_bases_too(tmp_path: Path) -> None:
     base = BaseConfig(name="sd21_random", architecture=Architecture.sd21_random, resolution=64)
     config = composed(bundle_of(base, tmp_path))
-    assert (config.base.architecture, config.base.resolution, config.base.path) == (Architecture.sd21_random, 64, None)
+    assert (config.method.base.architecture, config.method.base.resolution, config.method.base.path) == (
+        Architecture.sd21_random,
+        64,
+        None,
+    )
 
 
 def test_a_base_that_moved(base: BaseConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +116,7 @@ def test_a_base_that_moved(base: BaseConfig, tmp_path: Path, monkeypatch: pytest
     Path(str(base.path)).rename(tmp_path / "now")
     with pytest.raises(
         ValueError,
-        match=r"was trained on the base sd21 in .*, which is no longer there; say where it is now: base\.path=FOLDER",
+        match=r"trained on the base sd21 in .*, which is no longer there; say where it is now: method\.base\.path=FOLDER",
     ):
         composed(bundle)
     assert composed(bundle, f"method.base.path={tmp_path / 'now'}").base.path == str(tmp_path / "now")
@@ -114,7 +127,11 @@ def test_a_base_that_moved(base: BaseConfig, tmp_path: Path, monkeypatch: pytest
 def test_a_base_of_ones_own(base: BaseConfig, tmp_path: Path) -> None:
     base.name = "ours"
     config = composed(bundle_of(base, tmp_path / "run"))
-    assert (config.base.name, config.base.path, config.sampling.guidance) == ("ours", base.path, 7.5)
+    assert (config.method.base.name, config.method.base.path, config.method.sampling.guidance) == (
+        "ours",
+        base.path,
+        7.5,
+    )
     with pytest.raises(ValueError, match="trained on the base 'ours', which is no choice here"):
         composed(bundle_of(base, tmp_path / "other", old=True))
 

@@ -26,7 +26,7 @@ def test_every_config_composes(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     if group == "experiment":
         assert config.experiment == name
     if group == "encoder":
-        assert config.encoder.name.value == name
+        assert config.method.encoder.name.value == name
 
 
 @pytest.mark.parametrize("path", ["/a b/DISFA (2013)/x,y=[1]{2}", "~/faces", "Gesichter/Übung's"])

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from fineface_train.cli import VERBS, main
-from fineface_train.compose import combinations, load_config
+from fineface_train.compose import load_config
 from fineface_train.places import CONFIGS
-from fineface_train.verbs.sweep import sweep
+from fineface_train.verbs.sweep_arms import read_arms
 
 ROOT = Path(__file__).parents[1]
 DOCS = [
@@ -216,8 +216,7 @@ def fineface(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
     if "--help" in given:
         assert main(arguments) == 0
     elif "-m" in given:
-        monkeypatch.setattr("fineface_train.verbs.sweep.multirun", lambda line, *_: combinations(line))
-        sweep([*(one for one in given if one != "-m"), f"run.root={folder}"])
+        read_arms([*(one for one in given if one != "-m"), f"run.root={folder}"])
     else:
         load_config(given, verb)
 

@@ -59,13 +59,13 @@ def test_a_base_brings_what_goes_with_it() -> None:
     """So that data=disfa_affectnet base=sd21 is a whole run; what is chosen beside it stays chosen."""
     config = load_config(["data=disfa_affectnet", "base=sd21"])
     assert (config.trainer.steps, config.trainer.learning_rate) == (20_000, 1e-4)
-    assert (config.objective.weighting, config.judge.kind, config.sampling.guidance) == (
+    assert (config.method.objective.weighting, config.judge.kind, config.method.sampling.guidance) == (
         Weighting.none,
         JudgeKind.none,
         7.5,
     )
     chosen = load_config(["experiment=fineface", "judge=libreface", "trainer=toyfacs", "objective=min_snr"])
-    assert (chosen.trainer.steps, chosen.judge.kind, chosen.objective.weighting) == (
+    assert (chosen.trainer.steps, chosen.judge.kind, chosen.method.objective.weighting) == (
         800,
         JudgeKind.libreface,
         Weighting.min_snr,

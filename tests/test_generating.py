@@ -166,13 +166,13 @@ def test_the_base_stands_beside(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (sheet,) = drawn("aus=AU12=5", "beside_base=true", "seed=4", f"out={tmp_path}", capsys=capsys)
     assert sheet.name == "a_person_with_red_hair_AU12=5_beside_base_seed4.png"
     config = load_config(["method.sampling.steps=1"])
-    pipe = load_base(config.base)
+    pipe = load_base(config.method.base)
     import torch
 
     noise = torch.randn(1, pipe.unet.config.in_channels, 16, 16, generator=torch.Generator().manual_seed(4))
     options = {
         "num_inference_steps": 1,
-        "guidance_scale": config.sampling.guidance,
+        "guidance_scale": config.method.sampling.guidance,
         "height": 64,
         "width": 64,
         "output_type": "pt",
@@ -232,7 +232,7 @@ def test_out_may_be_the_name_of_a_picture(tmp_path: Path, capsys: pytest.Capture
         (["aus=AU12=5", "scale=1e30"], r"is not finite.*lower what drives it: scale=1e\+30"),
         (
             ["aus=AU12=5", "method.sampling.guidance=1e30"],
-            r"is not finite.*lower what drives it: sampling\.guidance=1e\+30",
+            r"is not finite.*lower what drives it: method\.sampling\.guidance=1e\+30",
         ),
     ],
 )

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -259,12 +258,8 @@ def test_an_arm_that_did_not_end_is_missing_not_forgotten(
         "seed=0,1",
     ]
 
-    def only_the_first(overrides: list[str], folder: Path, arm: Callable[[int, Any], None]) -> None:
-        def first(number: int, node: Any) -> None:
-            if number == 0:
-                arm(number, node)
-
-        multirun(overrides, folder, first)
+    def only_the_first(overrides: list[str], arms: int, folder: Path, run: Callable[[int], None]) -> None:
+        multirun(overrides, 1, folder, run)
 
     multirun = module.multirun
     with monkeypatch.context() as patch:

@@ -18,8 +18,7 @@ NEW = re.compile(rf"(?<![\w./-])method\.((?:{'|'.join(MOVED)})\.\w+(?:\.\w+)*=)"
 
 def new_name(key: str) -> str | None:
     """What the key is called now, where that is another name."""
-    part, dot, _ = key.partition(".")
-    return f"method.{key}" if dot and part in MOVED else None
+    return f"method.{key}" if key.partition(".")[0] in MOVED else None
 
 
 def renamed(text: str) -> str:

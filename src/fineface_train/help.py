@@ -1,4 +1,4 @@
-"""The pages of `fineface VERB --help` and `fineface VERB --help PART`: the config's dataclasses and configs/ in words."""
+"""The pages of `fineface VERB --help` and `fineface VERB --help PART`, from the dataclasses and YAML of the config."""
 
 import ast
 import dataclasses
@@ -51,7 +51,7 @@ def verb_help(verb: str, about: str, overrides: list[str]) -> str:
     lines = [f"fineface {verb}: {about}", "", "choices (group=name):"]
     lines += [line for group in _groups(config, verb, folders) for line in _entry(group, choices(group, folders))]
     lines += ["", f"keys by part; `fineface {verb} --help PART` lists them with their defaults and choices:"]
-    lines += [line for part in shown for line in _entry(part.place, re.split(r"(?<=[.:]) ", part.about)[0])]
+    lines += [line for part in shown for line in _entry(part.place, re.split(r"(?<=[.;]) ", part.about)[0].rstrip(";"))]
     if single.keys:
         lines += ["", "single keys and their defaults:"]
         lines += [line for key in single.keys for line in _entry(f"{key.name}={key.default}", key.sentences)]

@@ -128,7 +128,7 @@ def test_too_many_aus_in_words_are_said_strongest_first(tokenizer: CLIPTokenizer
     assert told.unsaid == ", ".join(phrases[len(said) :])
     assert told.unsaid.endswith("trace inner brow raiser (AU1: 1 of 5)")
     assert any("not said: severe" in sentence for sentence in in_words(told, "a man", writer.room))
-    with pytest.raises(ValueError, match=r"conditioning\.au_text=.*one AU alone.*say it in fewer words"):
+    with pytest.raises(ValueError, match=r"method\.conditioning\.au_text=.*one AU alone.*say it in fewer words"):
         PromptWriter(tokenizer, ConditioningConfig(enters=Entry.text, au_text="{name} " + "very " * 80)).write(
             ["a man"], [SMILE]
         )

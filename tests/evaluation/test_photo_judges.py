@@ -79,7 +79,7 @@ def test_what_is_missing_is_named(config: JudgeConfig, tmp_path: Path) -> None:
 
 def test_the_presets_of_photographs_take_it() -> None:
     config = load_config(["experiment=fineface", "judge=libreface"])
-    assert config.base.prompts is PromptSet.real
+    assert config.method.base.prompts is PromptSet.real
     assert config.judge.libreface.batch_size == 32
 
 

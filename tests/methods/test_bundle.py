@@ -255,7 +255,10 @@ def damage(folder: Path, kind: str) -> None:
         ),
         ("no number", "format 3a .*Update yours"),
         ("newer keys", r"keys palette, encoder\.depth, which this version .* does not know.*Update yours"),
-        ("newer choice", r"choice encoder\.name=transformer, which this version .* does not know.*Update yours"),
+        (
+            "newer choice",
+            r"choice method\.encoder\.name=transformer, which this version .* does not know.*Update yours",
+        ),
         ("no dictionary", "config.json cannot be used: it holds no dictionary"),
         ("other width", "width 768"),
         ("other rank", "has shape"),

@@ -20,6 +20,8 @@ class ProtocolName(enum.Enum):
 
 @dataclasses.dataclass
 class EvaluationConfig:
+    """When and how a run's images are made and judged."""
+
     batch_size: int = 32
     """Images generated at once; changes nothing but speed and memory."""
     after_training: bool = True

@@ -87,7 +87,7 @@ def _load_pretrained(config: BaseConfig) -> StableDiffusionPipeline:
         elsewhere = (
             f"neither a folder here nor a pipeline that the hub gave us; where there is a network: hf download "
             f"{config.path} --local-dir FOLDER; "
-            "then method.base.path=FOLDER (or the environment variable SD21_PATH for base=sd21, SD15_PATH for base=sd15)"
+            "then method.base.path=FOLDER (or the environment variable SD21_PATH for base=sd21, SD15_PATH for sd15)"
         )
         where = "cannot be loaded" if Path(str(config.path)).exists() else elsewhere
         raise ValueError(f"method.base.path={config.path}: {where} ({' '.join(str(error).split())})") from error

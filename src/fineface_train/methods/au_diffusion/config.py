@@ -82,7 +82,7 @@ OPTIONS: dict[EncoderName, tuple[str, ...]] = {
 
 @dataclasses.dataclass
 class EncoderConfig:
-    """Which AU encoder, and its options (`OPTIONS` says which encoder reads which)."""
+    """Which AU encoder, and its options. Each option says which encoders read it."""
 
     name: EncoderName = EncoderName.per_au_tokens
     hidden: int = 64
@@ -166,6 +166,8 @@ class Weighting(enum.Enum):
 
 @dataclasses.dataclass
 class ObjectiveConfig:
+    """How the loss of each noise level is weighted."""
+
     weighting: Weighting = Weighting.none
     gamma: float = 5.0
     """Upper limit of the weight on the error of the sample."""

@@ -29,7 +29,7 @@ def prior(
     root: Path,
     crew: Crew,
 ) -> Prior:
-    """Find or build under `root` the latents of `method.finetune.prior_images` images; `pipe` is the bare base, known by the
+    """Find or build under `root` the latents of `finetune.prior_images` images; `pipe` is the bare base, known by the
     `hashes` of its parts."""
     told = writer.write([finetune.prior_prompt], [NO_CONTROL])[0]
     for sentence in in_words(told, finetune.prior_prompt, writer.room) if crew.index == 0 else ():
