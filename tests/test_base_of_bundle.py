@@ -87,12 +87,12 @@ def test_what_is_chosen_beside_it_stays_chosen(base: BaseConfig, tmp_path: Path)
         64,
         base.path,
     )
-    assert composed(bundle, "base=toyfacs").base.name == "toyfacs"
+    assert composed(bundle, "base=toyfacs").method.base.name == "toyfacs"
 
 
 def test_the_shipped_bundle_and_no_bundle() -> None:
     assert composed(SHIPPED).method.base == composed().method.base == load_config([]).method.base
-    assert composed("bundle=null").base.name == "toyfacs"
+    assert composed("bundle=null").method.base.name == "toyfacs"
 
 
 def test_an_old_bundle_alone_has_its_name(tmp_path: Path) -> None:
@@ -116,12 +116,12 @@ def test_a_base_that_moved(base: BaseConfig, tmp_path: Path, monkeypatch: pytest
     Path(str(base.path)).rename(tmp_path / "now")
     with pytest.raises(
         ValueError,
-        match=r"trained on the base sd21 in .*, which is no longer there; say where it is now: method\.base\.path=FOLDER",
+        match=r"the base sd21 in .*, which is no longer there; say where it is now: method\.base\.path=FOLDER",
     ):
         composed(bundle)
-    assert composed(bundle, f"method.base.path={tmp_path / 'now'}").base.path == str(tmp_path / "now")
+    assert composed(bundle, f"method.base.path={tmp_path / 'now'}").method.base.path == str(tmp_path / "now")
     monkeypatch.setenv("SD21_PATH", str(tmp_path / "now"))
-    assert composed(bundle).base.path == str(tmp_path / "now")
+    assert composed(bundle).method.base.path == str(tmp_path / "now")
 
 
 def test_a_base_of_ones_own(base: BaseConfig, tmp_path: Path) -> None:
@@ -138,4 +138,4 @@ def test_a_base_of_ones_own(base: BaseConfig, tmp_path: Path) -> None:
 
 def test_a_hub_name_stays_one(tmp_path: Path) -> None:
     base = BaseConfig(name="sd21", path="somebody/fine-tuned", resolution=512)
-    assert composed(bundle_of(base, tmp_path)).base.path == "somebody/fine-tuned"
+    assert composed(bundle_of(base, tmp_path)).method.base.path == "somebody/fine-tuned"

@@ -169,6 +169,7 @@ def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
         'tracking.group="2024_01","${seed}, b"',
         "tracking.tags=[01],[1e5,x]",
         "method.finetune.prior_prompt=a, b",
+        "method.finetune.prior_weight=1",
         "seed=0,1",
     ]
     arms, numbers = read_arms(line), []

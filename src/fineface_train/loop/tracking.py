@@ -13,13 +13,15 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
 from fineface_train.files import flat, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS_FILE = "metrics.jsonl"
 GLANCE = "glance"
@@ -117,7 +119,7 @@ class Tracker:
         if self._wandb is not None:
             self._attempt(lambda: self._log_images(step, name, images))
 
-    def table(self, name: str, frame: pd.DataFrame) -> None:
+    def table(self, name: str, frame: "pd.DataFrame") -> None:
         """Show a table, whose cells may be pictures, under `name` at the last step; wandb only."""
         if self._wandb is not None:
             self._attempt(lambda: self._log_table(name, frame))
@@ -168,7 +170,7 @@ class Tracker:
 
         self._wandb.log({name: [wandb.Image(image, caption=caption) for caption, image in images.items()]}, step=step)
 
-    def _log_table(self, name: str, frame: pd.DataFrame) -> None:
+    def _log_table(self, name: str, frame: "pd.DataFrame") -> None:
         import wandb
 
         rows = [
@@ -208,7 +210,9 @@ def _settle_wandb(folder: Path) -> None:
         del os.environ["WANDB_MODE"]  # set to nothing, which wandb takes for a mode that it does not know
 
 
-def log_tables(folder: Path, config: TrackingConfig, name: str, tables: Callable[[], dict[str, pd.DataFrame]]) -> None:
+def log_tables(
+    folder: Path, config: TrackingConfig, name: str, tables: Callable[[], dict[str, "pd.DataFrame"]]
+) -> None:
     """Show tables as a wandb run of their own; nothing without wandb."""
     if config.wandb and config.mode is not WandbMode.disabled:
         tracker = Tracker(folder, config, {}, name)

@@ -162,8 +162,8 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
         was = f", then in {config.base['path']}" if config.base and config.base.get("path") else ""
         raise ValueError(
             f"bundle={folder} was trained on {config.base_name}{was}, whose weights differ from this pipeline's; "
-            f"choose that base (base={config.base_name}, or method.base.path=FOLDER where it lies elsewhere), or accept "
-            f"another of its shape with any_base=true, in Python load_adapter(..., any_base=True)"
+            f"choose that base (base={config.base_name}, or method.base.path=FOLDER where it lies elsewhere), or "
+            f"accept another of its shape with any_base=true, in Python load_adapter(..., any_base=True)"
         )
     with torch.random.fork_rng(devices=[]):  # for weights that are replaced at once
         adapt(unet, config.conditioning.enters, config.encoder, config.finetune)
