@@ -12,10 +12,10 @@ import torch
 from tqdm import tqdm
 
 from fineface_train.aus import AU_COUNT
-from fineface_train.cli import quieten_libraries
 from fineface_train.compose import load_config
 from fineface_train.evaluation.measure import evaluation_prompts, load_generator
 from fineface_train.methods.protocol import Request
+from fineface_train.quiet import quieten_libraries
 
 
 def main() -> None:

@@ -38,7 +38,6 @@ from accelerate.state import AcceleratorState
 from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
 from tqdm import tqdm
 
-from fineface_train.cli import quieten_libraries
 from fineface_train.compose import load_config
 from fineface_train.config import Config
 from fineface_train.data.cache import load_image
@@ -53,6 +52,7 @@ from fineface_train.loop.tracking import Tracker
 from fineface_train.loop.trainer import StopSignals, make_accelerator, one_step, peak_memory_gb, weight_dtype
 from fineface_train.methods.au_diffusion.base import load_base, weights_hash
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
+from fineface_train.quiet import quieten_libraries
 from fineface_train.verbs.train import Given, batch_dtype, build_dataset, build_model, open_caches, told_captions
 
 CHANGES = ("softmax", "fused", "channels_last", "compiled", "bf16", "one_thread")

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TextIO
 
 from fineface_train.loop.launch import end_with_launcher, is_main_process, launcher_is_gone
+from fineface_train.quiet import quieten_libraries
 
 VERBS = {
     "prepare": "turn a dataset on disk (or the drawn world) into one table, and a page about it: fineface prepare "
@@ -223,21 +224,3 @@ def _show_our_log() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers = [handler]
-
-
-def quieten_libraries() -> None:
-    """Progress bars and notices of libraries would bury what we print; warnings about our own code stay on."""
-    import logging
-    import warnings
-
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
-    warnings.filterwarnings(
-        "ignore", category=FutureWarning, module=r"(diffusers|transformers|peft|accelerate|torch)\b"
-    )

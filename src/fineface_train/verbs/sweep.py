@@ -25,6 +25,7 @@ from fineface_train.evaluation.measure import evaluation_folder
 from fineface_train.files import read_json, write_json
 from fineface_train.loop.launch import is_main_process
 from fineface_train.overrides import key_of
+from fineface_train.quiet import quieten_libraries
 from fineface_train.reports.comparison.page import write_comparison
 from fineface_train.reports.run import command
 from fineface_train.reports.sweep_records import UNFINISHED, named_folder
@@ -127,6 +128,7 @@ def _value(arm: list[str], key: str) -> str | None:
 def _arm(path: Path, title: str, record: dict[str, Any], group: str, overrides: list[str]) -> None:
     """Train one arm and note how it ended, in a file, as a launcher may run it in another process."""
     try:
+        quieten_libraries()  # a launcher's process of its own has not passed through the command line
         config = load_config(overrides)
         if is_main_process():
             print(f"\n{title}: {record['arm']} seed={config.seed}", flush=True)
