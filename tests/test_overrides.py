@@ -17,7 +17,7 @@ from fineface_train.places import CONFIGS
 from fineface_train.reads import ASKED, READS, SWEEP, is_read
 from fineface_train.verbs.sweep_arms import read_arms
 
-SCHEMA = with_method(EVERYTHING, Method)
+SCHEMA = with_method(EVERYTHING, Method, Method.family)
 LETTERS = [
     'a ${seed} \\ "x" {y} [z] a=b, c',
     "C:\\faces\\",

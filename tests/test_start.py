@@ -36,7 +36,12 @@ REFUSED = [
     ["calibrate", "bundle=data/toyfacs/bundle", "prompt=x"],
     ["report", "seed=1"],
 ]
-HELP = [["--help"], *([verb, "--help"] for verb in VERBS), ["train", "--help", "trainer"], ["train", "--help", "tainer"]]
+HELP = [
+    ["--help"],
+    *([verb, "--help"] for verb in VERBS),
+    ["train", "--help", "trainer"],
+    ["train", "--help", "tainer"],
+]
 
 
 def loaded(arguments: list[str], folder: Path) -> tuple[int, set[str]]:

@@ -56,15 +56,16 @@ ARM = "arm"
 class Family:
     """What the chosen family makes of the config."""
 
-    schema: type[Config]
-    """The config with every key, whose `method` is the family's."""
+    name: str
+    """Import path of its package."""
+    method: type[MethodConfig]
+    """The type of `config.method`."""
     left_out: tuple[str, ...]
     """Groups of configs/config.yaml that are another family's."""
 
-    @property
-    def method(self) -> type[MethodConfig]:
-        """The type of `config.method`."""
-        return next(field.type for field in dataclasses.fields(self.schema) if field.name == "method")  # type: ignore[return-value]
+    def schema(self, config: type[Config] = EVERYTHING) -> type[Config]:
+        """The class `config`, by default that with every key, whose `method` is this family's."""
+        return with_method(config, self.method, self.name)
 
 
 def load_config(arguments: list[str], verb: str | None = None) -> Config:
@@ -72,16 +73,33 @@ def load_config(arguments: list[str], verb: str | None = None) -> Config:
 
     Raises ValueError that names the key, the value and what is allowed.
     """
-    folders = config_folders(arguments)
-    family = chosen_family(arguments, folders)
-    overrides = read_overrides(arguments, [family.schema], folders)
-    if verb is not None:
-        check_verb(overrides, verb, family.method)
-    schema = with_method(config_of(verb), family.method)
-    config = _typed(_composed(overrides, schema, family.left_out, folders), schema, verb)
+    config, overrides = _typed_config(arguments, verb)
+    validate(config, verb)
     if verb is not None:
         check_given(overrides, verb, [config])
     return config
+
+
+def unchecked_config(arguments: list[str]) -> Config:
+    """The config with every key, as its parts have it by themselves: of choices that do not go together too."""
+    return _typed_config(arguments, None)[0]
+
+
+def _typed_config(arguments: list[str], verb: str | None) -> tuple[Config, list[Override]]:
+    folders = config_folders(arguments)
+    family = chosen_family(arguments, folders)
+    overrides = read_overrides(arguments, [family.schema()], folders)
+    if verb is not None:
+        check_verb(overrides, verb, family.method)
+    schema = family.schema(config_of(verb))
+    node = _composed(overrides, schema, family.left_out, folders)
+    try:
+        config = unshielded(OmegaConf.to_object(node))
+    except OmegaConfBaseException as error:
+        raise ValueError(_explain(error, schema)) from error
+    assert isinstance(config, Config)
+    locate(config)
+    return config, overrides
 
 
 def read_given(arguments: list[str]) -> list[Override]:
@@ -91,8 +109,8 @@ def read_given(arguments: list[str]) -> list[Override]:
     each = [Override(key, value, Kind.group, key).values() for key, value in groups.items()]
     searched = [one for one in arguments if key_of(one) == SEARCHPATH]
     arms = [[f"{key}={value}" for key, value in zip(groups, arm, strict=True)] for arm in itertools.product(*each)]
-    schemas = dict.fromkeys(chosen_family([*searched, *arm], folders).schema for arm in arms)
-    return read_overrides(arguments, list(schemas), folders)
+    families = dict.fromkeys(chosen_family([*searched, *arm], folders) for arm in arms)
+    return read_overrides(arguments, [family.schema() for family in families], folders)
 
 
 def chosen_family(arguments: list[str], folders: Sequence[Path]) -> Family:
@@ -114,7 +132,7 @@ def chosen_family(arguments: list[str], folders: Sequence[Path]) -> Family:
             by = "" if key in groups else f" ({preset[key]} chooses {key})"
             raise ValueError(
                 f"{key} is a choice of the family {_owner(key, folders)}{by}; {chosen} is of the family "
-                f"{family.method.family}, {listed}; leave {key if key in groups else preset[key]} out, or choose "
+                f"{family.name}, {listed}; leave {key if key in groups else preset[key]} out, or choose "
                 f"another method"
             )
     return family
@@ -128,10 +146,10 @@ def _family(lines: tuple[str, ...], folders: tuple[Path, ...]) -> tuple[Family, 
     chosen = {key: f"{key}={name}" for key, name in node.hydra.runtime.choices.items() if name is not None}
     default_path, defaults = _default()
     path = str(node.method.family)
-    family = Family(with_method(EVERYTHING, method_of(path)), () if path == default_path else tuple(defaults))
+    family = Family(path, method_of(path), () if path == default_path else tuple(defaults))
     by = next((chosen[one] for one in ("experiment", "sweep") if one in chosen), "")
     preset = {key: by for key in family.left_out if chosen.get(key) != f"{key}={defaults[key]}" and by}
-    return family, chosen.get("method", f"configs/{MAIN}.yaml"), preset
+    return family, chosen.get("method") or chosen.get("experiment") or f"configs/{MAIN}.yaml", preset
 
 
 def method_of(family: str) -> type[MethodConfig]:
@@ -283,18 +301,6 @@ def multirun(arguments: list[str], arms: int, folder: Path, run: Callable[[int],
         sys.argv = before
 
 
-def _typed(node: DictConfig, schema: type[Config], verb: str | None) -> Config:
-    """What Hydra composed as validated dataclasses."""
-    try:
-        config = unshielded(OmegaConf.to_object(node))
-    except OmegaConfBaseException as error:
-        raise ValueError(_explain(error, schema)) from error
-    assert isinstance(config, Config)
-    locate(config)
-    validate(config, verb)
-    return config
-
-
 def _explain(error: Exception, schema: type[Config], folders: Sequence[Path] = (CONFIGS,)) -> str:
     """One line that names the key, the value and what is allowed, from what Hydra and OmegaConf say in several."""
     text = unshielded(str(error))
@@ -313,6 +319,11 @@ def _explain(error: Exception, schema: type[Config], folders: Sequence[Path] = (
     )
     preset = re.search(r"In '([^']+)': \w+ raised", text)
     where = f"configs/{preset[1]}.yaml: " if preset else ""
+    if beside := re.search(r"In '([^']+)': Could not override", text):
+        return (
+            f"configs/{beside[1]}.yaml cannot override {unknown[1] if unknown else 'this group'}, which is chosen after "
+            f"it; write `- /GROUP/NAME` in its defaults"
+        )
     cause: BaseException = error.__cause__ or error
     if unknown and not isinstance(cause, ValidationError):
         return where + unknown_key(getattr(cause, "full_key", None) or unknown[1], schema)

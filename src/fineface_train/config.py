@@ -5,6 +5,7 @@ Imports no torch, so that a wrong key or value is refused at once.
 """
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -124,9 +125,9 @@ def config_of(verb: str | None) -> type[Config]:
     return GenerateConfig if verb in (None, "generate") else Config
 
 
-def with_method(config: type[Config], method: type[MethodConfig]) -> type[Config]:
-    """The class `config` whose `method` is that of one family."""
-    field: Any = dataclasses.field(default_factory=method)
+def with_method(config: type[Config], method: type[MethodConfig], family: str) -> type[Config]:
+    """The class `config` whose `method` is that of the `family`."""
+    field: Any = dataclasses.field(default_factory=functools.partial(method, family=family))
     return dataclasses.make_dataclass(config.__name__, [("method", method, field)], bases=(config,))
 
 

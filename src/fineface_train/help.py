@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fineface_train.compose import load_config
+from fineface_train.compose import unchecked_config
 from fineface_train.config import Config
 from fineface_train.files import plain
 from fineface_train.overrides import choices, config_folders
@@ -45,7 +45,7 @@ class Part:
 
 def verb_help(verb: str, about: str, overrides: list[str]) -> str:
     """A page: what the verb does (`about`), its choices, a line about each part of its config, and its single keys."""
-    config, folders = load_config(overrides), config_folders(overrides)
+    config, folders = unchecked_config(overrides), config_folders(overrides)
     single, *parts = _parts(config, verb)
     shown = [part for part in parts if part.place.count(".") <= part.place.startswith("method.")]
     lines = [f"fineface {verb}: {about}", "", "choices (group=name):"]
@@ -63,7 +63,7 @@ def part_help(verb: str, name: str, overrides: list[str]) -> str:
 
     Raises ValueError where the verb reads no such part.
     """
-    config, folders = load_config(overrides), config_folders(overrides)
+    config, folders = unchecked_config(overrides), config_folders(overrides)
     parts = {part.place: part for part in _parts(config, verb) if part.place}
     groups = _groups(config, verb, folders)
     group, place = name.removeprefix("method."), name if name in parts else f"method.{name}"

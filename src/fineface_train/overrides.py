@@ -307,7 +307,7 @@ def unknown_key(key: str, schema: type, whole: str | None = None) -> str:
         holder = max((one for one in known if key.startswith(f"{one}.")), key=len, default="method")
         there = [one for one in known if one.rpartition(".")[0] == holder and one != "method.family"]
         listed = f"; there are {', '.join(there)}" if there else ""
-        return f"{key}: no such key of the family {type_of('method', [schema]).family}{listed}{meant}"
+        return f"{key}: no such key of the family {schema().method.family}{listed}{meant}"
     return f"{key}: no such config key" + (meant or "; `fineface train --help` lists them")
 
 
