@@ -9,7 +9,9 @@ import yaml
 from fineface_train.compose import load_config
 from fineface_train.config import training_values
 from fineface_train.earlier_keys import as_before, of_run, renamed
+from fineface_train.evaluation.measure import read_evaluation
 from fineface_train.loop.earlier_runs import nearest_run
+from fineface_train.reports.run import write_report
 from fineface_train.reports.sweep_records import read_records
 from fineface_train.verbs.base_of_bundle import read_run_config
 
@@ -56,6 +58,15 @@ def test_an_earlier_key_is_refused_with_its_new_name(override: str, now: str) ->
     for verb in ("train", "evaluate"):
         with pytest.raises(ValueError, match=f"^{now}; write"):
             load_config([override], verb)
+
+
+def test_the_command_of_an_earlier_evaluation(tmp_path: Path) -> None:
+    written = {"judge_it": "fineface evaluate bundle=b 'base.path=/a b' sampling.guidance=2", "images": 270}
+    (tmp_path / "pictures.json").write_text(json.dumps(written | {"protocol": "quick", "bundle": "b", "prompts": 5}))
+    read = read_evaluation(tmp_path)
+    assert read["judge_it"] == "fineface evaluate bundle=b 'method.base.path=/a b' method.sampling.guidance=2"
+    write_report(tmp_path)
+    assert read["judge_it"] in (tmp_path / "report.md").read_text()
 
 
 def test_a_runs_config_is_read_by_the_present_names(tmp_path: Path) -> None:

@@ -321,8 +321,8 @@ def _explain(error: Exception, schema: type[Config], folders: Sequence[Path] = (
     where = f"configs/{preset[1]}.yaml: " if preset else ""
     if beside := re.search(r"In '([^']+)': Could not override", text):
         return (
-            f"configs/{beside[1]}.yaml cannot override {unknown[1] if unknown else 'this group'}, which is chosen after "
-            f"it; write `- /GROUP/NAME` in its defaults"
+            f"configs/{beside[1]}.yaml cannot override {unknown[1] if unknown else 'this'}, which is chosen after it; "
+            f"write `- /GROUP/NAME` in its defaults"
         )
     cause: BaseException = error.__cause__ or error
     if unknown and not isinstance(cause, ValidationError):

@@ -31,6 +31,11 @@ def as_before(text: str) -> str:
     return NEW.sub(r"\1", text)
 
 
+def of_evaluation(values: dict[str, Any]) -> dict[str, Any]:
+    """What an evaluation has written down, its command by the present names."""
+    return values | {"judge_it": renamed(values["judge_it"])} if values.get("judge_it") else values
+
+
 def of_run(values: dict[str, Any]) -> dict[str, Any]:
     """What a run's config.yaml holds, in its present shape."""
     if "method" in values:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fineface_train.aus import AU_KEYS
 from fineface_train.compose import load_config
 from fineface_train.config import Config
+from fineface_train.earlier_keys import of_evaluation
 from fineface_train.evaluation.ceiling import ceiling
 from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.evaluate import METRICS, PICTURES, evaluate, read_images
@@ -213,7 +214,9 @@ def is_measured(config: Config, out: Path) -> bool:
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
     """What is known of an evaluation in `folder`, of judged images or else of pictures; nothing where there is none."""
-    return next((read_json(folder / name) for name in (METRICS, PICTURES) if (folder / name).is_file()), {})
+    return of_evaluation(
+        next((read_json(folder / name) for name in (METRICS, PICTURES) if (folder / name).is_file()), {})
+    )
 
 
 def fitting_judge(config: Config) -> str:
@@ -321,7 +324,7 @@ def print_report(folder: Path) -> Path:
     if (folder / METRICS).is_file():
         print(headline_table(read_json(folder / METRICS, "individual", "combination")))
     elif (folder / PICTURES).is_file():
-        print(unjudged(read_json(folder / PICTURES, "protocol", "images")))
+        print(unjudged(of_evaluation(read_json(folder / PICTURES, "protocol", "images"))))
     sheets = sorted((folder / "samples").glob("*.png"))
     if sheets:
         print(f"samples: {sheets[-1]}")

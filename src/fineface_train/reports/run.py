@@ -19,6 +19,7 @@ import pandas as pd
 from PIL import Image
 
 from fineface_train.aus import AU_KEYS, AU_NAMES
+from fineface_train.earlier_keys import of_evaluation
 from fineface_train.evaluation.evaluate import METRICS, PICTURES
 from fineface_train.files import flat, read_json, read_parquet, write_text
 from fineface_train.loop.runs import VALIDATION_FILE
@@ -84,7 +85,7 @@ def write_report(run: Path, judge_it: str | None = None) -> Path:
             f"run={run} is not a folder; give the folder that `fineface train` or `fineface evaluate` wrote"
         )
     metrics, provenance = _read_json(run / METRICS), _read_json(run / "provenance.json")
-    pictures = {} if metrics else _read_json(run / PICTURES)
+    pictures = {} if metrics else of_evaluation(_read_json(run / PICTURES))
     config = run / "config.yaml"
     judge_it = (
         pictures.get("judge_it")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fineface_train.earlier_keys import of_evaluation
 from fineface_train.evaluation.evaluate import METRICS, PICTURES
 from fineface_train.files import flat, read_json, read_parquet
 from fineface_train.loop.runs import FINISHED, VALIDATION_FILE
@@ -70,7 +71,7 @@ def read_runs(records: list[dict[str, Any]]) -> tuple[Arms, list[tuple[str, str]
             missing.append((f"{name} seed={seed}", f"trained, not evaluated: {again}"))
             continue
         metrics = read_json(found, "individual", "combination") if found.name == METRICS else read_json(found)
-        arms.setdefault(name, {})[seed] = _read_run(record, run, evaluation, metrics)
+        arms.setdefault(name, {})[seed] = _read_run(record, run, evaluation, of_evaluation(metrics))
     return arms, missing
 
 
