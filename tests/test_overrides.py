@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fineface_train.cli import VERBS, main
-from fineface_train.compose import choices_of, combinations, load_config, multirun
+from fineface_train.compose import choices_of, combinations, load_config, read_given
 from fineface_train.config import EVERYTHING, with_method
+from fineface_train.hydra_calls import multirun
 from fineface_train.methods.au_diffusion.config import Method
 from fineface_train.overrides import Kind, kind_of, known_keys, read_overrides
 from fineface_train.places import CONFIGS
@@ -173,7 +174,7 @@ def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
         "seed=0,1",
     ]
     arms, numbers = read_arms(line), []
-    multirun(line, len(arms.each), tmp_path / "a b", numbers.append)
+    multirun(read_given(line), len(arms.each), tmp_path / "a b", numbers.append)
     assert numbers == list(range(8))
     seen = [(one.tracking.group, one.tracking.tags, one.method.finetune.prior_prompt, one.seed) for one in arms.configs]
     assert seen[0] == ("2024_01", ["01"], "a, b", 0)

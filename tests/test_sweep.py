@@ -11,6 +11,7 @@ import pytest
 
 from fineface_train.cli import main
 from fineface_train.files import read_json
+from fineface_train.overrides import Override
 
 SMALL = [
     "data.toyfacs.disfa_subjects=3",
@@ -258,7 +259,7 @@ def test_an_arm_that_did_not_end_is_missing_not_forgotten(
         "seed=0,1",
     ]
 
-    def only_the_first(overrides: list[str], arms: int, folder: Path, run: Callable[[int], None]) -> None:
+    def only_the_first(overrides: list[Override], arms: int, folder: Path, run: Callable[[int], None]) -> None:
         multirun(overrides, 1, folder, run)
 
     multirun = module.multirun

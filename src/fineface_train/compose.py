@@ -4,27 +4,20 @@ Which keys stand below `method` depends on the family that method=NAME chooses. 
 the groups alone, which tells the family; then all of it, with the family's dataclass as the type of `method`.
 """
 
-import contextlib
 import dataclasses
 import functools
 import importlib
 import itertools
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import hydra
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import OmegaConfBaseException
 
 from fineface_train.config import EVERYTHING, Config, config_of, locate, validate, with_method
+from fineface_train.hydra_calls import MAIN, compose_node, explain
 from fineface_train.methods.config import MethodConfig
 from fineface_train.overrides import (
     SEARCHPATH,
@@ -34,22 +27,15 @@ from fineface_train.overrides import (
     choices,
     config_folders,
     key_of,
-    no_such_choice,
     read_groups,
     read_overrides,
-    unknown_key,
-    unreadable,
     unshielded,
 )
 from fineface_train.places import CONFIGS
 from fineface_train.reads import check_given, check_verb
 
-MAIN = "config"
-"""configs/config.yaml, which begins with the schema."""
-SCHEMA = "schema"
 CHOOSING = ("method", "experiment", "sweep")
 """Groups that may choose the family."""
-ARM = "arm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +82,7 @@ def _typed_config(arguments: list[str], verb: str | None) -> tuple[Config, list[
     try:
         config = unshielded(OmegaConf.to_object(node))
     except OmegaConfBaseException as error:
-        raise ValueError(_explain(error, schema)) from error
+        raise ValueError(explain(error, schema)) from error
     assert isinstance(config, Config)
     locate(config)
     return config, overrides
@@ -142,7 +128,7 @@ def chosen_family(arguments: list[str], folders: Sequence[Path]) -> Family:
 def _family(lines: tuple[str, ...], folders: tuple[Path, ...]) -> tuple[Family, str, dict[str, str]]:
     """The family that these choices lead to; the choice of its method; and of the groups that it leaves out, those that
     a preset chooses, with the preset."""
-    node = _compose({}, list(lines), EVERYTHING, folders, return_hydra_config=True)
+    node = compose_node({}, list(lines), EVERYTHING, folders, return_hydra_config=True)
     chosen = {key: f"{key}={name}" for key, name in node.hydra.runtime.choices.items() if name is not None}
     default_path, defaults = _default()
     path = str(node.method.family)
@@ -201,30 +187,11 @@ def _composed(
 ) -> DictConfig:
     lines = [*(override.for_hydra() for override in overrides), *(f"~{group}" for group in left_out)]
     try:
-        return _compose(schema, lines, schema, folders)
+        return compose_node(schema, lines, schema, folders)
     except AssertionError:  # Hydra's, where a key lies below one that is null; told by name
         groups = [override.for_hydra() for override in overrides if override.kind is Kind.group]
-        chosen = _compose(schema, [*groups, *(f"~{group}" for group in left_out)], schema, folders)
+        chosen = compose_node(schema, [*groups, *(f"~{group}" for group in left_out)], schema, folders)
         raise ValueError(_below_nothing(overrides, chosen)) from None
-
-
-def _compose(
-    node: Any, lines: list[str], schema: type[Config], folders: Sequence[Path], *, return_hydra_config: bool = False
-) -> DictConfig:
-    """What Hydra composes with `node` as its schema; its errors in our words, for a config of type `schema`."""
-    _register(node)
-    try:
-        with _configs():
-            return compose(MAIN, overrides=lines, return_hydra_config=return_hydra_config)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(_explain(error, schema, folders)) from error
-
-
-def _register(node: Any) -> None:
-    """Make `node` what config.yaml fills in."""
-    if not CONFIGS.is_dir():
-        raise ValueError(f"no configs in {CONFIGS}: install the project from its checkout with `pip install -e .`")
-    ConfigStore.instance().store(name=SCHEMA, node=node)
 
 
 def _below_nothing(overrides: list[Override], chosen: DictConfig) -> str:
@@ -237,17 +204,6 @@ def _below_nothing(overrides: list[Override], chosen: DictConfig) -> str:
     raise AssertionError("Hydra refused overrides that all have their place")
 
 
-@contextlib.contextmanager
-def _configs() -> Iterator[None]:
-    """Inside, Hydra composes from configs/; also within a sweep's arm, while Hydra itself is at work."""
-    before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = before
-
-
 def sweep_parameters(arguments: list[str]) -> dict[str, str]:
     """What the named sweep among the overrides (sweep=table1), if any, varies: its keys, and their values with commas
     between."""
@@ -256,7 +212,7 @@ def sweep_parameters(arguments: list[str]) -> dict[str, str]:
     if (name := read_groups(arguments, folders).get("sweep")) is not None:
         check_choice("sweep", name, folders)
         named.append(f"+sweep={name}")
-    node = _compose({}, named, EVERYTHING, folders, return_hydra_config=True)
+    node = compose_node({}, named, EVERYTHING, folders, return_hydra_config=True)
     return dict(node.hydra.sweeper.params or {})
 
 
@@ -268,67 +224,3 @@ def combinations(arguments: list[str]) -> list[list[str]]:
     """
     values = [[f"{override.key}={value}" for value in override.values()] for override in read_given(arguments)]
     return [list(arm) for arm in itertools.product(*values)]
-
-
-def multirun(arguments: list[str], arms: int, folder: Path, run: Callable[[int], None]) -> None:
-    """Have Hydra's launcher call `run` with the number of each of a sweep's arms, from 0; it may do so in other
-    processes.
-
-    `arguments`: the sweep's, among them Hydra's own; the sweep and the experiment may choose a launcher too.
-    """
-    _register({})
-
-    def job(node: DictConfig) -> None:
-        run(node[ARM])
-
-    quiet = (
-        "hydra/job_logging=none",
-        "hydra/hydra_logging=none",
-        f'hydra.sweep.dir="{folder}"',
-        "hydra.sweep.subdir=.",
-        "hydra.sweeper.params=null",
-    )
-    presets = [
-        override.for_hydra()
-        for override in read_given(arguments)
-        if override.kind is Kind.hydra or (override.key in ("sweep", "experiment") and len(override.values()) == 1)
-    ]
-    numbers = f"+{ARM}=" + ",".join(map(str, range(arms)))
-    before, sys.argv = sys.argv, [sys.argv[0], "--multirun", *quiet, *presets, numbers]
-    try:
-        hydra.main(config_path=str(CONFIGS), config_name=MAIN, version_base="1.3")(job)()
-    finally:
-        sys.argv = before
-
-
-def _explain(error: Exception, schema: type[Config], folders: Sequence[Path] = (CONFIGS,)) -> str:
-    """One line that names the key, the value and what is allowed, from what Hydra and OmegaConf say in several."""
-    text = unshielded(str(error))
-    if isinstance(error, OverrideParseException):
-        return unreadable(unshielded(error.override))
-    several = re.search(r"Ambiguous value for argument '(.*)'\s+1\. To use it as a list", text, re.DOTALL)
-    if several:
-        return (
-            f"{several[1]}: are several values, which only a sweep takes (fineface train -m {several[1]} ...); give one"
-        )
-    missing = re.search(r"Could not find '([^/']+)/([^']+)'", text)
-    if missing:
-        return no_such_choice(missing[1], missing[2], folders)
-    unknown = re.search(r"Could not override '([^']+)'", text) or re.search(
-        r"Key '([^']+)' (?:is not in struct|not in)", text
-    )
-    preset = re.search(r"In '([^']+)': \w+ raised", text)
-    where = f"configs/{preset[1]}.yaml: " if preset else ""
-    if beside := re.search(r"In '([^']+)': Could not override", text):
-        return (
-            f"configs/{beside[1]}.yaml cannot override {unknown[1] if unknown else 'this'}, which is chosen after it; "
-            f"write `- /GROUP/NAME` in its defaults"
-        )
-    cause: BaseException = error.__cause__ or error
-    if unknown and not isinstance(cause, ValidationError):
-        return where + unknown_key(getattr(cause, "full_key", None) or unknown[1], schema)
-    reason = unshielded(str(cause)).split("\n")[0]
-    key = getattr(cause, "full_key", None)
-    if re.fullmatch(r"field '[\w.]+' is not Optional", reason):
-        return f"{key}=null: must have a value; leave {key} out for its default"
-    return f"{key}: {reason}" if key else " ".join(line.strip() for line in text.split("\n") if line.strip())

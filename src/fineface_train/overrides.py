@@ -138,7 +138,7 @@ def _read(argument: str, schemas: Sequence[type], folders: Sequence[Path]) -> Ov
     if not equals or not re.fullmatch(r"\+{0,2}[\w./]+", signed):
         raise ValueError(f"{argument!r} cannot be read; write key=value, such as seed=1 or trainer.steps=500")
     kind = kind_of(key, value, schemas, folders)
-    of_method = kind is Kind.group and f"method.{key}" in known_keys(schemas[0])
+    of_method = kind is Kind.group and any(f"method.{key}" in known_keys(schema) for schema in schemas)
     return Override(key, value, kind, f"method.{key}" if of_method else key)
 
 

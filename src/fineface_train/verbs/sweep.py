@@ -17,12 +17,13 @@ from typing import Any
 
 from accelerate.state import AcceleratorState, PartialState
 
-from fineface_train.compose import load_config, multirun
+from fineface_train.compose import load_config, read_given
 from fineface_train.config import Config
 from fineface_train.earlier_keys import as_before
 from fineface_train.evaluation.evaluate import METRICS, PICTURES
 from fineface_train.evaluation.measure import evaluation_folder
 from fineface_train.files import read_json, write_json
+from fineface_train.hydra_calls import multirun
 from fineface_train.loop.launch import is_main_process
 from fineface_train.overrides import key_of
 from fineface_train.quiet import quieten_libraries
@@ -67,7 +68,7 @@ def sweep(arms: Arms) -> int:
         title = f"arm {number + 1} of {len(records)}"
         _arm(paths[number], title, records[number], folder.name, arms.each[number])
 
-    multirun(overrides, len(records), folder, run)
+    multirun(read_given(overrides), len(records), folder, run)
     done = []
     if is_main_process():  # the others may be here before the last is written
         done = [read_json(path) for path in paths]
