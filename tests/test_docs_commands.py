@@ -39,6 +39,7 @@ PLACEHOLDERS = {
     "[overrides]": "seed=1",
     "validation_every=STEPS": "validation_every=500",
     "--machine_rank R": "--machine_rank 0",
+    " \\| head -1": "",
     " ...": "",
 }
 """What stands for something else in a command, and an example of it."""

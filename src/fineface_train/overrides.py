@@ -298,10 +298,11 @@ def no_such_choice(group: str, name: str, folders: Sequence[Path] = (CONFIGS,)) 
 
 def unknown_key(key: str, schema: type, whole: str | None = None) -> str:
     """What to say of a key that is not there; `whole`: with what stood behind it."""
-    if now := new_name(whole or key):
+    known, now = known_keys(schema), new_name(whole or key)
+    if now in known:
         return f"{whole or key} is now {now}; write {now}=VALUE"
-    known = known_keys(schema)
-    near = difflib.get_close_matches(key, known, n=1)
+    key = (whole or key) if now else key
+    near = difflib.get_close_matches(now or key, known, n=1)
     meant = f"; did you mean {near[0]}?" if near else ""
     if key.startswith("method."):
         holder = max((one for one in known if key.startswith(f"{one}.")), key=len, default="method")

@@ -16,7 +16,7 @@ from fineface_train.data.conditioning import NO_CONTROL, ConditioningConfig, Ent
 from fineface_train.loop.tracking import read_metrics
 from fineface_train.methods.au_diffusion.adapter import adapt
 from fineface_train.methods.au_diffusion.conditioning import pipeline_arguments, unet_arguments
-from fineface_train.methods.au_diffusion.config import EncoderConfig, EncoderName, FinetuneConfig, Trained
+from fineface_train.methods.au_diffusion.config import OPTIONS, EncoderConfig, EncoderName, FinetuneConfig, Trained
 from fineface_train.methods.au_diffusion.encoders import build_encoder
 from fineface_train.verbs.train import train
 from tests.conftest import WIDTH, tiny_pipeline
@@ -108,7 +108,7 @@ def test_no_control_is_zero_for_the_papers_encoders_and_learned_for_ours(name: E
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(name=name, learned_null=True), WIDTH)
     zeros, nothing, aus = torch.zeros(1, 12), torch.tensor([NO_CONTROL]), torch.rand(1, 12) * 5
-    assert torch.equal(encoder(zeros), encoder(nothing)) == ("learned_null" not in encoder.options)
+    assert torch.equal(encoder(zeros), encoder(nothing)) == ("learned_null" not in OPTIONS[name])
     assert encoder(nothing).isfinite().all()
     if name is EncoderName.per_au_tokens:
         assert torch.equal(encoder(nothing), encoder.null[None])
