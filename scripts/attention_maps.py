@@ -27,11 +27,13 @@ from torch import Tensor
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES, MAX_INTENSITY
 from fineface_train.data.conditioning import Entry
 from fineface_train.evaluation.ceiling import DrawnFaces
-from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_prompts
+from fineface_train.evaluation.config import ProtocolName
+from fineface_train.evaluation.plan import build_plan, toyfacs_prompts
 from fineface_train.methods.au_diffusion.adapter import au_encoder, cross_attention_names
-from fineface_train.methods.au_diffusion.base import BaseConfig, load_base
+from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.au_diffusion.bundle import load_adapter
-from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
+from fineface_train.methods.au_diffusion.config import BaseConfig, SamplingConfig
+from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from fineface_train.pictures import save_webp, to_picture
 

@@ -19,11 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from fineface_train.aus import AU_COUNT
-from fineface_train.cli import quieten_libraries
-from fineface_train.config import load_config
+from fineface_train.compose import load_config
 from fineface_train.files import write_json
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
+from fineface_train.quiet import quieten_libraries
 from fineface_train.verbs.generators import evaluation_prompts, load_generator
 
 CHANGES = ("bf16", "channels_last", "compiled")
@@ -101,10 +101,11 @@ def main() -> None:
             rows.append({"variant": name, "batch": size, "images_per_second": rate, "peak_gb": peak})
             bar.update()
     bar.close()
-    base = f"{config.base.name} at {config.base.resolution} px"
+    base = f"{config.method.base.name} at {config.method.base.resolution} px"
     print(
-        f"{generator.pipe.device}, {torch.get_num_threads()} threads, {base}, {config.sampling.steps} steps, guidance "
-        f"{config.sampling.guidance:g}, {an_image / 1e9:.1f} GFLOP an image"
+        f"{generator.pipe.device}, {torch.get_num_threads()} threads, {base}, "
+        f"{config.method.sampling.steps} steps, guidance {config.method.sampling.guidance:g}, "
+        f"{an_image / 1e9:.1f} GFLOP an image"
     )
     width = max(len(name) for name in arguments.variants) + 2
     print(f"{'variant':<{width}}{'batch':>6}{'images/s':>12}{'against the first':>19}{'peak GB':>9}")
@@ -113,7 +114,7 @@ def main() -> None:
         against = rate / rows[0]["images_per_second"]
         print(f"{row['variant']:<{width}}{row['batch']:>6}{rate:>12.2f}{against:>18.2f}x{peak:>9}")
     if arguments.json:
-        about = {"base": config.base.name, "resolution": config.base.resolution, "steps": config.sampling.steps}
+        about = {"base": config.method.base.name, "resolution": config.method.base.resolution, "steps": config.method.sampling.steps}
         write_json(arguments.json, about | {"operations_an_image": an_image, "variants": rows})
 
 

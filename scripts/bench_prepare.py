@@ -26,16 +26,18 @@ from pathlib import Path
 import av
 import torch
 
-from fineface_train.config import Config, load_config
-from fineface_train.data.annotators.annotate import AnnotatorKind
+from fineface_train.compose import load_config
+from fineface_train.config import Config
+from fineface_train.data.annotators.config import AnnotatorKind
 from fineface_train.data.cache import latent_cache, text_cache
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import ALONE
-from fineface_train.data.disfa.reader import DisfaConfig
+from fineface_train.data.disfa.config import DisfaConfig
 from fineface_train.data.formats.images import read_image
 from fineface_train.data.formats.video import extract_videos
 from fineface_train.data.inspection.looks import image_looks
-from fineface_train.data.prepare import MANIFEST, TABLE, prepare
+from fineface_train.data.prepare import MANIFEST, prepare
+from fineface_train.data.prepared import TABLE
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import SampleTable
 from fineface_train.methods.au_diffusion.base import load_base
@@ -70,14 +72,16 @@ def run_stage(stage: str, config: Config) -> tuple[int, float]:
     paths = table.frame["image"].tolist()
     stages = Stages(root / "bench", config.data.blip2, config.data.annotate, ALONE)
     contents = [] if stage == "hash" else image_contents(paths, root / INDEX)
-    pipe = load_base(config.base) if stage in ("VAE posteriors", "caption embeddings") else None
+    pipe = load_base(config.method.base) if stage in ("VAE posteriors", "caption embeddings") else None
     start = time.perf_counter()
     if stage == "hash":
         image_contents(paths, root / INDEX)
     elif stage == "look":
         image_looks(paths, contents, root / "bench" / "looks")
     elif stage == "VAE posteriors":
-        latent_cache(table, contents, pipe.vae, "vae", root / "bench", config.base.resolution, config.image_transform)
+        latent_cache(
+            table, contents, pipe.vae, "vae", root / "bench", config.method.base.resolution, config.image_transform
+        )
     elif stage == "caption embeddings":
         text_cache(table.frame["caption"].tolist(), pipe, "text", root / "bench")
     elif stage == "BLIP-2 captions":

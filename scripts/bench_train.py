@@ -2,9 +2,9 @@
 """How fast a training step is, against the plain loop of the published code, and where its time goes; all in one run.
 
     python scripts/bench_train.py [--steps 20] [--variants plain,ours,fused,channels_last] [--json FILE] [KEY=VALUE ...]
-    python scripts/bench_train.py --steps 4 base=sd21_random base.resolution=256 judge=none trainer.batch_size=1
+    python scripts/bench_train.py --steps 4 base=sd21_random method.base.resolution=256 judge=none trainer.batch_size=1
     python scripts/bench_train.py --variants plain,ours,bf16,bf16+fused+channels_last+compiled base=sd21_random
-    base.resolution=512 judge=none
+    method.base.resolution=512 judge=none
 
 `ours` is the step of `fineface train` with this config; `plain` reads and encodes images and captions at every step,
 and attends by an explicit softmax. Every other variant is `ours` with one change, or several joined by +:
@@ -39,8 +39,8 @@ from accelerate.state import AcceleratorState
 from diffusers.models.attention_processor import AttnProcessor, IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
 from tqdm import tqdm
 
-from fineface_train.cli import quieten_libraries
-from fineface_train.config import Config, load_config
+from fineface_train.compose import load_config
+from fineface_train.config import Config
 from fineface_train.data.cache import load_image
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import Crew
@@ -57,7 +57,9 @@ from fineface_train.loop.tracking import Tracker
 from fineface_train.loop.turns import Optimiser, take_turn
 from fineface_train.methods.au_diffusion.base import load_base, weights_hash
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
-from fineface_train.verbs.train import Given, batch_dtype, build_dataset, build_model, open_caches, told_captions
+from fineface_train.quiet import quieten_libraries
+from fineface_train.verbs.run_identity import Given, told_captions
+from fineface_train.verbs.train import batch_dtype, build_dataset, build_model, open_caches
 
 CHANGES = ("softmax", "fused", "channels_last", "compiled", "bf16", "one_thread")
 TURN = 5
@@ -112,7 +114,7 @@ class Contestant:
         self.dtype = weight_dtype(config.trainer, self.accelerator)
         self.threads = 1 if "one_thread" in changes else torch.get_num_threads()
         self.peak_gb, held = 0.0, _held(self.accelerator.device)
-        self.pipe = load_base(config.base).to(self.accelerator.device)
+        self.pipe = load_base(config.method.base).to(self.accelerator.device)
         hashes = {part: weights_hash(getattr(self.pipe, part)) for part in ("vae", "text_encoder")}
         inputs = open_caches(
             config, Given(table, contents, self.pipe, hashes, told_captions(config, table, self.pipe)), Crew()
@@ -195,7 +197,7 @@ class Contestant:
         """Images and captions from the files, as the published loop has them at every step."""
         rows, device = self.table.frame.iloc[batch.row.tolist()], self.accelerator.device
         images = [
-            torch.from_numpy(load_image(path, self.config.base.resolution, self.config.image_transform))
+            torch.from_numpy(load_image(path, self.config.method.base.resolution, self.config.image_transform))
             for path in rows["image"]
         ]
         posterior = self.pipe.vae.encode(torch.stack(images).to(device, self.pipe.vae.dtype)).latent_dist
@@ -324,7 +326,7 @@ def main() -> None:
     uncompiled = next((one for one in contestants if "compiled" not in one.name), None)
     operations = _operations(uncompiled) if uncompiled else None
     rates: dict[tuple[torch.dtype, int], float] = {}
-    base = f"{config.base.name} at {config.base.resolution} px"
+    base = f"{config.method.base.name} at {config.method.base.resolution} px"
     print(f"{device}, {all_threads} threads, batch {size}, {base}, {turns * (TURN - 1)} steps each", end="")
     print(f", {operations / size / 1e9:.2f} GFLOP an example" if operations else "")
     width = max(len(one.name) for one in contestants) + 2
@@ -357,7 +359,7 @@ def main() -> None:
     for (dtype, threads), rate in rates.items():
         print(f"matrix products in {dtype}, {threads} threads: {rate / 1e12:.3f} TFLOP/s")
     if arguments.json:
-        about = {"base": config.base.name, "resolution": config.base.resolution, "batch": size, "device": str(device)}
+        about = {"base": config.method.base.name, "resolution": config.method.base.resolution, "batch": size, "device": str(device)}
         write_json(
             arguments.json,
             about | {"operations_an_example": operations / size if operations else None, "variants": rows},

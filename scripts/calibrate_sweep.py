@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from fineface_train.config import Config, load_config
+from fineface_train.compose import load_config
+from fineface_train.config import Config
 from fineface_train.evaluation.compare import compare
 from fineface_train.evaluation.metrics import nulled
 from fineface_train.files import write_json

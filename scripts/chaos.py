@@ -84,7 +84,7 @@ class Job:
 
 
 CORPUS = ("data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60")
-EVALUATION = ("sampling.steps=1", "evaluation.batch_size=16")
+EVALUATION = ("method.sampling.steps=1", "evaluation.batch_size=16")
 TRAIN = (
     *(
         "train",

@@ -13,10 +13,12 @@ import torch
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES
 from fineface_train.evaluation.ceiling import DrawnFaces
-from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_prompts
-from fineface_train.methods.au_diffusion.base import BaseConfig, load_base
+from fineface_train.evaluation.config import ProtocolName
+from fineface_train.evaluation.plan import build_plan, toyfacs_prompts
+from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.au_diffusion.bundle import load_adapter
-from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
+from fineface_train.methods.au_diffusion.config import BaseConfig, SamplingConfig
+from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import FaceGenerator, Request
 from fineface_train.pictures import face_sheet, save_webp, to_picture
 
@@ -27,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs/toyfacs_sweep.webp"))
     parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--au-guidance", type=float, help="as sampling.au_guidance")
+    parser.add_argument("--au-guidance", type=float, help="as method.sampling.au_guidance")
     arguments = parser.parse_args()
     prompts = toyfacs_prompts()
     plan = build_plan(ProtocolName.paper, prompts, [], seed=1000)

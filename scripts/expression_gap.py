@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from fineface_train.aus import AU_COUNT, describe_aus
-from fineface_train.methods.au_diffusion.base import BaseConfig, load_base
+from fineface_train.methods.au_diffusion.base import load_base
+from fineface_train.methods.au_diffusion.config import BaseConfig
 from fineface_train.toyfacs.faces import caption, sample_face
 from fineface_train.toyfacs.render import draw, draw_nuisances
 from fineface_train.toyfacs.worlds import Expressions, sample_aus

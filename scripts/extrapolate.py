@@ -20,7 +20,8 @@ import pandas as pd
 from PIL import Image
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, AU_NAMES
-from fineface_train.config import Config, load_config
+from fineface_train.compose import load_config
+from fineface_train.config import Config
 from fineface_train.evaluation.glance import read_images
 from fineface_train.evaluation.judges.judges import Judges, load_judges
 from fineface_train.evaluation.metrics import bootstrap_weights, nulled, weighted_mean

@@ -14,9 +14,10 @@ import argparse
 import shutil
 from pathlib import Path
 
-from fineface_train.config import Config, load_config
+from fineface_train.compose import load_config
+from fineface_train.config import Config
 from fineface_train.data.conditioning import Entry
-from fineface_train.evaluation.plan import ProtocolName
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.files import read_json, write_json, write_text
 from fineface_train.methods.au_diffusion.bundle import check_bundle
 from fineface_train.reports.comparison.page import write_comparison
@@ -39,7 +40,7 @@ def main() -> None:
     first = first_runs(folder)
     if not first:
         parser.error(f"no finished arm of a sweep in {folder}")
-    guidance = config.sampling.guidance
+    guidance = config.method.sampling.guidance
     for arm, run in first.items():
         scales = arguments.scales if check_bundle(run / "bundle").conditioning.enters is Entry.adapter else []
         for scale, strength in [
@@ -61,7 +62,7 @@ def main() -> None:
 
 
 def _evaluate(config: Config, run: Path, scale: float | None, guidance: float) -> None:
-    config.scale, config.sampling.guidance = scale, guidance
+    config.scale, config.method.sampling.guidance = scale, guidance
     out = run / f"evaluation-pareto-scale{'own' if scale is None else f'{scale:g}'}-guidance{guidance:g}"
     measure_once(config, run / "bundle", out)
 

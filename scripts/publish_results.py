@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fineface_train.config import load_config
+from fineface_train.compose import load_config
 from fineface_train.files import read_json, read_parquet, replacing, write_text
 from fineface_train.reports.comparison.figures import write_figures
 from fineface_train.reports.comparison.page import write_comparison

@@ -19,7 +19,8 @@ from hypothesis import settings
 from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from fineface_train.toyfacs.corpus import CorpusConfig, write_corpus
+from fineface_train.toyfacs.config import CorpusConfig
+from fineface_train.toyfacs.corpus import write_corpus
 
 WIDTH = 96
 SMALL = CorpusConfig(disfa_subjects=3, disfa_frames=12, affectnet_images=60, seed=5)
@@ -150,7 +151,7 @@ def pipe() -> StableDiffusionPipeline:
 
 @pytest.fixture(scope="session")
 def saved_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny pipeline as a folder that `base.path` can name."""
+    """The tiny pipeline as a folder that `method.base.path` can name."""
     folder = tmp_path_factory.mktemp("base")
     tiny_pipeline().save_pretrained(folder)
     return folder

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, format_aus, parse_aus
 from fineface_train.cli import main
-from fineface_train.config import load_config
+from fineface_train.compose import load_config
 from fineface_train.data.affectnet.metadata import read_metadata
 from fineface_train.data.disfa.labels import read_labels
 from fineface_train.files import flat, plain
@@ -58,7 +58,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "++trainer.step=5"], r"trainer\.step: no such config key; did you mean trainer\.steps"),
         (["train", "sed=1"], "sed: no such config key; did you mean seed"),
         (["train", "lables.std=1"], "lables: no such config key; did you mean labels"),
-        (["train", "encoder.hiden=8"], r"encoder\.hiden: no such config key; did you mean encoder\.hidden"),
+        (["train", "encoder.hiden=8"], r"encoder\.hiden: no such config key; did you mean method\.encoder\.hidden"),
         (["train", "steps"], "'steps' cannot be read; write key=value"),
         (["train", "trainer.steps=1", "=3"], "'=3' cannot be read; write key=value"),
         (["train", "seed=\x1e0"], "'seed=.*0' cannot be read; put text with signs in quotes"),
@@ -70,7 +70,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "seed=one"], "seed: Value 'one'"),
         (["train", "run.fresh=perhaps"], r"run\.fresh: Value 'perhaps'"),
         (["train", "trainer.betas=0.9"], r"trainer\.betas"),
-        (["train", "encoder.name=foo"], r"encoder\.name: Invalid value 'foo', expected one of"),
+        (["train", "method.encoder.name=foo"], r"method\.encoder\.name: Invalid value 'foo', expected one of"),
         (["train", "trainer.schedule=linear"], r"trainer\.schedule: Invalid value 'linear', expected one of"),
         (["train", "trainer.precision=int8"], r"trainer\.precision: Invalid value 'int8', expected one of"),
         (["train", "image_transform=stretch"], "image_transform: Invalid value 'stretch', expected one of"),
@@ -83,7 +83,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "seed=99999999999999999999"], "seed=99999999999999999999: must lie in 0"),
         (["train", "evaluation.seed=99999999999999999999"], r"evaluation\.seed=.*must lie in 0"),
         (["train", "data.name=../../evil"], r"data\.name='../../evil': use letters"),
-        (["train", "sampling.steps=100000"], r"sampling\.steps=100000: must lie in 1..1000"),
+        (["train", "method.sampling.steps=100000"], r"method\.sampling\.steps=100000: must lie in 1..1000"),
         (["report", "out=/"], "out=/: no run or evaluation lies there"),
         (["train", "trainer.learning_rate=0"], r"trainer\.learning_rate=0\.0: must be positive"),
         (["train", "trainer.learning_rate=nan"], r"trainer\.learning_rate=nan: must be positive"),
@@ -97,24 +97,27 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "labels.std=-1"], r"labels\.std=-1\.0: must lie in 0\.\.5"),
         (["train", "labels.std=9"], r"labels\.std=9\.0: must lie in 0\.\.5"),
         (["train", "labels.rounding_probability=2"], r"labels\.rounding_probability=2\.0: must be a probability"),
-        (["train", "conditioning.au_dropout=1.5"], r"conditioning\.au_dropout=1\.5: must be a probability"),
         (
-            ["train", "finetune.lora_rank=0"],
-            r"finetune\.lora_rank=0: must be at least 1 \(finetune=nothing trains without LoRA\)",
+            ["train", "method.conditioning.au_dropout=1.5"],
+            r"method\.conditioning\.au_dropout=1\.5: must be a probability",
         ),
-        (["train", "finetune.lora_alpha=0"], r"finetune\.lora_alpha=0\.0: must be positive"),
-        (["train", "objective.gamma=0"], r"objective\.gamma=0\.0: must be positive"),
-        (["train", "base.resolution=63"], r"base\.resolution=63: must be a positive multiple of 8"),
-        (["train", "sampling.steps=0"], r"sampling\.steps=0: must lie in 1..1000"),
-        (["train", "sampling.guidance=0"], r"sampling\.guidance=0\.0: must be at least 1"),
         (
-            ["train", "sampling.au_guidance=4"],
-            r"sampling\.au_guidance=4\.0: must lie in 1\.\.3 \(sampling\.guidance\), or be null",
+            ["train", "method.finetune.lora_rank=0"],
+            r"method\.finetune\.lora_rank=0: must be at least 1 \(finetune=nothing trains without LoRA\)",
         ),
-        (["train", "sampling.au_guidance=nan"], r"sampling\.au_guidance=nan: must lie in 1\.\.3"),
+        (["train", "method.finetune.lora_alpha=0"], r"method\.finetune\.lora_alpha=0\.0: must be positive"),
+        (["train", "method.objective.gamma=0"], r"method\.objective\.gamma=0\.0: must be positive"),
+        (["train", "method.base.resolution=63"], r"method\.base\.resolution=63: must be a positive multiple of 8"),
+        (["train", "method.sampling.steps=0"], r"method\.sampling\.steps=0: must lie in 1..1000"),
+        (["train", "method.sampling.guidance=0"], r"method\.sampling\.guidance=0\.0: must be at least 1"),
         (
-            ["train", "sampling.au_guidance=2", "sampling.negative=no_control"],
-            r"sampling\.negative cannot be no_control",
+            ["train", "method.sampling.au_guidance=4"],
+            r"method\.sampling\.au_guidance=4\.0: must lie in 1\.\.3 \(method\.sampling\.guidance\), or be null",
+        ),
+        (["train", "method.sampling.au_guidance=nan"], r"method\.sampling\.au_guidance=nan: must lie in 1\.\.3"),
+        (
+            ["train", "method.sampling.au_guidance=2", "method.sampling.negative=no_control"],
+            r"method\.sampling\.negative cannot be no_control",
         ),
         (["train", "evaluation.batch_size=0"], r"evaluation\.batch_size=0: must be at least 1"),
         (["train", "data.rarity_weighting=3"], r"data\.rarity_weighting=3\.0: must lie in 0\.\.2"),
@@ -139,15 +142,24 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["train", "data.affectnet.weight=-1"], r"data\.affectnet\.weight=-1\.0: must be 0 or more, or null"),
         (["prepare", "data.disfa.weight=inf"], r"data\.disfa\.weight=inf: must be 0 or more"),
         (["train", "trainer.weight_decay=nan"], r"trainer\.weight_decay=nan: must not be negative"),
-        (["train", "finetune.lora_alpha=nan"], r"finetune\.lora_alpha=nan: must be positive"),
-        (["train", "finetune.adapter_scale=inf"], r"finetune\.adapter_scale=inf: must be a number"),
-        (["train", "objective.gamma=nan"], r"objective\.gamma=nan: must be positive"),
+        (["train", "method.finetune.lora_alpha=nan"], r"method\.finetune\.lora_alpha=nan: must be positive"),
+        (["train", "method.finetune.adapter_scale=inf"], r"method\.finetune\.adapter_scale=inf: must be a number"),
+        (["train", "method.objective.gamma=nan"], r"method\.objective\.gamma=nan: must be positive"),
         (["generate", "prompt=a person", "scale=nan"], "scale=nan: must be a number"),
-        (["generate", "prompt=a person", "sampling.guidance=nan"], r"sampling\.guidance=nan: must be at least 1"),
+        (
+            ["generate", "prompt=a person", "method.sampling.guidance=nan"],
+            r"method\.sampling\.guidance=nan: must be at least 1",
+        ),
         # Missing files.
-        (["train", "base.path=nowhere", *SMALL_DATA], r"base\.path=nowhere: no such folder, and no hub name"),
-        (["train", "base.path=some/where", *SMALL_DATA], r"base\.path=some/where: neither a folder here nor"),
-        (["train", "base.path=tests", *SMALL_DATA], r"base\.path=tests: holds no model_index\.json"),
+        (
+            ["train", "method.base.path=nowhere", *SMALL_DATA],
+            r"method\.base\.path=nowhere: no such folder, and no hub name",
+        ),
+        (
+            ["train", "method.base.path=some/where", *SMALL_DATA],
+            r"method\.base\.path=some/where: neither a folder here nor",
+        ),
+        (["train", "method.base.path=tests", *SMALL_DATA], r"method\.base\.path=tests: holds no model_index\.json"),
         (["train", "data=disfa"], "DISFA_ROOT"),
         (["prepare", "data=affectnet"], "AFFECTNET_ROOT"),
         (["prepare", "data=disfa", "data.disfa.root=nowhere"], r"nowhere.* does not exist; set data\.disfa\.root"),
@@ -324,7 +336,7 @@ def test_every_number_is_finite(value: str) -> None:
         for key, number in flat(plain(load_config(["data=disfa_affectnet", "data.manipulation={}", "data.toyfacs={}"])))
         if isinstance(number, float)
     ]
-    floats += ["scale", "trainer.ema_decay", "sampling.au_guidance", "data.disfa.weight"]
+    floats += ["scale", "trainer.ema_decay", "method.sampling.au_guidance", "data.disfa.weight"]
     assert len(floats) > 30
     for key in floats:
         with pytest.raises(ValueError, match=re.escape(key) + r"\b.*nan|" + re.escape(key) + r"\b.*inf"):

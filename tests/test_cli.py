@@ -11,7 +11,8 @@ from PIL import Image
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
-from fineface_train.config import CONFIGS, load_config
+from fineface_train.compose import load_config
+from fineface_train.places import CONFIGS
 
 SMALL_DATA = ["data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"]
 
@@ -25,7 +26,7 @@ def test_every_config_composes(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     if group == "experiment":
         assert config.experiment == name
     if group == "encoder":
-        assert config.encoder.name.value == name
+        assert config.method.encoder.name.value == name
 
 
 @pytest.mark.parametrize("path", ["/a b/DISFA (2013)/x,y=[1]{2}", "~/faces", "Gesichter/Übung's"])
@@ -44,7 +45,7 @@ def test_an_empty_variable_is_none(
                 "doctor",
                 "data=disfa_affectnet",
                 "base=sd21",
-                "base.path=nowhere",
+                "method.base.path=nowhere",
                 f"data.root={tmp_path}",
                 f"run.root={tmp_path}",
             ]
@@ -69,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"run.root={root / 'runs'}",
             "run.name=first",
         ),
-        *("trainer.steps=2", "trainer.batch_size=4", "sampling.steps=1", "tracking.log_every=1"),
+        *("trainer.steps=2", "trainer.batch_size=4", "method.sampling.steps=1", "tracking.log_every=1"),
     ]
     assert main(arguments) == 0
     (folder,) = (root / "runs").iterdir()
@@ -122,7 +123,7 @@ def test_a_finished_run_is_not_done_again(run: Path, capsys: pytest.CaptureFixtu
             f"run.root={root / 'runs'}",
             "run.name=first",
         ),
-        *("trainer.steps=2", "trainer.batch_size=4", "sampling.steps=1", "tracking.log_every=1"),
+        *("trainer.steps=2", "trainer.batch_size=4", "method.sampling.steps=1", "tracking.log_every=1"),
     ]
     assert main(arguments) == 0
     assert "finished already; nothing to do" in capsys.readouterr().out
@@ -142,7 +143,7 @@ def test_a_finished_run_is_measured_again_where_that_means_something_else(
             f"run.root={root / 'runs'}",
             "run.name=first",
         ),
-        *("trainer.steps=2", "trainer.batch_size=4", "tracking.log_every=1", "sampling.steps=2"),
+        *("trainer.steps=2", "trainer.batch_size=4", "tracking.log_every=1", "method.sampling.steps=2"),
     ]
     before = (run / "metrics.json").read_bytes()
     assert main(arguments) == 0  # sampled otherwise: in a folder of its own
@@ -151,7 +152,7 @@ def test_a_finished_run_is_measured_again_where_that_means_something_else(
     assert (run / "metrics.json").read_bytes() == before
     assert main([*arguments, f"out={root / 'another'}"]) == 0
     assert (root / "another" / "report.html").is_file()
-    assert main([*arguments, "sampling.guidance=1", f"out={root / 'another'}"]) == 2
+    assert main([*arguments, "method.sampling.guidance=1", f"out={root / 'another'}"]) == 2
     assert "holds another evaluation" in capsys.readouterr().err
 
 
@@ -167,7 +168,7 @@ def test_generate_writes_pngs_that_say_how_they_were_made(
             "seed=3",
             "n=2",
         ),
-        *(f"out={tmp_path}", "sampling.steps=2", "scale=0.5"),
+        *(f"out={tmp_path}", "method.sampling.steps=2", "scale=0.5"),
     ]
     assert main(arguments) == 0
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
@@ -184,7 +185,7 @@ def test_generate_writes_pngs_that_say_how_they_were_made(
         line.removesuffix(" (made before, in the same way)") for line in capsys.readouterr().out.splitlines()
     ] == list(map(str, paths))
     assert before == [path.read_bytes() for path in paths]
-    assert main([*arguments[:3], "aus=AU12=-10", f"out={tmp_path}", "sampling.steps=1"]) == 0
+    assert main([*arguments[:3], "aus=AU12=-10", f"out={tmp_path}", "method.sampling.steps=1"]) == 0
     assert "extrapolates" in capsys.readouterr().out
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from fineface_train.cli import VERBS, main
-from fineface_train.config import CONFIGS, combinations, load_config
-from fineface_train.verbs.sweep import sweep
+from fineface_train.compose import load_config
+from fineface_train.places import CONFIGS
+from fineface_train.verbs.sweep_arms import read_arms
 
 ROOT = Path(__file__).parents[1]
 DOCS = [
@@ -38,6 +39,7 @@ PLACEHOLDERS = {
     "[overrides]": "seed=1",
     "validation_every=STEPS": "validation_every=500",
     "--machine_rank R": "--machine_rank 0",
+    " \\| head -1": "",
     " ...": "",
 }
 """What stands for something else in a command, and an example of it."""
@@ -51,8 +53,8 @@ MEANT = {
     "sweep=table2 --out docs/results/extrapolation/table2": "python scripts/extrapolate.py sweep=table2 --out "
     "docs/results/extrapolation/table2",
     "+sweep=table2 seed=1 encoder=none,mlp": "fineface train -m +sweep=table2 seed=1 encoder=none,mlp",
-    '\'finetune.prior_prompt="a person","a face"\'': "fineface train -m finetune.prior_weight=1 "
-    '\'finetune.prior_prompt="a person","a face"\'',
+    '\'method.finetune.prior_prompt="a person","a face"\'': "fineface train -m method.finetune.prior_weight=1 "
+    '\'method.finetune.prior_prompt="a person","a face"\'',
     "base=...": "base=sd21",
     "out=smile.png": 'fineface generate bundle=data/toyfacs/bundle prompt="a person" out=smile.png',
     "camera=right": "data.disfa.camera=right",
@@ -215,8 +217,7 @@ def fineface(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
     if "--help" in given:
         assert main(arguments) == 0
     elif "-m" in given:
-        monkeypatch.setattr("fineface_train.verbs.sweep.multirun", lambda line, *_: combinations(line))
-        sweep([*(one for one in given if one != "-m"), f"run.root={folder}"])
+        read_arms([*(one for one in given if one != "-m"), f"run.root={folder}"])
     else:
         load_config(given, verb)
 

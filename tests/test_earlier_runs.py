@@ -86,11 +86,11 @@ def test_a_near_run_is_named_with_what_differs(
     assert main(command) == 0
     (first,) = runs(tmp_path)
     capsys.readouterr()
-    assert main([*command, "trainer.learning_rate=0.5", "finetune.lora_rank=4"]) == 0
+    assert main([*command, "trainer.learning_rate=0.5", "method.finetune.lora_rank=4"]) == 0
     told = capsys.readouterr().out
     assert f"{first} differs in" in told
     assert "trainer.learning_rate=0.003 (here 0.5)" in told
-    assert "finetune.lora_rank=32 (here 4)" in told
+    assert "method.finetune.lora_rank=32 (here 4)" in told
     assert (
         main(
             [
@@ -99,7 +99,7 @@ def test_a_near_run_is_named_with_what_differs(
                 "trainer.batch_size=2",
                 "trainer.learning_rate=0.3",
                 "trainer.weight_decay=0",
-                "finetune.lora_rank=2",
+                "method.finetune.lora_rank=2",
             ]
         )
         == 0

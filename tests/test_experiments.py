@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from fineface_train.cli import main
-from fineface_train.config import choices, load_config
-from fineface_train.evaluation.judges.judges import JudgeKind
-from fineface_train.methods.au_diffusion.objective import Weighting
+from fineface_train.compose import load_config
+from fineface_train.evaluation.judges.config import JudgeKind
+from fineface_train.methods.au_diffusion.config import Weighting
+from fineface_train.overrides import choices
 from tests.data.disfa_copy import Copy
 
 SMALL_CORPUS = ("data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60")
@@ -36,8 +37,8 @@ def test_every_experiment_runs_two_steps(
     """Those on licensed data get miniatures of DISFA's videos and of AffectNet; all get the tiny base."""
     overrides = [
         f"experiment={name}",
-        f"base.path={saved_base}",
-        "base.resolution=16",
+        f"method.base.path={saved_base}",
+        "method.base.resolution=16",
         "trainer.steps=2",
         "trainer.precision=fp32",
     ]
@@ -58,13 +59,13 @@ def test_a_base_brings_what_goes_with_it() -> None:
     """So that data=disfa_affectnet base=sd21 is a whole run; what is chosen beside it stays chosen."""
     config = load_config(["data=disfa_affectnet", "base=sd21"])
     assert (config.trainer.steps, config.trainer.learning_rate) == (20_000, 1e-4)
-    assert (config.objective.weighting, config.judge.kind, config.sampling.guidance) == (
+    assert (config.method.objective.weighting, config.judge.kind, config.method.sampling.guidance) == (
         Weighting.none,
         JudgeKind.none,
         7.5,
     )
     chosen = load_config(["experiment=fineface", "judge=libreface", "trainer=toyfacs", "objective=min_snr"])
-    assert (chosen.trainer.steps, chosen.judge.kind, chosen.objective.weighting) == (
+    assert (chosen.trainer.steps, chosen.judge.kind, chosen.method.objective.weighting) == (
         800,
         JudgeKind.libreface,
         Weighting.min_snr,
@@ -85,12 +86,12 @@ def test_bfloat16_with_pictures(tmp_path: Path, saved_base: Path) -> None:
     lines = run(
         tmp_path,
         *SMALL_CORPUS,
-        f"base.path={saved_base}",
-        "base.resolution=16",
+        f"method.base.path={saved_base}",
+        "method.base.resolution=16",
         "trainer.steps=3",
         "trainer.precision=bf16",
         "trainer.sample_every=2",
-        "sampling.steps=1",
+        "method.sampling.steps=1",
     )
     assert all(0 < line["loss"] < 20 for line in lines)
     (folder,) = (tmp_path / "runs").iterdir()

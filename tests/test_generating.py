@@ -13,7 +13,7 @@ from PIL import Image
 
 from fineface_train.aus import au_steps, format_au_range, format_aus, parse_au_range, parse_aus
 from fineface_train.cli import main
-from fineface_train.config import load_config
+from fineface_train.compose import load_config
 from fineface_train.files import sha256
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.protocol import Request
@@ -22,7 +22,7 @@ from fineface_train.verbs.generators import load_generator
 from fineface_train.verbs.picture_files import NAME_BYTES, made_already, new_picture, read_facts, save_png, slug
 
 BUNDLE = "data/toyfacs/bundle"
-DRAW = ["generate", f"bundle={BUNDLE}", "prompt=a person with red hair", "sampling.steps=1"]
+DRAW = ["generate", f"bundle={BUNDLE}", "prompt=a person with red hair", "method.sampling.steps=1"]
 
 
 def drawn(*arguments: str, capsys: pytest.CaptureFixture[str]) -> list[Path]:
@@ -40,11 +40,11 @@ def test_exploring_never_stops_and_overwrites_nothing(tmp_path: Path, capsys: py
     out, made = f"out={tmp_path}", []
     for changes, ending in (
         ([], "seed0"),
-        (["sampling.guidance=2"], "seed0_guidance=2.0"),
+        (["method.sampling.guidance=2"], "seed0_guidance=2.0"),
         (["scale=0.5"], "seed0_scale=0.5"),
-        (["sampling.steps=2", "sampling.guidance=2"], "seed0_guidance=2.0_steps=2"),
-        (["sampling.negative=zero"], "seed0_negative=zero"),
-        (["sampling.au_guidance=2"], "seed0_au_guidance=2.0"),
+        (["method.sampling.steps=2", "method.sampling.guidance=2"], "seed0_guidance=2.0_steps=2"),
+        (["method.sampling.negative=zero"], "seed0_negative=zero"),
+        (["method.sampling.au_guidance=2"], "seed0_au_guidance=2.0"),
         (["seed=1"], "seed1"),
     ):
         (path,) = drawn("aus=AU12=5", out, *changes, capsys=capsys)
@@ -52,7 +52,7 @@ def test_exploring_never_stops_and_overwrites_nothing(tmp_path: Path, capsys: py
         made.append(path)
     before = {path: path.read_bytes() for path in made}
     assert len(before) == len(made)
-    assert drawn("aus=AU12=5", out, "sampling.guidance=2", capsys=capsys) == [made[1]]  # again: as it is
+    assert drawn("aus=AU12=5", out, "method.sampling.guidance=2", capsys=capsys) == [made[1]]  # again: as it is
     assert drawn("aus=AU12=5", out, "n=3", capsys=capsys)[:2] == [made[0], made[6]]  # the third is new
     assert before == {path: path.read_bytes() for path in made}
 
@@ -73,15 +73,18 @@ def test_another_file_of_the_name_stays(tmp_path: Path, capsys: pytest.CaptureFi
             "n=3",
             "seed=5",
             "evaluation.batch_size=2",
-            "sampling.guidance=2.5",
+            "method.sampling.guidance=2.5",
             "scale=0.7",
         ],
-        ["aus=AU12=0..5,AU4=1", "n=2", "columns=3", "frames=3", "beside_base=true", "sampling.au_guidance=1.5"],
-        ["prompt=a \"quoted\" person and 'others', $HOME, 100 % {braces} = é 日本", "sampling.negative=no_control"],
+        ["aus=AU12=0..5,AU4=1", "n=2", "columns=3", "frames=3", "beside_base=true", "method.sampling.au_guidance=1.5"],
+        [
+            "prompt=a \"quoted\" person and 'others', $HOME, 100 % {braces} = é 日本",
+            "method.sampling.negative=no_control",
+        ],
         ['prompt="quoted as a whole"'],
         ["prompt=~a 'tilde"],
         ["prompt='"],
-        ["sampling.guidance=1"],
+        ["method.sampling.guidance=1"],
     ],
     ids=["singles", "sheet", "odd prompt", "quoted prompt", "tilde", "one quote", "no guidance"],
 )
@@ -120,7 +123,7 @@ def test_a_range_is_a_strip_and_an_animation(tmp_path: Path, capsys: pytest.Capt
     strip, animation = drawn("aus=AU12=0..5,AU6=3..0,AU4=2", "n=2", "frames=6", f"out={tmp_path}", capsys=capsys)
     assert strip.name == "a_person_with_red_hair_AU4=2_AU6=3..0_AU12=0..5_seed0-1.png"
     assert animation == strip.with_suffix(".gif")
-    config = load_config([f"bundle={BUNDLE}", "sampling.steps=1"])
+    config = load_config([f"bundle={BUNDLE}", "method.sampling.steps=1"])
     generator = load_generator(config, Path(BUNDLE))
     with Image.open(strip) as image:
         assert image.info["aus"] == "AU4=2,AU6=3..0,AU12=0..5"
@@ -162,14 +165,14 @@ def test_the_base_stands_beside(tmp_path: Path, capsys: pytest.CaptureFixture[st
     """As it is without adapter, from the same prompt and noise."""
     (sheet,) = drawn("aus=AU12=5", "beside_base=true", "seed=4", f"out={tmp_path}", capsys=capsys)
     assert sheet.name == "a_person_with_red_hair_AU12=5_beside_base_seed4.png"
-    config = load_config(["sampling.steps=1"])
-    pipe = load_base(config.base)
+    config = load_config(["method.sampling.steps=1"])
+    pipe = load_base(config.method.base)
     import torch
 
     noise = torch.randn(1, pipe.unet.config.in_channels, 16, 16, generator=torch.Generator().manual_seed(4))
     options = {
         "num_inference_steps": 1,
-        "guidance_scale": config.sampling.guidance,
+        "guidance_scale": config.method.sampling.guidance,
         "height": 64,
         "width": 64,
         "output_type": "pt",
@@ -227,7 +230,10 @@ def test_out_may_be_the_name_of_a_picture(tmp_path: Path, capsys: pytest.Capture
             r"the AUs, asked for up to 1e\+20",
         ),
         (["aus=AU12=5", "scale=1e30"], r"is not finite.*lower what drives it: scale=1e\+30"),
-        (["aus=AU12=5", "sampling.guidance=1e30"], r"is not finite.*lower what drives it: sampling\.guidance=1e\+30"),
+        (
+            ["aus=AU12=5", "method.sampling.guidance=1e30"],
+            r"is not finite.*lower what drives it: method\.sampling\.guidance=1e\+30",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(
@@ -249,14 +255,15 @@ def test_what_cannot_be_drawn_is_refused(
 def test_far_outside_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert main([*DRAW, "aus=AU12=20", "scale=9", "sampling.guidance=50", f"out={tmp_path}"]) == 0
+    assert main([*DRAW, "aus=AU12=20", "scale=9", "method.sampling.guidance=50", f"out={tmp_path}"]) == 0
     assert (
         "note: AU12 lies outside 0..5: the adapter extrapolates beyond its training; of what lies beyond -10..10 "
         "nothing is known" in capsys.readouterr().out
     )
     assert any("scale=9: the adapter was trained at 1" in record.message for record in caplog.records)
     assert any(
-        "sampling.guidance=50: far beyond what is in use (1 to 7.5)" in record.message for record in caplog.records
+        "method.sampling.guidance=50: far beyond what is in use (1 to 7.5)" in record.message
+        for record in caplog.records
     )
 
 

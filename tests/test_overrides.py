@@ -7,14 +7,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig
 
 from fineface_train.cli import VERBS, main
-from fineface_train.config import CONFIGS, Config, combinations, load_config, multirun, typed
-from fineface_train.overrides import Kind, choices, kind_of, known_keys, read_overrides
-from fineface_train.reads import READS, SWEEP, is_read
-from fineface_train.verbs.sweep import sweep
+from fineface_train.compose import choices_of, combinations, load_config, read_given
+from fineface_train.config import EVERYTHING, with_method
+from fineface_train.hydra_calls import multirun
+from fineface_train.methods.au_diffusion.config import Method
+from fineface_train.overrides import Kind, kind_of, known_keys, read_overrides
+from fineface_train.places import CONFIGS
+from fineface_train.reads import ASKED, READS, SWEEP, is_read
+from fineface_train.verbs.sweep_arms import read_arms
 
+SCHEMA = with_method(EVERYTHING, Method, Method.family)
 LETTERS = [
     'a ${seed} \\ "x" {y} [z] a=b, c',
     "C:\\faces\\",
@@ -63,7 +67,8 @@ def test_any_prompt_arrives_as_it_was_given(text: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "key", ["run.name", "data.name", "tracking.group", "tracking.arm", "comparison.reference", "base.name", "out"]
+    "key",
+    ["run.name", "data.name", "tracking.group", "tracking.arm", "comparison.reference", "method.base.name", "out"],
 )
 def test_a_name_is_no_number(key: str, name: str) -> None:
     value: object = load_config([f"{key}={name}"])
@@ -75,7 +80,7 @@ def test_a_name_is_no_number(key: str, name: str) -> None:
 def test_every_text_of_the_config_arrives_as_it_was_given() -> None:
     """By its type: of a field that is added later too. Those that are not a free choice are refused by name, and not
     rewritten."""
-    texts = [key for key in known_keys(Config) if kind_of(key, "", Config) is Kind.text]
+    texts = [key for key in known_keys(SCHEMA) if key != "method.family" and kind_of(key, "", [SCHEMA]) is Kind.text]
     assert len(texts) > 40
     for key in texts:
         try:
@@ -120,7 +125,7 @@ def test_what_is_no_list_of_texts_is_refused_with_how_to_write_one(value: str) -
         ("encoder=none,mlp", "no such choice"),
         ("aus=null", "aus=null: must have a value; leave aus out for its default"),
         ("tracking.tags=null", r"tracking\.tags=null: must have a value"),
-        ("sampling=null", "sampling=null: must have a value"),
+        ("method.sampling=null", r"method\.sampling=null: must have a value"),
     ],
 )
 def test_what_hydra_says_in_its_own_words_is_told_in_ours(override: str, message: str) -> None:
@@ -141,7 +146,7 @@ def test_none_quotes_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
             "prompt=null",
             'tracking.group="a, b"',
             "data.disfa.root=~/DISFA",
-            "conditioning.au_text={strength} {name}",
+            "method.conditioning.au_text={strength} {name}",
         ]
     )
     assert (config.run.name, config.prompt, config.tracking.group, config.data.disfa.root) == (
@@ -150,33 +155,28 @@ def test_none_quotes_and_home(monkeypatch: pytest.MonkeyPatch) -> None:
         "a, b",
         "/home/me/DISFA",
     )
-    assert config.conditioning.au_text == "{strength} {name}"
+    assert config.method.conditioning.au_text == "{strength} {name}"
 
 
 def test_interpolations_of_the_presets_stay() -> None:
-    config = load_config(["data.root=/a, [b]", "base.sampling_steps=7"])
+    config = load_config(["data.root=/a, [b]", "method.base.sampling_steps=7"])
     assert config.data.disfa is not None
     assert config.data.disfa.root == "/a, [b]/corpus/disfa"
-    assert config.sampling.steps == 7
+    assert config.method.sampling.steps == 7
 
 
 def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
     line = [
         'tracking.group="2024_01","${seed}, b"',
         "tracking.tags=[01],[1e5,x]",
-        "finetune.prior_prompt=a, b",
+        "method.finetune.prior_prompt=a, b",
+        "method.finetune.prior_weight=1",
         "seed=0,1",
     ]
-    arms, seen = combinations(line), []
-
-    def note(number: int, node: DictConfig) -> None:
-        config = typed(node)
-        seen.append((config.tracking.group, config.tracking.tags, config.finetune.prior_prompt, config.seed))
-
-    multirun(line, tmp_path / "a b", note)
-    alone = [load_config(arm) for arm in arms]
-    assert seen == [(one.tracking.group, one.tracking.tags, one.finetune.prior_prompt, one.seed) for one in alone]
-    assert len(seen) == 8
+    arms, numbers = read_arms(line), []
+    multirun(read_given(line), len(arms.each), tmp_path / "a b", numbers.append)
+    assert numbers == list(range(8))
+    seen = [(one.tracking.group, one.tracking.tags, one.method.finetune.prior_prompt, one.seed) for one in arms.configs]
     assert seen[0] == ("2024_01", ["01"], "a, b", 0)
     assert seen[-1] == ("${seed}, b", ["1e5", "x"], "a, b", 1)
 
@@ -215,35 +215,44 @@ def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
         (["comparison.name=x"], "what reads it: fineface train -m, report"),
         # Keys that the choices leave without a reader.
         (
-            ["encoder=res_mlp64", "encoder.learned_null=true"],
-            r"nothing reads encoder\.learned_null with encoder\.name=res_mlp64",
+            ["encoder=res_mlp64", "method.encoder.learned_null=true"],
+            r"nothing reads method\.encoder\.learned_null with method\.encoder\.name=res_mlp64",
         ),
         (
-            ["encoder=none", "encoder.hidden=8"],
-            r"encoder\.hidden=8: nothing reads encoder\.hidden with encoder\.name=none",
+            ["encoder=none", "method.encoder.hidden=8"],
+            r"method\.encoder\.hidden=8: nothing reads method\.encoder\.hidden with method\.encoder\.name=none",
         ),
-        (["encoder=mlp", "encoder.sum_tokens=true"], r"nothing reads encoder\.sum_tokens"),
-        (["encoder.interaction_token=false", "encoder.hidden=8"], r"encoder\.interaction_token=false"),
+        (["encoder=mlp", "method.encoder.sum_tokens=true"], r"nothing reads method\.encoder\.sum_tokens"),
         (
-            ["finetune=nothing", "finetune.lora_rank=8"],
-            r"finetune\.lora_rank=8: nothing reads .* with finetune\.train=nothing",
+            ["method.encoder.interaction_token=false", "method.encoder.hidden=8"],
+            r"method\.encoder\.interaction_token=false",
         ),
-        (["finetune.base_rate=0.5"], r"with finetune\.train=lora"),
-        (["finetune.prior_images=3"], r"with finetune\.prior_weight=0"),
-        (["conditioning.au_text={au}"], r"nothing reads conditioning\.au_text with conditioning\.enters=adapter"),
-        (["method=lora_t", "finetune.adapter_scale=0.5"], r"with conditioning\.enters=text"),
-        (["method=lora_t", "encoder=mlp"], r"encoder=mlp: nothing reads encoder with conditioning\.enters=text"),
-        (["method=lora_t", "labels=none"], r"labels=none: nothing reads labels with conditioning\.enters=text"),
+        (
+            ["finetune=nothing", "method.finetune.lora_rank=8"],
+            r"method\.finetune\.lora_rank=8: nothing reads .* with method\.finetune\.train=nothing",
+        ),
+        (["method.finetune.base_rate=0.5"], r"with method\.finetune\.train=lora"),
+        (["method.finetune.prior_images=3"], r"with method\.finetune\.prior_weight=0"),
+        (
+            ["method.conditioning.au_text={au}"],
+            r"nothing reads method\.conditioning\.au_text with method\.conditioning\.enters=adapter",
+        ),
+        (["method=lora_t", "method.finetune.adapter_scale=0.5"], r"with method\.conditioning\.enters=text"),
+        (
+            ["method=lora_t", "encoder=mlp"],
+            r"encoder=mlp: nothing reads encoder with method\.conditioning\.enters=text",
+        ),
+        (["method=lora_t", "labels=none"], r"labels=none: nothing reads labels with method\.conditioning\.enters=text"),
         (["method=sd", "image_transform=squash"], "image_transform=squash: nothing reads .*nothing is trained"),
         (["method=sd", "objective=none"], "objective=none: nothing reads"),
         (
-            ["objective=none", "objective.gamma=3"],
-            r"objective\.gamma=3: nothing reads objective\.gamma with objective\.weighting=none",
+            ["objective=none", "method.objective.gamma=3"],
+            r"gamma=3: nothing reads method\.objective\.gamma with method\.objective\.weighting=none",
         ),
         (["labels=none", "labels.scope=batch"], r"nothing reads labels\.scope with labels\.rounding_probability=0"),
         (
-            ["sampling.guidance=1", "sampling.negative=zero"],
-            r"nothing reads sampling\.negative with sampling\.guidance=1",
+            ["method.sampling.guidance=1", "method.sampling.negative=zero"],
+            r"nothing reads method\.sampling\.negative with method\.sampling\.guidance=1",
         ),
         (["judge.libreface.device=cuda"], r"nothing reads judge\.libreface\.device with judge\.kind=toyfacs"),
         (["judge=none", "judge.clip=x"], r"nothing reads judge\.clip with judge\.kind=none"),
@@ -254,10 +263,10 @@ def test_a_sweep_has_the_texts_that_its_arms_have(tmp_path: Path) -> None:
         (["evaluation.after_training=false", "protocol=paper"], r"nothing reads protocol"),
         (["tracking.wandb=false", "tracking.project=x"], r"nothing reads tracking\.project with tracking\.wandb=false"),
         (
-            ["base=sd21_random", "judge=none", "base.path=x"],
-            r"nothing reads base\.path with base\.architecture=sd21_random",
+            ["base=sd21_random", "judge=none", "method.base.path=x"],
+            r"nothing reads method\.base\.path with method\.base\.architecture=sd21_random",
         ),
-        (["base.tokenizer=x"], r"nothing reads base\.tokenizer"),
+        (["method.base.tokenizer=x"], r"nothing reads method\.base\.tokenizer"),
         (["data.blip2.batch_size=4"], r"nothing reads data\.blip2\.batch_size"),
         (["data.annotate.openface.min_confidence=0.5"], r"with data\.annotate\.kind=none"),
         (
@@ -308,14 +317,14 @@ def test_keys_of_another_verb_are_refused(
 @pytest.mark.parametrize(
     ("verb", "overrides"),
     [
-        ("generate", ["base=sd21", "experiment=fineface", "sampling.guidance=5"]),
+        ("generate", ["base=sd21", "experiment=fineface", "method.sampling.guidance=5"]),
         ("evaluate", ["experiment=toyfacs", "judge.clip=x"]),
         ("prepare", ["experiment=fineface"]),
         ("train", ["experiment=fineface_published", "judge=none"]),
         ("train", ["method=plus_null", "encoder=res_mlp64"]),
         ("train", ["+seed=3", "seed=3", "++judge=none"]),
         ("train", ["trainer.steps=5", "trainer=fineface"]),
-        ("generate", ["base.prompts=real", "base.path=x"]),
+        ("generate", ["method.base.prompts=real", "method.base.path=x"]),
         *((verb, ["data.root=a", "run.root=b"]) for verb in VERBS),
     ],
 )
@@ -333,7 +342,7 @@ def test_a_preset_that_warms_up_longer_than_the_run_is_told(caplog: pytest.LogCa
 def test_steps_of_a_method_that_trains_nothing_are_told(caplog: pytest.LogCaptureFixture) -> None:
     """They are let pass, so that one command serves all methods."""
     load_config(["method=sd", "trainer.steps=5", "seed=1"], "train")
-    assert "nothing is trained" in caplog.text
+    assert "this method trains nothing" in caplog.text
     assert "trainer.steps=5 seed=1" in caplog.text
 
 
@@ -349,8 +358,8 @@ def test_a_key_given_twice_is_told(caplog: pytest.LogCaptureFixture) -> None:
     ("line", "message"),
     [
         (
-            ["encoder=none,res_mlp64", "encoder.hidden=8,16"],
-            r"nothing reads encoder\.hidden with encoder\.name=none or encoder\.name=res_mlp64",
+            ["encoder=none,res_mlp64", "method.encoder.hidden=8,16"],
+            r"nothing reads method\.encoder\.hidden with method\.encoder\.name=none or method\.encoder\.name=res_mlp64",
         ),
         (["seed=0,1", "prompt=x"], "fineface train -m does not read prompt"),
         (["seed=0,1", "out=x"], r"does not read out \(what reads it: fineface train, generate"),
@@ -360,45 +369,45 @@ def test_a_key_given_twice_is_told(caplog: pytest.LogCaptureFixture) -> None:
 )
 def test_what_no_arm_of_a_sweep_reads_is_refused(line: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        sweep([*line, f"run.root={tmp_path}"])
+        read_arms([*line, f"run.root={tmp_path}"])
     assert not list(tmp_path.iterdir())
 
 
-def test_what_one_arm_reads_is_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The arms are not trained: only whether they begin."""
+def test_what_one_arm_reads_is_no_fault(tmp_path: Path) -> None:
     begun: list[int] = []
-    monkeypatch.setattr(
-        "fineface_train.verbs.sweep.multirun", lambda overrides, folder, arm: begun.append(len(combinations(overrides)))
-    )
     for line in (
-        ["encoder=none,mlp", "encoder.hidden=8"],
-        ["finetune=nothing,lora", "finetune.lora_rank=8"],
+        ["encoder=none,mlp", "method.encoder.hidden=8"],
+        ["finetune=nothing,lora", "method.finetune.lora_rank=8"],
         ["sweep=table1", "trainer.steps=60", "seed=0,1"],
     ):
-        sweep([*line, f"run.root={tmp_path}"])
+        begun.append(len(read_arms([*line, f"run.root={tmp_path}"]).each))
     assert begun == [2, 2, 10]
 
 
 def test_every_verb_and_every_key_has_its_place() -> None:
     assert set(READS) == {*VERBS, SWEEP}
-    roots = [field.name for field in dataclasses.fields(Config)]
+    roots = [field.name for field in dataclasses.fields(EVERYTHING)]
     groups = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
-    assert not [
-        key for key in (*roots, *groups) if not any(is_read(key, verb) for verb in READS) and key not in ("evaluation",)
-    ]
+    places = [f"method.{group}" if group in choices_of(Method) else group for group in groups]
+    assert not [key for key in (*roots, *places) if not any(is_read(key, verb, Method) for verb in READS)]
     for keys in READS.values():
-        assert all(key in (*groups, "hydra") or key in known_keys(Config) for key in keys)
+        assert all(key in (*groups, "hydra", ASKED) or key in known_keys(SCHEMA) for key in keys)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_lists_what_the_verb_reads_and_nothing_else(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
-    out = capsys.readouterr().out
+    page = capsys.readouterr().out
+    parts = ("trainer", "judge", "data", "method.sampling")
+    shown = [part for part in parts if f"\n  {part} " in page]
+    assert shown == [part for part in parts if is_read(part, verb, Method)]
+    assert main([verb, "--help", shown[0]]) == 0 if shown else True
+    out = page + capsys.readouterr().out
     keys = [line.strip().partition("=")[0] for line in out.splitlines() if line.startswith("  ") and "=" in line]
-    for key in ("prompt", "trainer.batch_size", "judge.kind", "data.root", "bundle", "sampling.steps"):
-        assert (key in keys) == is_read(key, verb), key
-    assert ("res_mlp64" in out) == is_read("encoder", verb)
-    assert all(choices(group)[0] in out for group in ("base", "data", "judge") if is_read(group, verb))
+    assert [key for key in ("prompt", "bundle") if key in keys] == [
+        key for key in ("prompt", "bundle") if is_read(key, verb)
+    ]
+    assert ("res_mlp64" in page) == is_read("method.encoder", verb, Method)
 
 
 def test_experiments_may_lie_elsewhere(tmp_path: Path) -> None:
@@ -409,7 +418,7 @@ def test_experiments_may_lie_elsewhere(tmp_path: Path) -> None:
 
 
 def test_overrides_are_read_once() -> None:
-    assert [str(one) for one in read_overrides(["seed=1", "+seed=1", "++trainer.steps=5"], Config)] == [
+    assert [str(one) for one in read_overrides(["seed=1", "+seed=1", "++trainer.steps=5"], [SCHEMA])] == [
         "seed=1",
         "trainer.steps=5",
     ]

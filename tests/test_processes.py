@@ -25,8 +25,8 @@ def launch(
     command = [
         *(sys.executable, *launcher, *program, "train"),
         *(
-            f"base.path={base}",
-            "base.resolution=16",
+            f"method.base.path={base}",
+            "method.base.resolution=16",
             f"data.root={root / 'data'}",
             f"run.root={root / f'runs{processes}'}",
         ),
@@ -38,7 +38,7 @@ def launch(
             "trainer.schedule=constant",
             "trainer.warmup_steps=0",
         ),
-        *("trainer.ema_decay=null", "trainer.precision=fp64", "sampling.steps=1"),
+        *("trainer.ema_decay=null", "trainer.precision=fp64", "method.sampling.steps=1"),
         *("evaluation.after_training=false", "tracking.wandb=false", "tracking.log_every=1", *overrides),
     ]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}

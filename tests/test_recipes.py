@@ -13,8 +13,6 @@ ROOT = Path(__file__).parents[1]
 ENCODER = '''class Waves(AUEncoder):
     """A token for each AU: sines of its intensity times a learned direction."""
 
-    options = ("waves",)
-
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
         self.tokens = AU_COUNT
@@ -57,19 +55,10 @@ from pathlib import Path
 import numpy as np
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.table import VALIDATION_SHARE, SampleTable
+from fineface_train.data.config import PicturesConfig
+from fineface_train.data.table import SampleTable
 
 SOURCE = "pictures"
-
-
-@dataclasses.dataclass
-class PicturesConfig:
-    root: str | None = None
-    validation_share: float = VALIDATION_SHARE
-    weight: float | None = None
-
-    def validate(self, key: str) -> None:
-        pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,39 +89,44 @@ def read_pictures(copy: PicturesCopy, seed: int) -> SampleTable:
     )
     return dataclasses.replace(table, counts={SOURCE: {"read": len(paths), "kept": len(paths)}})
 '''
-ENCODERS, JUDGES, DATA, SOURCES, REPORT = (
+CONFIG = """@dataclasses.dataclass
+class PicturesConfig:
+    root: str | None = None
+    validation_share: float = 0.1
+    weight: float | None = None
+
+    def validate(self, key: str) -> None:
+        pass
+
+
+"""
+METHOD, ENCODERS, JUDGE_CONFIG, JUDGES, DATA, SOURCES, REPORT = (
     f"src/fineface_train/{name}.py"
     for name in (
-        "methods/au_diffusion/encoders",
-        "evaluation/judges/judges",
-        "data/config",
-        "data/sources",
-        "reports/run",
+        *("methods/au_diffusion/config", "methods/au_diffusion/encoders", "evaluation/judges/config"),
+        *("evaluation/judges/judges", "data/config", "data/sources", "reports/run"),
     )
 )
 INSERTED = [
-    (ENCODERS, '    per_au_tokens = "per_au_tokens"\n', '    waves = "waves"\n'),
-    (ENCODERS, "    sum_tokens: bool = False\n", "    waves: int = 3\n"),
+    (METHOD, '    per_au_tokens = "per_au_tokens"\n', '    waves = "waves"\n'),
+    (METHOD, "    EncoderName.res_mlp64: (),\n", '    EncoderName.waves: ("waves",),\n'),
+    (METHOD, "    sum_tokens: bool = False\n", "    waves: int = 3\n"),
     (ENCODERS, "    EncoderName.per_au_tokens: PerAUTokens,\n", "    EncoderName.waves: Waves,\n"),
-    (JUDGES, '    libreface = "libreface"\n', '    constant = "constant"\n'),
-    (JUDGES, "    face_threshold: float = 0.6\n", "    value: float = 1.0\n"),
+    (JUDGE_CONFIG, '    libreface = "libreface"\n', '    constant = "constant"\n'),
+    (JUDGE_CONFIG, "    face_threshold: float = 0.6\n", "    value: float = 1.0\n"),
+    (JUDGE_CONFIG, "    JudgeKind.none: Reads(()),\n", '    JudgeKind.constant: Reads(("value", "clip")),\n'),
     (
         JUDGES,
-        '    JudgeKind.none: Looks((), lambda _: {}, lambda *_: Judges({}, None, None, "none")),\n',
-        '    JudgeKind.constant: Looks(("value", "clip"), _find_constant, _load_constant),\n',
+        '    JudgeKind.none: Looks(lambda _: {}, lambda *_: Judges({}, None, None, "none")),\n',
+        "    JudgeKind.constant: Looks(_find_constant, _load_constant),\n",
     ),
     (REPORT, "LABEL_TOOLS = {", '"constant": re.compile("constant"), '),
     (
         DATA,
-        "from fineface_train.data.manipulation.reader import ManipulationConfig\n",
-        "from fineface_train.data import pictures as own\n",
-    ),
-    (
-        DATA,
         "    manipulation: ManipulationConfig | None = None\n",
-        "    pictures: own.PicturesConfig | None = None\n",
+        "    pictures: PicturesConfig | None = None\n",
     ),
-    (DATA, "        every = {", "own.SOURCE: self.pictures, "),
+    (DATA, "        every = {", '"pictures": self.pictures, '),
     (
         SOURCES,
         "from fineface_train.data.manipulation.reader import ManipulationCopy\n",
@@ -158,9 +152,9 @@ INSERTED = [
 """Where, behind what, what."""
 FILES = {
     "src/fineface_train/data/pictures.py": READER,
-    "configs/encoder/waves.yaml": "name: waves\n",
+    "configs/encoder/waves.yaml": "# @package method.encoder\nname: waves\n",
     "configs/method/plus_waves.yaml": "# @package _global_\ndefaults:\n  - fineface_plus\n  - override /encoder: "
-    "waves\nencoder:\n  waves: 2\n",
+    "waves\nmethod:\n  encoder:\n    waves: 2\n",
     "configs/sweep/waves.yaml": (
         "# @package _global_\ndefaults:\n  - tables\ncomparison:\n  name: waves\n  reference: method=fineface_plus\n"
         "hydra:\n  sweeper:\n    params:\n      method: fineface_plus,plus_waves\n"
@@ -173,20 +167,17 @@ import sys
 import torch
 from pathlib import Path
 from PIL import Image
-from fineface_train.verbs import sweep as sweeps
+from fineface_train.verbs.sweep_arms import read_arms
 from fineface_train.cli import main
-from fineface_train.config import combinations, load_config
+from fineface_train.compose import load_config
 from fineface_train.data.prepare import read_manifest
 from fineface_train.evaluation.judges.judges import load_judges
 from fineface_train.reports.run import judge_wrote_labels
 from tests.methods import test_adapter
 
 root = Path(sys.argv[1])
-begun = []
-sweeps.multirun = lambda line, *_: begun.append(combinations(line))
-sweeps.sweep(["sweep=waves", "seed=0,1", f"run.root={root / 'runs'}"])
-assert len(begun[0]) == 4, begun
-assert main(["train", "encoder=res_mlp64", "encoder.waves=2"]) == 2
+assert len(read_arms(["sweep=waves", "seed=0,1", f"run.root={root / 'runs'}"]).each) == 4
+assert main(["train", "encoder=res_mlp64", "method.encoder.waves=2"]) == 2
 
 config = load_config(["judge=constant", "base=sd21_random"], "evaluate")  # of photographs and drawings
 aus, found = load_judges(config.judge).aus["constant"].read(torch.zeros(3, 3, 8, 8))
@@ -219,6 +210,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, anchor, added in (
         (ENCODERS, "ENCODERS: dict", ENCODER),
         (JUDGES, "@dataclasses.dataclass(frozen=True)\nclass Looks:", JUDGE),
+        (DATA, "@dataclasses.dataclass\nclass DataConfig:", CONFIG),
     ):
         text = (root / name).read_text(encoding="utf-8")
         (root / name).write_text(text.replace(anchor, added + anchor), encoding="utf-8")
@@ -251,10 +243,13 @@ def test_the_recipes_name_what_is_there() -> None:
         assert f"`{path}`" in text
         assert (ROOT / path).is_dir()
     named = {
-        ENCODERS: ("EncoderName", "ENCODERS", "EncoderConfig", "options", "tokens"),
-        JUDGES: ("JudgeKind", "JudgeConfig", "Looks", "JUDGES"),
+        METHOD: ("EncoderName", "EncoderConfig", "OPTIONS"),
+        ENCODERS: ("ENCODERS", "tokens"),
+        JUDGE_CONFIG: ("JudgeKind", "JudgeConfig", "READS"),
+        JUDGES: ("Looks", "JUDGES"),
+        DATA: ("DataConfig", "sources"),
     }
-    named |= {REPORT: ("LABEL_TOOLS",), DATA: ("DataConfig", "sources")}
+    named |= {REPORT: ("LABEL_TOOLS",)}
     named |= {SOURCES: ("Sources", "find_sources", "check_lists", "input_files", "read_sources")}
     for path, names in named.items():
         for name in names:

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from fineface_train.cli import main
-from fineface_train.data.cache import ImageTransform, load_image
+from fineface_train.data.cache import load_image
+from fineface_train.data.config import ImageTransform
 from fineface_train.files import SEAL, damage, seal, sha256
 from fineface_train.locks import locked
 from tests.permissions import unprivileged
@@ -31,8 +32,8 @@ def small_training(root: Path, base: Path) -> list[str]:
     """Overrides for the tiny base: all but the number of steps."""
     return [
         *(
-            f"base.path={base}",
-            "base.resolution=16",
+            f"method.base.path={base}",
+            "method.base.resolution=16",
             f"data.root={root / 'data'}",
             f"run.root={root / 'runs'}",
             *SMALL_DATA,
@@ -195,7 +196,7 @@ def test_a_damaged_cache_is_named_and_built_again(tmp_path: Path, saved_base: Pa
 def test_a_cache_in_the_place_of_another_is_named_and_built_again(tmp_path: Path, saved_base: Path) -> None:
     assert start(tmp_path, saved_base, "trainer.steps=2", "seed=1").wait(timeout=120) == 0
     (crop,) = (tmp_path / "data" / "cache").glob("latents-*")
-    squashed = [*("trainer.steps=2", "image_transform=squash", "base.resolution=32")]
+    squashed = [*("trainer.steps=2", "image_transform=squash", "method.base.resolution=32")]
     assert start(tmp_path, saved_base, *squashed, "seed=1").wait(timeout=120) == 0
     (other,) = set((tmp_path / "data" / "cache").glob("latents-*")) - {crop}
     before = (other / "mean.npy").read_bytes()
@@ -333,7 +334,7 @@ def test_data_of_somebody_else_are_trained_on(tmp_path: Path, saved_base: Path) 
     with read_only(tmp_path / "data"):
         mine = start(tmp_path, saved_base, "trainer.steps=2", prefix=unprivileged())
         assert mine.wait(timeout=120) == 0, mine.communicate()[1][-2000:]
-        other_size = ["trainer.steps=1", "base.resolution=32"]
+        other_size = ["trainer.steps=1", "method.base.resolution=32"]
         refused = start(tmp_path, saved_base, *other_size, prefix=unprivileged())
         _, error = refused.communicate(timeout=120)
         assert refused.returncode == 2

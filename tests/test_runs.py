@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fineface_train.config import combinations
+from fineface_train.compose import combinations
 from fineface_train.loop.runs import RunConfig, choose_folder, provenance
 
 

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from fineface_train.cli import main
-from fineface_train.config import load_config
+from fineface_train.compose import load_config
 from fineface_train.data.conditioning import Entry
 from fineface_train.data.formats.images import image_size, read_image
 from fineface_train.files import read_json
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, adapt, cross_attention_names
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig
+from fineface_train.methods.au_diffusion.adapter import adapt, cross_attention_names
+from fineface_train.methods.au_diffusion.config import EncoderConfig, FinetuneConfig
 from tests.conftest import WIDTH, tiny_unet
 from tests.scripts import script
 
@@ -34,7 +34,12 @@ def test_from_a_sweep_to_its_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Train and evaluate two arms, compare them, then at another scale and beyond the range of training."""
-    where = [f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "sampling.steps=1", "protocol=quick"]
+    where = [
+        f"data.root={tmp_path / 'data'}",
+        f"run.root={tmp_path / 'runs'}",
+        "method.sampling.steps=1",
+        "protocol=quick",
+    ]
     arms = ["+sweep=table1", "method=sd,fineface", "seed=0"]
     assert main(["train", "-m", *arms, *SMALL, *where, "trainer.steps=1", "trainer.sample_every=0"]) == 0
     assert "compare them: fineface report " in capsys.readouterr().out

@@ -5,13 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from fineface_train.cli import main
 from fineface_train.files import read_json
+from fineface_train.overrides import Override
 
 SMALL = [
     "data.toyfacs.disfa_subjects=3",
@@ -31,8 +31,8 @@ def test_a_sweep_names_what_failed_and_goes_on(
             "train",
             "-m",
             *SMALL,
-            f"base.path={saved_base}",
-            "base.resolution=16",
+            f"method.base.path={saved_base}",
+            "method.base.resolution=16",
             f"data.root={tmp_path / 'data'}",
             f"run.root={tmp_path / 'runs'}",
         ),
@@ -65,8 +65,8 @@ def sweep(root: Path, base: Path, *changes: str, processes: int = 1) -> subproce
             "train",
             "-m",
             *SMALL,
-            f"base.path={base}",
-            "base.resolution=16",
+            f"method.base.path={base}",
+            "method.base.resolution=16",
         ),
         *(
             f"data.root={root / 'data'}",
@@ -118,8 +118,8 @@ def test_doctor_counts_and_times(tmp_path: Path, saved_base: Path, capsys: pytes
     arguments = [
         "doctor",
         *SMALL,
-        f"base.path={saved_base}",
-        "base.resolution=16",
+        f"method.base.path={saved_base}",
+        "method.base.resolution=16",
         f"data.root={tmp_path}",
         f"run.root={tmp_path}",
         "trainer.steps=50",
@@ -149,7 +149,7 @@ def test_doctor_tells_everything_at_once(
     arguments = [
         "doctor",
         "data=disfa_affectnet",
-        "base.path=nowhere",
+        "method.base.path=nowhere",
         "judge.one=nowhere",
         f"data.root={tmp_path}",
         f"run.root={tmp_path}",
@@ -157,7 +157,7 @@ def test_doctor_tells_everything_at_once(
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert "4 things to mend" in error
-    for part in ("DISFA_ROOT", "AFFECTNET_ROOT", "base.path=nowhere", "nowhere"):
+    for part in ("DISFA_ROOT", "AFFECTNET_ROOT", "method.base.path=nowhere", "nowhere"):
         assert part in error
 
 
@@ -168,8 +168,8 @@ def test_doctor_knows_every_method(
     arguments = [
         "doctor",
         *SMALL,
-        f"base.path={saved_base}",
-        "base.resolution=16",
+        f"method.base.path={saved_base}",
+        "method.base.resolution=16",
         f"data.root={tmp_path}",
         f"run.root={tmp_path}",
         f"method={method}",
@@ -182,8 +182,8 @@ def test_a_named_sweep_adds_up(tmp_path: Path, saved_base: Path, capsys: pytest.
     """Seed by seed and arm by arm it is the same sweep; with another value it is another. The command line narrows what
     the sweep varies."""
     where = [
-        f"base.path={saved_base}",
-        "base.resolution=16",
+        f"method.base.path={saved_base}",
+        "method.base.resolution=16",
         f"data.root={tmp_path / 'data'}",
         f"run.root={tmp_path / 'runs'}",
     ]
@@ -217,7 +217,7 @@ def test_a_named_sweep_adds_up(tmp_path: Path, saved_base: Path, capsys: pytest.
 
 
 def test_other_values_make_another_sweep_and_launchers_do_not() -> None:
-    from fineface_train.config import load_config
+    from fineface_train.compose import load_config
     from fineface_train.verbs.sweep import sweep_folder
 
     config, unnamed = load_config(["sweep=table2"]), load_config([])
@@ -243,8 +243,8 @@ def test_an_arm_that_did_not_end_is_missing_not_forgotten(
     from fineface_train.verbs import sweep as module
 
     where = [
-        f"base.path={saved_base}",
-        "base.resolution=16",
+        f"method.base.path={saved_base}",
+        "method.base.resolution=16",
         f"data.root={tmp_path / 'data'}",
         f"run.root={tmp_path / 'runs'}",
     ]
@@ -259,12 +259,8 @@ def test_an_arm_that_did_not_end_is_missing_not_forgotten(
         "seed=0,1",
     ]
 
-    def only_the_first(overrides: list[str], folder: Path, arm: Callable[[int, Any], None]) -> None:
-        def first(number: int, node: Any) -> None:
-            if number == 0:
-                arm(number, node)
-
-        multirun(overrides, folder, first)
+    def only_the_first(overrides: list[Override], arms: int, folder: Path, run: Callable[[int], None]) -> None:
+        multirun(overrides, 1, folder, run)
 
     multirun = module.multirun
     with monkeypatch.context() as patch:

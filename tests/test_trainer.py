@@ -14,8 +14,9 @@ from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from fineface_train.data.cache import ImageTransform, LatentCache, TextCache, latent_cache, load_image, text_cache
+from fineface_train.data.cache import LatentCache, TextCache, latent_cache, load_image, text_cache
 from fineface_train.data.conditioning import ConditioningConfig, Entry
+from fineface_train.data.config import ImageTransform
 from fineface_train.data.contents import image_contents
 from fineface_train.data.crew import Crew
 from fineface_train.data.examples import ExampleDataset, ShareOfBatches, collate, example_batches
@@ -26,10 +27,8 @@ from fineface_train.loop.averages import averaged
 from fineface_train.loop.checkpoint import TrainingState, latest_state
 from fineface_train.loop.config import Precision, Schedule, TrainerConfig, learning_rate
 from fineface_train.loop.trainer import fit
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig
+from fineface_train.methods.au_diffusion.config import EncoderConfig, FinetuneConfig, ObjectiveConfig
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
-from fineface_train.methods.au_diffusion.objective import ObjectiveConfig
 from tests.conftest import tiny_pipeline
 from tests.data.conftest import affectnet_config, no_models, read_affectnet
 

@@ -9,8 +9,8 @@ from diffusers import UNet2DConditionModel
 
 from fineface_train.cli import main
 from fineface_train.methods.au_diffusion.adapter import adapter_modules, install_adapter, install_lora
-from fineface_train.methods.au_diffusion.base import _SHAPES, Architecture
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
+from fineface_train.methods.au_diffusion.base import _SHAPES
+from fineface_train.methods.au_diffusion.config import Architecture, EncoderConfig, EncoderName
 
 COUNTS = {
     Architecture.sd21_random: (865_910_724, 25_559_040, 6_639_616),
@@ -34,7 +34,7 @@ def test_parameter_counts(architecture: Architecture) -> None:
 def test_two_steps_at_256_pixels(tmp_path: Path) -> None:
     """The very trainer, on the whole SD 2.1 pipeline: VAE and text encoder to caches, then two steps of the UNet."""
     arguments = [
-        *("train", "base=sd21_random", "encoder=res_mlp64", "finetune.lora_alpha=8"),
+        *("train", "base=sd21_random", "encoder=res_mlp64", "method.finetune.lora_alpha=8"),
         *(
             "data.toyfacs.disfa_subjects=1",
             "data.toyfacs.disfa_frames=4",

@@ -29,7 +29,7 @@ QUICK = [
     "trainer.steps=2",
     "trainer.warmup_steps=0",
     "trainer.sample_every=2",
-    "sampling.steps=1",
+    "method.sampling.steps=1",
     "tracking.log_every=1",
 ]
 
@@ -55,7 +55,20 @@ def photographs(tmp_path_factory: pytest.TempPathFactory, saved_base: Path) -> P
     root = tmp_path_factory.mktemp("photo graphs")
     base = root / "Stable Diffusion, ours"
     base.symlink_to(saved_base, target_is_directory=True)
-    assert main(["train", "base=sd21", f"base.path={base}", "base.resolution=16", *SMALL, *QUICK, *where(root)]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "base=sd21",
+                f"method.base.path={base}",
+                "method.base.resolution=16",
+                *SMALL,
+                *QUICK,
+                *where(root),
+            ]
+        )
+        == 0
+    )
     (run,) = (root / "my runs").iterdir()
     return run
 
@@ -84,17 +97,17 @@ def test_its_bundle_is_evaluated_without_a_base(
     photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = f"bundle={photographs / 'bundle'}"
-    assert main(["evaluate", bundle, f"out={tmp_path / 'out'}", "sampling.steps=1"]) == 0
+    assert main(["evaluate", bundle, f"out={tmp_path / 'out'}", "method.sampling.steps=1"]) == 0
     told = capsys.readouterr()
     assert "base: sd21 in " in told.err
     assert "made with judge=none: nothing was measured" in told.out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "images").iterdir()}
-    assert main(["evaluate", bundle, f"out={tmp_path / 'out'}", "sampling.steps=1"]) == 0
+    assert main(["evaluate", bundle, f"out={tmp_path / 'out'}", "method.sampling.steps=1"]) == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "images").iterdir()} == before
-    assert main(["generate", bundle, "prompt=a man", f"out={tmp_path / 'faces'}", "sampling.steps=1"]) == 0
+    assert main(["generate", bundle, "prompt=a man", f"out={tmp_path / 'faces'}", "method.sampling.steps=1"]) == 0
     assert main(["report", f"out={tmp_path / 'out'}"]) == 0
     assert "config.yaml" not in (tmp_path / "out" / "report.html").read_text()  # an evaluation has none to miss
-    assert main(["evaluate", bundle, f"out={tmp_path / 'out'}", "sampling.steps=2"]) == 2
+    assert main(["evaluate", bundle, f"out={tmp_path / 'out'}", "method.sampling.steps=2"]) == 2
     assert "holds another evaluation" in capsys.readouterr().err
 
 
@@ -114,7 +127,7 @@ def test_what_the_page_says_to_do_is_what_a_judge_needs(photographs: Path, capsy
     assert "judge=libreface" in line
     assert main([*line, "judge.libreface.weights=null"]) == 2
     assert "LIBREFACE_WEIGHTS" in capsys.readouterr().err
-    assert main([*line[:3], "sampling.steps=1"]) == 0  # without the judge: there already
+    assert main([*line[:3], "method.sampling.steps=1"]) == 0  # without the judge: there already
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +185,7 @@ def test_its_commands_work_as_printed(drawn: Path, capsys: pytest.CaptureFixture
     (run, *_) = [path.parent for path in drawn.parents[1].glob("toyfacs-*/metrics.json")]
     assert not (run / "pictures.json").exists()
     assert (
-        main(["evaluate", f"bundle={run / 'bundle'}", "judge=none", "sampling.steps=1"]) == 0
+        main(["evaluate", f"bundle={run / 'bundle'}", "judge=none", "method.sampling.steps=1"]) == 0
     )  # judged already: the page stays
     assert (run / "metrics.json").is_file()
     again = next(line for line in commands((drawn / "report.md").read_text()) if line[0] == "train")

@@ -37,7 +37,7 @@ def bench_generate_true_shape(machine: Machine, variants: str, limit: float) -> 
 def measured(machine: Machine, script: str, arguments: list[str], limit: float) -> dict[str, Any]:
     """The numbers that a benchmark writes down. What did not fit into the GPU's memory is said so."""
     numbers = machine.folder / f"{time.monotonic_ns()}.json"
-    values = [*arguments, *(["sampling.steps=2"] if machine.tiny else [])]
+    values = [*arguments, *(["method.sampling.steps=2"] if machine.tiny else [])]
     try:
         run([sys.executable, str(REPOSITORY / "scripts" / script), "--json", str(numbers), *values], limit)
     except PartError as fault:

@@ -69,7 +69,7 @@ class Machine:
 
     def true_shape(self, batch: int) -> list[str]:
         """Values of the config for Stable Diffusion 2.1's shape; when tiny, ToyFACS stands for it."""
-        base = ["base=toyfacs"] if self.tiny else ["base=sd21_random", "base.resolution=512", "judge=none"]
+        base = ["base=toyfacs"] if self.tiny else ["base=sd21_random", "method.base.resolution=512", "judge=none"]
         return [
             *base,
             *("data.toyfacs.disfa_subjects=1", "data.toyfacs.disfa_frames=4", "data.toyfacs.affectnet_images=50"),

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TextIO
 
 from fineface_train.loop.launch import end_with_launcher, is_main_process, launcher_is_gone
+from fineface_train.quiet import quieten_libraries
 
 VERBS = {
     "prepare": "turn a dataset on disk (or the drawn world) into one table, and a page about it: fineface prepare "
@@ -41,6 +42,7 @@ REMEDIES: dict[int | None, str] = {
 """What to do about an error of the system, by its number."""
 RESUMED = ("prepare", "train", "evaluate", "judge")
 """Verbs that go on where they were stopped."""
+HELP, SWEEP = {"-h", "--help"}, {"-m", "--multirun"}
 BUNDLE_VERBS = ("generate", "evaluate", "calibrate")
 """These take the base from the bundle."""
 
@@ -111,22 +113,31 @@ def _run(verb: str, overrides: list[str]) -> int:
     if sys.flags.optimize > 1:
         raise ValueError("PYTHONOPTIMIZE=2 (python -OO) takes away the docstrings that transformers reads; unset it")
     with _stopping_at_once(verb):
-        quieten_libraries()  # some say something when they are imported
-        if {"-h", "--help"} & set(overrides):
-            print(_verb_help(verb))
-            return 0
-        from fineface_train import config
+        from fineface_train.compose import load_config
         from fineface_train.files import check_utf8
-        from fineface_train.verbs import commands
         from fineface_train.verbs.base_of_bundle import with_base
+        from fineface_train.verbs.sweep_arms import read_arms
 
         _show_our_log()
     for override in overrides:
         key, _, value = override.partition("=")
         check_utf8(ascii(key)[1:-1], value)
-    if {"-m", "--multirun"} & set(overrides):
-        return _sweep(verb, [override for override in overrides if override not in ("-m", "--multirun")])
-    getattr(commands, verb)(config.load_config(with_base(overrides) if verb in BUNDLE_VERBS else overrides, verb))
+    if HELP & set(overrides):
+        print(_verb_help(verb, overrides))
+        return 0
+    if SWEEP & set(overrides):
+        if verb != "train":
+            raise ValueError(f"-m sweeps over trainings: fineface train -m ...; there is no fineface {verb} -m")
+        arms = read_arms([override for override in overrides if override not in SWEEP])
+        with _stopping_at_once(verb):
+            quieten_libraries()
+            from fineface_train.verbs.sweep import sweep
+        return 1 if sweep(arms) else 0
+    config = load_config(with_base(overrides) if verb in BUNDLE_VERBS else overrides, verb)
+    with _stopping_at_once(verb):
+        quieten_libraries()  # some say something when they are imported
+        from fineface_train.verbs import commands
+    getattr(commands, verb)(config)
     return 0
 
 
@@ -187,45 +198,23 @@ def _traceback() -> None:
     traceback.print_exc()
 
 
-def _sweep(verb: str, overrides: list[str]) -> int:
-    if verb != "train":
-        raise ValueError(f"-m sweeps over trainings: fineface train -m ...; there is no fineface {verb} -m")
-    from fineface_train.verbs.sweep import sweep
-
-    return 1 if sweep(overrides) else 0
-
-
 def _help() -> str:
     verbs = "\n".join(f"  {verb:<10}{text}" for verb, text in VERBS.items())
     return (
-        f"usage: fineface <verb> [key=value ...] [--debug]\n\n{verbs}\n\n`fineface <verb> --help` lists the choices "
-        f"and keys. --debug shows tracebacks."
+        f"usage: fineface <verb> [key=value ...] [--debug]\n\n{verbs}\n\n`fineface <verb> --help` lists its "
+        f"choices and keys. --debug shows tracebacks."
     )
 
 
-def _verb_help(verb: str) -> str:
-    from fineface_train.config import load_config
-    from fineface_train.files import flat, plain
-    from fineface_train.overrides import CONFIGS, choices
-    from fineface_train.reads import SWEEP, is_read
+def _verb_help(verb: str, arguments: list[str]) -> str:
+    """The page of a verb, or of the part of its config that is named; other choices show their own defaults."""
+    from fineface_train.help import part_help, verb_help
 
-    verbs = (verb, SWEEP) if verb == "train" else (verb,)
-    groups = [
-        path.name
-        for path in sorted(CONFIGS.iterdir())
-        if path.is_dir() and any(is_read(path.name, one) for one in verbs)
-    ]
-    chosen = "\n".join(f"  {group:<13}{', '.join(choices(group))}" for group in groups)
-    keys = [
-        (key, value)
-        for key, value in flat(plain(load_config([])))
-        if any(is_read(key, one) for one in verbs) and key not in groups
-    ]
-    told = "\n".join(f"  {key}={'null' if value is None else value}" for key, value in keys)
-    return (
-        f"fineface {verb}: {VERBS[verb]}\n\nchoices (group=name):\n{chosen}\n\nkeys and their defaults (other "
-        f"choices may set others):\n{told}"
-    )
+    asked = [one for one in arguments if "=" not in one and not one.startswith("-")]
+    overrides = [one for one in arguments if "=" in one]
+    if len(asked) > 1:
+        raise ValueError(f"--help {' '.join(asked)}: one part of the config at a time, such as --help trainer")
+    return part_help(verb, asked[0], overrides) if asked else verb_help(verb, VERBS[verb], overrides)
 
 
 def _show_our_log() -> None:
@@ -237,21 +226,3 @@ def _show_our_log() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.handlers = [handler]
-
-
-def quieten_libraries() -> None:
-    """Progress bars and notices of libraries would bury what we print; warnings about our own code stay on."""
-    import logging
-    import warnings
-
-    import diffusers
-    import transformers
-
-    diffusers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
-    warnings.filterwarnings(
-        "ignore", category=FutureWarning, module=r"(diffusers|transformers|peft|accelerate|torch)\b"
-    )

@@ -9,9 +9,10 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_NAME = 200
 """Bytes of a name that is given; file systems take 255, and a hash, a number or an ending comes after it."""
@@ -39,6 +40,12 @@ def check_utf8(key: str, text: str) -> None:
             f"write it anew; "
             "a file or folder whose name is not: rename it, or make a link to it (ln -s)"
         ) from None
+
+
+def check_seed(key: str, seed: int) -> None:
+    """Raises ValueError for what no random generator takes; a run adds small numbers to its seed."""
+    if not 0 <= seed < 2**62:
+        raise ValueError(f"{key}={seed}: must lie in 0..2^62")
 
 
 def plain(value: Any) -> Any:
@@ -74,8 +81,10 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     return value
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
+def read_parquet(path: Path) -> "pd.DataFrame":
     """Raises ValueError that names the file where it is no Parquet."""
+    import pandas as pd  # here, since it takes half a second, and what reads no table starts without it
+
     try:
         return pd.read_parquet(path)
     except (ValueError, OSError) as error:  # pyarrow raises either

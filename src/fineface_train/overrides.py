@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
 
@@ -19,9 +20,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 
+from fineface_train.earlier_keys import new_name
+from fineface_train.places import CONFIGS
+
 logger = logging.getLogger(__name__)
-REPOSITORY = Path(__file__).resolve().parents[2]
-CONFIGS = REPOSITORY / "configs"
+SEARCHPATH = "hydra.searchpath"
+"""Hydra's key for further folders of configs."""
 HYDRAS = re.compile(
     r"hydra/launcher|hydra\.launcher\..+|hydra\.job\.env_(set|copy).*|hydra\.sweeper\.max_batch_size|hydra\.searchpath"
 )
@@ -54,24 +58,24 @@ class Override:
     key: str
     value: str
     kind: Kind
+    place: str
+    """Where in the config it counts: at its key, but encoder=mlp, a choice of the method's, at method.encoder."""
 
     def __str__(self) -> str:
         return f"{self.key}={self.value}"
 
-    def for_hydra(self, *, swept: bool = False) -> str:
-        """As Hydra reads it to what was meant; `swept`: with each of the values that a sweep gives it."""
+    def for_hydra(self) -> str:
+        """As Hydra reads it to what was meant."""
         key, value = ("+sweep" if self.key == "sweep" else self.key), self.value
-        if self.kind is Kind.text:
-            texts = self._several(rf"{QUOTED}|null") if swept else [value]
-            value = ",".join(one if one == "null" else shielded(self._text(one)) for one in texts)
+        if self.kind is Kind.text and value != "null":
+            value = shielded(self._text(value))
         elif self.kind is Kind.texts and value != "null":
-            lists = self._several(LIST) if swept else [value]
-            if not all(re.fullmatch(LIST, one) for one in lists):
+            if not re.fullmatch(LIST, value):
                 raise ValueError(
                     f"{self}: is a list of texts, such as {key}=[a,b]; put those with commas or brackets in quotes: "
                     f"{key}=['a, b','c']"
                 )
-            value = ",".join(re.sub(ITEM, lambda found: shielded(_unquoted(found[0].strip())), one) for one in lists)
+            value = re.sub(ITEM, lambda found: shielded(_unquoted(found[0].strip())), value)
         return f"{key}={value}"
 
     def values(self) -> list[str]:
@@ -105,15 +109,20 @@ class Override:
         return os.path.expanduser(value) if value.startswith("~") else value
 
 
-def read_overrides(arguments: list[str], schema: type) -> list[Override]:
-    """The command line's overrides of a config of the dataclass `schema`, each key once: with its last value, which is
-    told.
+def read_overrides(
+    arguments: list[str], schemas: Sequence[type], folders: Sequence[Path] = (CONFIGS,)
+) -> list[Override]:
+    """The command line's overrides, each key once: with its last value, which is told.
 
-    Raises ValueError for what is no key=value, a key that there is not, or one that is taken away (~key).
+    Args:
+        schemas: dataclasses of which one at least must have the key: a sweep's arms may be of several families.
+        folders: of configs (`config_folders`).
+    Raises:
+        ValueError: what is no key=value, a key that there is not, or one that is taken away (~key).
     """
     read: dict[str, Override] = {}
     for argument in arguments:
-        override = _read(argument, schema)
+        override = _read(argument, schemas, folders)
         before = read.get(override.key, override)
         if before.value != override.value:
             logger.warning("%s is given twice, %s and %s: the last counts", override.key, before, override)
@@ -121,14 +130,39 @@ def read_overrides(arguments: list[str], schema: type) -> list[Override]:
     return list(read.values())
 
 
-def _read(argument: str, schema: type) -> Override:
+def _read(argument: str, schemas: Sequence[type], folders: Sequence[Path]) -> Override:
     signed, equals, value = argument.partition("=")
     key = signed.lstrip("+~")
     if signed.startswith("~"):
-        raise ValueError(_not_taken_away(argument, key, schema))
+        raise ValueError(_not_taken_away(argument, key, schemas, folders))
     if not equals or not re.fullmatch(r"\+{0,2}[\w./]+", signed):
         raise ValueError(f"{argument!r} cannot be read; write key=value, such as seed=1 or trainer.steps=500")
-    return Override(key, value, kind_of(key, value, schema))
+    kind = kind_of(key, value, schemas, folders)
+    of_method = kind is Kind.group and any(f"method.{key}" in known_keys(schema) for schema in schemas)
+    return Override(key, value, kind, f"method.{key}" if of_method else key)
+
+
+def read_groups(arguments: list[str], folders: Sequence[Path]) -> dict[str, str]:
+    """The groups among the arguments and the names they are given, before it is known which other keys there are."""
+    pairs = [(key_of(argument), argument.partition("=")[2]) for argument in arguments if not argument.startswith("~")]
+    return {key: value for key, value in pairs if is_group(key, folders)}
+
+
+def config_folders(arguments: list[str]) -> list[Path]:
+    """The folders of configs: ours, and those of hydra.searchpath=[file:///...]."""
+    given = next((one for one in reversed(arguments) if key_of(one) == SEARCHPATH), None)
+    if given is None:
+        return [CONFIGS]
+    try:
+        listed = OverridesParser.create().parse_override(given).value()
+    except HydraException as error:
+        raise ValueError(f"{given}: cannot be read; write {SEARCHPATH}=[file:///a/folder]") from error
+    paths = [str(getattr(one, "text", one)) for one in (listed if isinstance(listed, list) else [listed])]
+    folders = [Path(path.removeprefix("file://")) for path in paths if not path.startswith("pkg://")]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"{given}: no folder {folder}; write {SEARCHPATH}=[file:///a/folder]")
+    return [*folders, CONFIGS]
 
 
 def key_of(override: str) -> str:
@@ -136,7 +170,12 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def kind_of(key: str, value: str, schema: type) -> Kind:
+def is_group(key: str, folders: Sequence[Path] = (CONFIGS,)) -> bool:
+    """Whether the key stands for a choice of a file."""
+    return re.fullmatch(r"\w+", key) is not None and any((folder / key).is_dir() for folder in folders)
+
+
+def kind_of(key: str, value: str, schemas: Sequence[type], folders: Sequence[Path] = (CONFIGS,)) -> Kind:
     """What the key stands for. Raises ValueError where nothing of this name is there."""
     if key.startswith("hydra"):
         if not HYDRAS.fullmatch(key):
@@ -147,9 +186,11 @@ def kind_of(key: str, value: str, schema: type) -> Kind:
                 "run.root, run.name and key=a,b)"
             )
         return Kind.hydra
-    if "/" not in key and (CONFIGS / key).is_dir():
+    if is_group(key, folders):
         return Kind.group
-    kind = type_of(key, schema)
+    if key == "method.family":
+        raise ValueError(f"{key}={value}: is set by method=NAME; there are {', '.join(choices('method', folders))}")
+    kind = type_of(key, schemas)
     if dataclasses.is_dataclass(kind) and value.startswith("{") and value.strip("{} "):
         raise ValueError(
             f"{key}={value}: set its keys one by one, such as {key}.{dataclasses.fields(kind)[0].name}=..."
@@ -159,9 +200,19 @@ def kind_of(key: str, value: str, schema: type) -> Kind:
     return Kind.texts if get_origin(kind) is list and get_args(kind)[0] is str else Kind.value
 
 
-def type_of(key: str, schema: type) -> Any:
-    """The type of the config's value `key`, without the None of X | None. Raises ValueError where there is no such
+def type_of(key: str, schemas: Sequence[type]) -> Any:
+    """The type of the config's value `key`, without the None of X | None. Raises ValueError where no schema has the
     key."""
+    faults = []
+    for schema in schemas:
+        try:
+            return _type_in(key, schema)
+        except ValueError as error:
+            faults.append(error)
+    raise faults[0]
+
+
+def _type_in(key: str, schema: type) -> Any:
     kind: Any = schema
     parts = key.split(".")
     for place, part in enumerate(parts):
@@ -173,7 +224,7 @@ def type_of(key: str, schema: type) -> Any:
         elif get_origin(kind) is dict or (get_origin(kind) is list and part.isdigit()):
             kind = get_args(kind)[-1]
         else:
-            raise ValueError(unknown_key(".".join(parts[: place + 1]), schema))
+            raise ValueError(unknown_key(".".join(parts[: place + 1]), schema, key))
     return kind
 
 
@@ -194,15 +245,15 @@ def known_keys(schema: type, prefix: str = "") -> list[str]:
     return keys
 
 
-def choices(group: str) -> list[str]:
+def choices(group: str, folders: Sequence[Path] = (CONFIGS,)) -> list[str]:
     """The names in a config group."""
-    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+    return sorted({path.stem for folder in folders for path in (folder / group).glob("*.yaml")})
 
 
-def check_choice(override: Override) -> None:
+def check_choice(group: str, name: str, folders: Sequence[Path] = (CONFIGS,)) -> None:
     """Raises ValueError where a group is not given the one name of a choice."""
-    if override.kind is Kind.group and (override.value == "null" or not re.fullmatch(r"\w[\w./-]*", override.value)):
-        raise ValueError(no_such_choice(override.key, override.value))
+    if name == "null" or not re.fullmatch(r"\w[\w./-]*", name):
+        raise ValueError(no_such_choice(group, name, folders))
 
 
 def shielded(text: str) -> str:
@@ -236,29 +287,38 @@ def unreadable(override: str) -> str:
     )
 
 
-def no_such_choice(group: str, name: str) -> str:
-    near = difflib.get_close_matches(name, choices(group), n=1)
+def no_such_choice(group: str, name: str, folders: Sequence[Path] = (CONFIGS,)) -> str:
+    known = choices(group, folders)
+    near = difflib.get_close_matches(name, known, n=1)
     left_out = f"; leave {group} out for none" if name == "null" and group in ("experiment", "method", "sweep") else ""
-    return f"{group}={name}: no such choice; there are {', '.join(choices(group)) or 'none'}{left_out}" + (
+    return f"{group}={name}: no such choice; there are {', '.join(known) or 'none'}{left_out}" + (
         f"; did you mean {near[0]}?" if near else ""
     )
 
 
-def unknown_key(key: str, schema: type) -> str:
-    near = difflib.get_close_matches(key, known_keys(schema), n=1)
-    return f"{key}: no such config key" + (
-        f"; did you mean {near[0]}?" if near else "; `fineface train --help` lists them"
-    )
+def unknown_key(key: str, schema: type, whole: str | None = None) -> str:
+    """What to say of a key that is not there; `whole`: with what stood behind it."""
+    known, now = known_keys(schema), new_name(whole or key)
+    if now in known:
+        return f"{whole or key} is now {now}; write {now}=VALUE"
+    key = (whole or key) if now else key
+    near = difflib.get_close_matches(now or key, known, n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    if key.startswith("method."):
+        holder = max((one for one in known if key.startswith(f"{one}.")), key=len, default="method")
+        there = [one for one in known if one.rpartition(".")[0] == holder and one != "method.family"]
+        listed = f"; there are {', '.join(there)}" if there else ""
+        return f"{key}: no such key of the family {schema().method.family}{listed}{meant}"
+    return f"{key}: no such config key" + (meant or "; `fineface train --help` lists them")
 
 
-def _not_taken_away(argument: str, key: str, schema: type) -> str:
+def _not_taken_away(argument: str, key: str, schemas: Sequence[type], folders: Sequence[Path]) -> str:
     key = key.partition("=")[0]
-    if (CONFIGS / key).is_dir():
-        instead = next((name for name in ("none", "nothing") if name in choices(key)), choices(key)[0])
-        return (
-            f"{argument}: nothing is taken away here; choose one of {', '.join(choices(key))}, such as {key}={instead}"
-        )
-    type_of(key, schema)
+    if is_group(key, folders):
+        known = choices(key, folders)
+        instead = next((name for name in ("none", "nothing") if name in known), known[0])
+        return f"{argument}: nothing is taken away here; choose one of {', '.join(known)}, such as {key}={instead}"
+    type_of(key, schemas)
     return (
         f"{argument}: nothing is taken away here; leave {key} out for its default, or set {key}=VALUE (null where "
         f"it may be none)"

@@ -7,15 +7,12 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Any
 
-from fineface_train.data.annotators.annotate import AnnotatorKind
-from fineface_train.data.conditioning import Entry
+from fineface_train.data.annotators.config import AnnotatorKind
 from fineface_train.data.config import wants_annotator, wants_blip2
-from fineface_train.evaluation.judges.judges import JUDGES, JudgeKind
-from fineface_train.methods.au_diffusion.adapter import Trained
-from fineface_train.methods.au_diffusion.base import Architecture
-from fineface_train.methods.au_diffusion.encoders import ENCODERS
-from fineface_train.methods.au_diffusion.objective import Weighting
-from fineface_train.overrides import Kind, Override
+from fineface_train.evaluation.judges.config import READS as JUDGES_READ
+from fineface_train.evaluation.judges.config import JudgeKind
+from fineface_train.methods.config import MethodConfig
+from fineface_train.overrides import SEARCHPATH, Kind, Override
 
 if TYPE_CHECKING:
     from fineface_train.config import Config
@@ -24,21 +21,13 @@ logger = logging.getLogger(__name__)
 SWEEP = "train -m"
 TRAINING_VERBS = ("train", "doctor", SWEEP)
 """What these read is a training's."""
-PARTS = (
-    "experiment",
-    "method",
-    "base",
-    "data",
-    "image_transform",
-    "labels",
-    "conditioning",
-    "encoder",
-    "finetune",
-    "objective",
-    "trainer",
+TRAINING = (
+    *("experiment", "method", "data", "image_transform", "labels", "trainer", "judge", "evaluation", "protocol"),
+    *("scale", "calibrated", "seed", "tracking", "run"),
 )
-TRAINING = (*PARTS, "sampling", "judge", "evaluation", "protocol", "scale", "calibrated", "seed", "tracking", "run")
-BUNDLE = ("experiment", "bundle", "base", "any_base", "sampling", "scale")
+ASKED = "method.asked"
+"""Stands for the parts of a method that making pictures reads (`MethodConfig.asked`)."""
+BUNDLE = ("experiment", "bundle", ASKED, "any_base", "scale")
 READS: dict[str, tuple[str, ...]] = {
     "prepare": ("experiment", "data"),
     "train": (*TRAINING, "out"),
@@ -74,27 +63,29 @@ doctor is given what a training is."""
 
 PLACES = ("data.root", "run.root")
 """Every verb takes them, so that one line of places serves all."""
-TRAINED = ("image_transform", "objective", "finetune.prior_weight")
-"""What only matters where something is trained; so do TOLD, which are let pass there, so that one line of steps and
-seeds serves all methods."""
 TOLD = ("trainer", "seed")
+"""What only matters where something is trained, and is let pass elsewhere: one line of steps and seeds serves all
+methods."""
 
 
-def is_read(key: str, verb: str) -> bool:
-    """Whether the verb reads the config's key, a group or one of Hydra's keys."""
-    return key == "hydra.searchpath" or _within(key, READS[verb])
+def is_read(key: str, verb: str, method: type[MethodConfig] = MethodConfig) -> bool:
+    """Whether the verb reads the config's key (or what is below it), a group or one of Hydra's keys; `method`: the type
+    of the chosen family's."""
+    asked = tuple(f"method.{part}" for part in method.asked) if ASKED in READS[verb] else ()
+    return key == SEARCHPATH or _within(key, (*READS[verb], *asked))
 
 
 def _within(key: str, keys: tuple[str, ...]) -> bool:
     return any(key == one or key.startswith((f"{one}.", f"{one}/")) for one in keys)
 
 
-def check_verb(overrides: list[Override], verb: str) -> None:
-    """Raises ValueError for an override of a key that the verb does not read."""
+def check_verb(overrides: list[Override], verb: str, method: type[MethodConfig]) -> None:
+    """Raises ValueError for an override of a key that the verb does not read, where the family's settings are
+    `method`."""
     for override in overrides:
-        if override.key in PLACES or is_read(override.key, verb):
+        if override.key in PLACES or is_read(override.place, verb, method):
             continue
-        readers = [other for other in READS if is_read(override.key, other)]
+        readers = [other for other in READS if is_read(override.place, other, method)]
         last = override.key.rpartition(".")[2]
         near = [one for one in ("evaluation.seed", "data.seed") if last == "seed" and is_read(one, verb)]
         meant = f", or did you mean {near[0]}?" if near else ""
@@ -107,7 +98,7 @@ def check_given(overrides: list[Override], verb: str, configs: list["Config"]) -
     one) since their choices do not read it."""
     idle = [_idle_keys(config, verb) for config in configs]
     for override in overrides:
-        reasons = [next((why for key, why in one.items() if _within(override.key, (key,))), None) for one in idle]
+        reasons = [next((why for key, why in one.items() if _within(override.place, (key,))), None) for one in idle]
         if override.kind is not Kind.hydra and override.value != "null" and all(reasons):  # null asks for nothing
             why = " or ".join(dict.fromkeys(map(str, reasons)))
             raise ValueError(f"{override}: nothing reads {override.key} with {why}; leave it out, or choose otherwise")
@@ -116,16 +107,13 @@ def check_given(overrides: list[Override], verb: str, configs: list["Config"]) -
         for config in configs:
             _check_warmup(config, "trainer.warmup_steps" in given)
         unread = [str(override) for override in overrides if _within(override.key, TOLD)]
-        if unread and not any(trains(config) for config in configs):
-            logger.warning(
-                "note: nothing is trained with AUs as text and finetune.train=nothing, so that this is not read: %s",
-                " ".join(unread),
-            )
+        if unread and not any(config.method.trains for config in configs):
+            logger.warning("note: this method trains nothing, so that this is not read: %s", " ".join(unread))
 
 
 def _check_warmup(config: "Config", given: bool) -> None:
     trainer = config.trainer
-    if trainer.warmup_steps <= trainer.steps or not trains(config):
+    if trainer.warmup_steps <= trainer.steps or not config.method.trains:
         return
     longer = f"trainer.warmup_steps={trainer.warmup_steps}: longer than the run (trainer.steps={trainer.steps})"
     if given:
@@ -137,70 +125,16 @@ def _check_warmup(config: "Config", given: bool) -> None:
     )
 
 
-def trains(config: "Config") -> bool:
-    """Whether there is anything to train: the base as it is, with AUs as text, is exported only."""
-    return config.finetune.train is not Trained.nothing or config.conditioning.enters is not Entry.text
-
-
-def unused_by_method(config: "Config") -> dict[str, str]:
-    """Keys that the choices of how AUs enter and what is trained leave unused, and which choice does."""
-    finetune, enters = config.finetune, f"conditioning.enters={config.conditioning.enters.value}"
-    trained = f"finetune.train={finetune.train.value}"
-    unused = {
-        "conditioning.au_text": enters if config.conditioning.enters is not Entry.text else None,
-        **dict.fromkeys(
-            ("conditioning.caption_dropout", "conditioning.au_dropout"),
-            None if trains(config) else f"{enters} and {trained}",
-        ),
-        "finetune.base_rate": trained if finetune.train is not Trained.everything else None,
-        **dict.fromkeys(
-            [f"finetune.adapter_{one}" for one in ("scale", "keys", "rate")],
-            enters if config.conditioning.enters is not Entry.adapter else None,
-        ),
-        **dict.fromkeys(
-            ("finetune.lora_rank", "finetune.lora_alpha"), trained if finetune.train is not Trained.lora else None
-        ),
-        **dict.fromkeys(
-            ("finetune.prior_prompt", "finetune.prior_images"),
-            "finetune.prior_weight=0" if not finetune.prior_weight else None,
-        ),
-        "encoder": enters if config.conditioning.enters is Entry.text else None,
-    }
-    return {key: why for key, why in unused.items() if why}
-
-
 def _idle_keys(config: "Config", verb: str) -> dict[str, str]:
     """Keys that change nothing with the choices that were made, and which choice it is."""
-    judge, base, data = config.judge, config.base, config.data
-    encoder = f"encoder.name={config.encoder.name.value}"
-    options = ENCODERS[config.encoder.name].options
+    judge, data = config.judge, config.data
     rules: list[tuple[bool, str, tuple[str, ...]]] = [
-        (True, encoder, _others("encoder", config.encoder, ("name", *options))),
-        (
-            "interaction_token" in options and not config.encoder.interaction_token,
-            f"{encoder} encoder.interaction_token=false",
-            ("encoder.hidden",),
-        ),
-        (config.objective.weighting is Weighting.none, "objective.weighting=none", ("objective.gamma",)),
         (not config.labels.rounding_probability, "labels.rounding_probability=0", ("labels.scope",)),
-        (
-            config.conditioning.enters is Entry.text,
-            "conditioning.enters=text, which says the labels as they are",
-            ("labels",),
-        ),
-        (not trains(config), "conditioning.enters=text and finetune.train=nothing, where nothing is trained", TRAINED),
-        (config.sampling.guidance == 1, "sampling.guidance=1", ("sampling.negative",)),
-        (True, f"judge.kind={judge.kind.value}", _others("judge", judge, ("kind", *JUDGES[judge.kind].keys))),
+        (True, f"judge.kind={judge.kind.value}", _others("judge", judge, ("kind", *JUDGES_READ[judge.kind].keys))),
         (
             not config.tracking.wandb,
             "tracking.wandb=false",
             tuple(f"tracking.{one}" for one in ("mode", "project", "group", "tags")),
-        ),
-        (base.architecture is Architecture.pretrained, "base.architecture=pretrained", ("base.tokenizer",)),
-        (
-            base.architecture is not Architecture.pretrained,
-            f"base.architecture={base.architecture.value}",
-            ("base.path", "base.revision"),
         ),
         (
             not wants_blip2(data),
@@ -243,7 +177,7 @@ def _idle_keys(config: "Config", verb: str) -> dict[str, str]:
         )
     if data.manipulation is not None and data.manipulation.captions is not None:
         rules.append((True, "data.manipulation.captions", ("data.manipulation.caption",)))
-    return unused_by_method(config) | {key: why for applies, why, keys in rules if applies for key in keys}
+    return config.method.idle() | {key: why for applies, why, keys in rules if applies for key in keys}
 
 
 def _others(prefix: str, config: Any, kept: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from PIL import Image
 
 from fineface_train.aus import AUS
 from fineface_train.data.crew import Crew
-from fineface_train.data.disfa.layout import DisfaConfig, Mismatch, find_copy
+from fineface_train.data.disfa.config import DisfaConfig, Mismatch
+from fineface_train.data.disfa.layout import find_copy
 from fineface_train.data.disfa.reader import ensure_frames, read_frames
 from tests.data.videos import BITS, BLOCK, numbered, write_video
 

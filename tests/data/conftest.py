@@ -8,15 +8,14 @@ import pytest
 
 from fineface_train.data.affectnet import layout as affectnet_layout
 from fineface_train.data.affectnet import reader as affectnet
-from fineface_train.data.affectnet.reader import AffectNetConfig
-from fineface_train.data.annotators.annotate import AnnotateConfig
-from fineface_train.data.annotators.blip2 import Blip2Config
+from fineface_train.data.affectnet.config import AffectNetConfig
+from fineface_train.data.annotators.config import AnnotateConfig, Blip2Config
 from fineface_train.data.crew import Crew
 from fineface_train.data.disfa import layout as disfa_layout
 from fineface_train.data.disfa import reader as disfa
-from fineface_train.data.disfa.reader import DisfaConfig
+from fineface_train.data.disfa.config import DisfaConfig
 from fineface_train.data.manipulation import reader as manipulation
-from fineface_train.data.manipulation.reader import ManipulationConfig
+from fineface_train.data.manipulation.config import ManipulationConfig
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import Reading, SampleTable
 

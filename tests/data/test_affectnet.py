@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.affectnet.reader import AffectNetConfig, PhotoFilter, TotalFilter
+from fineface_train.data.affectnet.config import AffectNetConfig, PhotoFilter, TotalFilter
 from fineface_train.data.crew import ALONE
 from fineface_train.data.stages import Stages
 from fineface_train.toyfacs.combinations import holds_held_out

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fineface_train.config import load_config
+from fineface_train.compose import load_config
 from fineface_train.data.affectnet import reader as affectnet
+from fineface_train.data.affectnet.config import AffectNetConfig
 from fineface_train.data.affectnet.edition_2021 import expression_files, read_annotations
 from fineface_train.data.affectnet.layout import find_copy
-from fineface_train.data.affectnet.reader import AffectNetConfig
 from fineface_train.data.formats.images import image_size
 from tests.data.conftest import no_models, read_affectnet
 from tests.data.test_affectnet_official import BY_MODELS, Told, official

@@ -14,19 +14,13 @@ from PIL import Image
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
+from fineface_train.data.affectnet.config import AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter, TotalFilter
 from fineface_train.data.affectnet.layout import find_copy
-from fineface_train.data.affectnet.reader import (
-    AffectNetConfig,
-    AusFrom,
-    CaptionsFrom,
-    PhotoFilter,
-    TotalFilter,
-    check,
-)
-from fineface_train.data.annotators.annotate import AnnotateConfig, AnnotatorKind
-from fineface_train.data.annotators.openface import OpenFaceConfig
+from fineface_train.data.affectnet.reader import check
+from fineface_train.data.annotators.config import AnnotateConfig, AnnotatorKind, OpenFaceConfig
+from fineface_train.data.config import DataConfig
 from fineface_train.data.crew import Crew
-from fineface_train.data.prepare import DataConfig, prepare
+from fineface_train.data.prepare import prepare
 from fineface_train.data.stages import Stages
 from fineface_train.files import read_json
 from tests.data.conftest import no_models, read_affectnet
@@ -249,8 +243,9 @@ def test_aus_of_openface_files_instead_of_the_metadatas(tmp_path: Path, own_corp
 
 @pytest.mark.parametrize("top", ["", "Manually_Annotated_Images/"])
 def test_images_in_a_rar_archive_of_several_volumes(tmp_path: Path, own_corpus: Path, top: str) -> None:
+    from fineface_train.data.config import DataConfig
     from fineface_train.data.crew import Crew
-    from fineface_train.data.prepare import DataConfig, prepare
+    from fineface_train.data.prepare import prepare
 
     root = own_corpus / "affectnet"
     usual = read_affectnet(AffectNetConfig(root=str(root), min_side=64), seed=0, stages=no_models(tmp_path)).table
@@ -333,8 +328,9 @@ def test_without_an_annotator_the_key_is_named(tmp_path: Path) -> None:
 
 
 def test_a_prepared_folder_keeps_the_correction(tmp_path: Path, own_corpus: Path) -> None:
+    from fineface_train.data.config import DataConfig
     from fineface_train.data.crew import Crew
-    from fineface_train.data.prepare import DataConfig, prepare
+    from fineface_train.data.prepare import prepare
 
     first = AffectNetConfig(root=str(own_corpus / "affectnet"), min_side=64)
     table = prepare(DataConfig(root=str(tmp_path / "one"), affectnet=first), crew=Crew(quiet=True))

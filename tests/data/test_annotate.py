@@ -14,15 +14,9 @@ from PIL import Image
 
 import fineface_train.data.annotators.annotate as module
 from fineface_train.aus import AUS
-from fineface_train.data.annotators.annotate import AnnotateConfig, AnnotatorKind, annotate, annotated_by
-from fineface_train.data.annotators.libreface import (
-    LibreFaceConfig,
-    check_environment,
-    find_uv,
-    find_weights,
-    libreface,
-)
-from fineface_train.data.annotators.openface import OpenFaceConfig
+from fineface_train.data.annotators.annotate import annotate, annotated_by
+from fineface_train.data.annotators.config import AnnotateConfig, AnnotatorKind, LibreFaceConfig, OpenFaceConfig
+from fineface_train.data.annotators.libreface import check_environment, find_uv, find_weights, libreface
 from fineface_train.data.annotators.program import Annotator
 from fineface_train.data.contents import image_contents
 from fineface_train.data.crew import Crew

@@ -28,15 +28,8 @@ from transformers import (
     OPTConfig,
 )
 
-from fineface_train.data.annotators.blip2 import (
-    Answer,
-    Blip2Config,
-    Question,
-    answer_kind,
-    ask_images,
-    caption_images,
-    photo_filter,
-)
+from fineface_train.data.annotators.blip2 import answer_kind, ask_images, caption_images, photo_filter
+from fineface_train.data.annotators.config import Answer, Blip2Config, Question
 from fineface_train.data.crew import Crew
 from fineface_train.files import sha256
 

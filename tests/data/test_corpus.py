@@ -13,14 +13,8 @@ from PIL import Image
 from fineface_train.aus import AU_COUNT, AU_KEYS, AUS
 from fineface_train.toyfacs import corpus as corpus_module
 from fineface_train.toyfacs.combinations import HELD_OUT_COMBINATIONS, SEEN_COMBINATIONS, active_mask, holds_held_out
-from fineface_train.toyfacs.corpus import (
-    DISFA_SUBJECTS,
-    CorpusConfig,
-    corpus_stamp,
-    read_stamp,
-    sample_expressions,
-    write_corpus,
-)
+from fineface_train.toyfacs.config import DISFA_SUBJECTS, CorpusConfig
+from fineface_train.toyfacs.corpus import corpus_stamp, read_stamp, sample_expressions, write_corpus
 from fineface_train.toyfacs.faces import BACKGROUNDS, HAIRS, SHIRTS, SKINS, is_held_out_identity
 from tests.conftest import SMALL
 from tests.data.conftest import affectnet_config, disfa_config
@@ -193,8 +187,7 @@ def test_fixture_configs_are_valid(corpus: Path) -> None:
 
 
 def test_drawings_are_those_of_this_version(corpus: Path) -> None:
-    """Corpora on disk are known by `DRAWING`, so a drawing that changes needs another one. Means of 4 x 4 parts, in
-    0-255."""
+    """Corpora on disk are known by `DRAWING`, so one that changes needs another. Means of 4 x 4 parts, 0-255."""
     golden = json.loads((Path(__file__).parents[1] / "golden" / "drawings.json").read_text())
     assert golden["version"] == corpus_stamp(SMALL)["code"]
     for name, means in golden["images"].items():

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from fineface_train.aus import AUS
-from fineface_train.data.disfa.layout import FOLDS, SUBJECTS, DisfaConfig, Mismatch, find_copy
+from fineface_train.data.disfa.config import FOLDS, DisfaConfig, Mismatch
+from fineface_train.data.disfa.layout import SUBJECTS, find_copy
 from fineface_train.data.disfa.reader import input_files, read_disfa, splits
 from fineface_train.data.stages import Stages
 from fineface_train.toyfacs.combinations import holds_held_out

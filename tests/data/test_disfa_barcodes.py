@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fineface_train.data.disfa.layout import Camera, Mismatch
+from fineface_train.data.disfa.config import Camera, Mismatch
 from tests.data.barcodes import COUNT, WHOLE, Tree, joined
 from tests.data.videos import _packet, cut, spoil_packet
 

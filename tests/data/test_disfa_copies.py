@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fineface_train.data.config import DataConfig
 from fineface_train.data.crew import Crew
 from fineface_train.data.disfa.clues import subject_of
-from fineface_train.data.disfa.layout import FOLDS, SUBJECTS, Camera, DisfaConfig, Mismatch, find_copy
+from fineface_train.data.disfa.config import FOLDS, Camera, DisfaConfig, Mismatch
+from fineface_train.data.disfa.layout import SUBJECTS, find_copy
 from fineface_train.data.disfa.reader import ensure_frames, input_files
-from fineface_train.data.formats.video import FrameFormat
-from fineface_train.data.prepare import DataConfig, prepare
+from fineface_train.data.formats.frame_format import FrameFormat
+from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
-from fineface_train.toyfacs.corpus import DISFA_SUBJECTS
+from fineface_train.toyfacs.config import DISFA_SUBJECTS
 from tests.data.conftest import affectnet_config, disfa_config, disfa_samples
 from tests.data.disfa_copy import Copy
 from tests.data.videos import spoil_packet, write_video

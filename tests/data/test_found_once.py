@@ -11,13 +11,16 @@ import pytest
 from fineface_train.cli import main
 from fineface_train.config import Config
 from fineface_train.data.affectnet import layout as affectnet
+from fineface_train.data.config import DataConfig
 from fineface_train.data.crew import Crew
 from fineface_train.data.disfa import layout as disfa
-from fineface_train.data.disfa.layout import DisfaConfig, find_copy
+from fineface_train.data.disfa.config import DisfaConfig
+from fineface_train.data.disfa.layout import find_copy
 from fineface_train.data.manipulation import reader as manipulation
-from fineface_train.data.manipulation.reader import ManipulationConfig, write_manipulation
-from fineface_train.data.prepare import DataConfig, prepare
-from fineface_train.loop.trainer import make_accelerator
+from fineface_train.data.manipulation.config import ManipulationConfig
+from fineface_train.data.manipulation.reader import write_manipulation
+from fineface_train.data.prepare import prepare
+from fineface_train.loop.accelerator import make_accelerator
 from fineface_train.verbs.doctor import _faults
 from tests.data.conftest import affectnet_config, no_models, read_affectnet
 from tests.data.crews import run_crew

@@ -19,8 +19,9 @@ import torch
 from PIL import Image, ImageOps
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.annotators.annotate import AnnotateConfig, AnnotatorKind, annotate
-from fineface_train.data.annotators.libreface import SCRIPT, LibreFaceConfig, check_environment, find_uv, libreface
+from fineface_train.data.annotators.annotate import annotate
+from fineface_train.data.annotators.config import AnnotateConfig, AnnotatorKind, LibreFaceConfig
+from fineface_train.data.annotators.libreface import SCRIPT, check_environment, find_uv, libreface
 from fineface_train.data.contents import image_contents
 from fineface_train.evaluation.judges.photographs import LibreFaceJudge
 

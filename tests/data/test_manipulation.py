@@ -13,18 +13,18 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS, AUS
+from fineface_train.data.config import DataConfig
 from fineface_train.data.crew import Crew
 from fineface_train.data.formats.images import image_size, read_image
 from fineface_train.data.formats.pickles import read_plain_pickle
+from fineface_train.data.manipulation.config import ManipulationConfig, Missing
 from fineface_train.data.manipulation.reader import (
     OPENFACE,
-    ManipulationConfig,
-    Missing,
     find_copy,
     input_files,
     write_manipulation,
 )
-from fineface_train.data.prepare import DataConfig, prepare
+from fineface_train.data.prepare import prepare
 from fineface_train.data.table import SampleTable
 from tests.data.conftest import affectnet_config, no_models, read_affectnet, read_manipulation
 

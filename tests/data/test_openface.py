@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fineface_train.aus import AU_KEYS
-from fineface_train.data.annotators.openface import OpenFaceConfig, read_openface, stamp
+from fineface_train.data.annotators.config import OpenFaceConfig
+from fineface_train.data.annotators.openface import read_openface, stamp
 
 ALL = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 HEADER = [

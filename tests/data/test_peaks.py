@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 from fineface_train.aus import AU_KEYS, AUS
-from fineface_train.data.disfa.layout import Mismatch, find_copy
+from fineface_train.data.config import DataConfig
+from fineface_train.data.disfa.config import Mismatch
+from fineface_train.data.disfa.layout import find_copy
 from fineface_train.data.disfa.reader import read_frames
 from fineface_train.data.peaks import AROUND, COLUMNS, PEAKS, find_peaks
-from fineface_train.data.prepare import DataConfig, prepare
+from fineface_train.data.prepare import prepare
 from fineface_train.data.prepared import PEAKS as PEAKS_FILE
 from tests.data.conftest import disfa_config
 

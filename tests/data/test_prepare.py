@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 
 from fineface_train.aus import AUS
-from fineface_train.config import choices, load_config
+from fineface_train.compose import load_config
+from fineface_train.data.config import DataConfig
 from fineface_train.data.crew import Crew
-from fineface_train.data.disfa.reader import DisfaConfig
+from fineface_train.data.disfa.config import DisfaConfig
 from fineface_train.data.labels import LabelsConfig, Scope
-from fineface_train.data.manipulation.reader import ManipulationConfig
+from fineface_train.data.manipulation.config import ManipulationConfig
 from fineface_train.data.mixture import Mixture
-from fineface_train.data.prepare import DataConfig, prepare, read_manifest
+from fineface_train.data.prepare import prepare
+from fineface_train.data.prepared import read_manifest
 from fineface_train.data.table import SampleTable
 from fineface_train.files import write_json
+from fineface_train.overrides import choices
 from fineface_train.toyfacs.combinations import holds_held_out
 from tests.conftest import SMALL
 from tests.data.conftest import affectnet_config, disfa_config

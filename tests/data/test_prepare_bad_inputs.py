@@ -17,7 +17,7 @@ from PIL import Image
 
 from fineface_train.aus import AUS
 from fineface_train.cli import main
-from fineface_train.data.prepare import read_manifest
+from fineface_train.data.prepared import read_manifest
 from fineface_train.data.table import SampleTable
 from tests.data.rar_writer import Member, write_rar
 

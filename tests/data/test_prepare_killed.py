@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from fineface_train.data.prepare import read_manifest
+from fineface_train.data.prepared import read_manifest
 from fineface_train.data.table import SampleTable
 from tests.data.disfa_copy import Copy
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fineface_train.data.prepare import read_manifest
+from fineface_train.data.prepared import read_manifest
 from fineface_train.data.table import SampleTable
 from tests.data.disfa_copy import Copy
 from tests.data.test_affectnet_official import write_openface

@@ -17,10 +17,17 @@ from fineface_train.cli import main
 from fineface_train.data.cache import text_cache
 from fineface_train.data.conditioning import NO_CONTROL, ConditioningConfig, Entry, with_au_text
 from fineface_train.data.prompts import PromptWriter, Told, counted, cut_at_word, in_words, longest
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, Trained, adapt
+from fineface_train.methods.au_diffusion.adapter import adapt
 from fineface_train.methods.au_diffusion.conditioning import pipeline_arguments
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName, build_encoder, count_tokens
-from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
+from fineface_train.methods.au_diffusion.config import (
+    EncoderConfig,
+    EncoderName,
+    FinetuneConfig,
+    SamplingConfig,
+    Trained,
+)
+from fineface_train.methods.au_diffusion.encoders import build_encoder, count_tokens
+from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from tests.conftest import WIDTH, tiny_pipeline
 from tests.methods.test_conditioning import small
@@ -121,7 +128,7 @@ def test_too_many_aus_in_words_are_said_strongest_first(tokenizer: CLIPTokenizer
     assert told.unsaid == ", ".join(phrases[len(said) :])
     assert told.unsaid.endswith("trace inner brow raiser (AU1: 1 of 5)")
     assert any("not said: severe" in sentence for sentence in in_words(told, "a man", writer.room))
-    with pytest.raises(ValueError, match=r"conditioning\.au_text=.*one AU alone.*say it in fewer words"):
+    with pytest.raises(ValueError, match=r"method\.conditioning\.au_text=.*one AU alone.*say it in fewer words"):
         PromptWriter(tokenizer, ConditioningConfig(enters=Entry.text, au_text="{name} " + "very " * 80)).write(
             ["a man"], [SMILE]
         )
@@ -232,9 +239,9 @@ def test_the_priors_prompt_is_told_too(tmp_path: Path, saved_base: Path, caplog:
                 saved_base,
                 "method=dreambooth",
                 "trainer.steps=1",
-                f"finetune.prior_prompt={'a person ' * 20}",
+                f"method.finetune.prior_prompt={'a person ' * 20}",
             )
         )
         == 0
     )
-    assert any(record.message.startswith("finetune.prior_prompt: prompt 'a person") for record in caplog.records)
+    assert any(record.message.startswith("method.finetune.prior_prompt: prompt 'a person") for record in caplog.records)

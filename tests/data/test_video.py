@@ -16,7 +16,8 @@ import pytest
 
 from fineface_train.data.crew import Crew
 from fineface_train.data.formats import video
-from fineface_train.data.formats.video import Extracted, FrameFormat, extract_videos, read_extracted
+from fineface_train.data.formats.frame_format import FrameFormat
+from fineface_train.data.formats.video import Extracted, extract_videos, read_extracted
 from tests.data.videos import cut, number_in, numbered_video, spoil_packet
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from torch import Tensor
 
 from fineface_train.evaluation.ceiling import DrawnFaces
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.evaluate import evaluate
-from fineface_train.evaluation.judges.judges import JudgeConfig, load_judges
-from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_combinations, toyfacs_prompts
+from fineface_train.evaluation.judges.config import JudgeConfig
+from fineface_train.evaluation.judges.judges import load_judges
+from fineface_train.evaluation.plan import build_plan, toyfacs_combinations, toyfacs_prompts
+from fineface_train.loop.accelerator import launched
 from fineface_train.loop.launch import end_with_launcher
 from fineface_train.loop.processes import make_crew
-from fineface_train.loop.trainer import launched
 from fineface_train.methods.protocol import Request
 
 ALL = (toyfacs_prompts(), toyfacs_combinations())

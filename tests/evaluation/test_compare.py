@@ -18,7 +18,8 @@ from fineface_train.evaluation.compare import (
     read_kind,
     smallest_p,
 )
-from fineface_train.evaluation.plan import EvaluationPrompt, Kind, ProtocolName, build_plan
+from fineface_train.evaluation.config import ProtocolName
+from fineface_train.evaluation.plan import EvaluationPrompt, Kind, build_plan
 from tests.evaluation.test_metrics import PLAN, SETS, make_frame, noisy, requested
 
 HELD_OUT = [image.prompt_held_out and image.kind is not Kind.combination for image in PLAN]

@@ -13,19 +13,13 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPVisio
 from fineface_train.aus import AU_KEYS
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.evaluation.ceiling import DrawnFaces, ceiling
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.evaluate import evaluate
 from fineface_train.evaluation.judges.clip import ClipImageScorer
 from fineface_train.evaluation.judges.drawings import AttributeJudge
 from fineface_train.evaluation.judges.judges import Judges
 from fineface_train.evaluation.judges.models import AttributeClassifier
-from fineface_train.evaluation.plan import (
-    EvaluationPrompt,
-    PlannedImage,
-    ProtocolName,
-    au_set,
-    build_plan,
-    toyfacs_prompts,
-)
+from fineface_train.evaluation.plan import EvaluationPrompt, PlannedImage, au_set, build_plan, toyfacs_prompts
 from fineface_train.methods.protocol import Request
 from fineface_train.toyfacs.render import to_uint8
 

@@ -11,10 +11,12 @@ from PIL import Image
 from fineface_train.aus import AU_KEYS
 from fineface_train.cli import main
 from fineface_train.evaluation.ceiling import DrawnFaces
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.evaluate import evaluate
 from fineface_train.evaluation.given import given_media
-from fineface_train.evaluation.judges.judges import JudgeConfig, load_judges
-from fineface_train.evaluation.plan import Kind, ProtocolName, build_plan, toyfacs_combinations, toyfacs_prompts
+from fineface_train.evaluation.judges.config import JudgeConfig
+from fineface_train.evaluation.judges.judges import load_judges
+from fineface_train.evaluation.plan import Kind, build_plan, toyfacs_combinations, toyfacs_prompts
 from tests.test_report import Page
 
 PLAN = build_plan(ProtocolName.quick, toyfacs_prompts(), toyfacs_combinations(), seed=3)[:150]

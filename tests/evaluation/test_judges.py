@@ -8,9 +8,9 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from fineface_train.evaluation.judges.clip import ClipImageScorer
+from fineface_train.evaluation.judges.config import JudgeConfig
 from fineface_train.evaluation.judges.drawings import AttributeJudge, ToyFacsJudge, attribute_hits, likeness
 from fineface_train.evaluation.judges.judges import (
-    JudgeConfig,
     load_judges,
 )
 from fineface_train.evaluation.judges.models import AttributeClassifier, PyramidJudge, ResidualJudge

@@ -9,7 +9,8 @@ import scipy.stats
 
 from fineface_train.aus import AU_COUNT, AU_KEYS
 from fineface_train.evaluation import metrics
-from fineface_train.evaluation.plan import EvaluationPrompt, Kind, PlannedImage, ProtocolName, au_set, build_plan
+from fineface_train.evaluation.config import ProtocolName
+from fineface_train.evaluation.plan import EvaluationPrompt, Kind, PlannedImage, au_set, build_plan
 
 RNG = np.random.default_rng(3)
 SETS = [

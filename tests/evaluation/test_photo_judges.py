@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from fineface_train.cli import main
-from fineface_train.config import load_config
+from fineface_train.compose import load_config
 from fineface_train.data.annotators.program import Annotator
-from fineface_train.evaluation.judges.judges import JudgeConfig, JudgeKind, find_judges, load_judges
+from fineface_train.evaluation.judges.config import JudgeConfig, JudgeKind
+from fineface_train.evaluation.judges.judges import find_judges, load_judges
 from fineface_train.evaluation.judges.photographs import LibreFaceJudge
-from fineface_train.methods.au_diffusion.base import PromptSet
+from fineface_train.methods.au_diffusion.config import PromptSet
 
 STAND_IN = Path(__file__).parents[1] / "annotator_stand_in.py"
 CLIP = "data/toyfacs/clip"
@@ -78,13 +79,13 @@ def test_what_is_missing_is_named(config: JudgeConfig, tmp_path: Path) -> None:
 
 def test_the_presets_of_photographs_take_it() -> None:
     config = load_config(["experiment=fineface", "judge=libreface"])
-    assert config.base.prompts is PromptSet.real
+    assert config.method.base.prompts is PromptSet.real
     assert config.judge.libreface.batch_size == 32
 
 
 def test_doctor_tells_what_libreface_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """For the judge and for the labels."""
-    folders = [f"data.root={tmp_path}", f"run.root={tmp_path}", "base.path=nowhere"]
+    folders = [f"data.root={tmp_path}", f"run.root={tmp_path}", "method.base.path=nowhere"]
     missing = [
         "judge.libreface.weights=nowhere",
         "judge.libreface.uv=no-such-uv",
@@ -102,7 +103,7 @@ def test_doctor_tells_what_libreface_lacks(tmp_path: Path, capsys: pytest.Captur
 def test_doctor_says_which_weights_there_are(
     config: JudgeConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folders = [f"data.root={tmp_path}", f"run.root={tmp_path}", "base.path=nowhere"]
+    folders = [f"data.root={tmp_path}", f"run.root={tmp_path}", "method.base.path=nowhere"]
     there = [
         f"judge.libreface.weights={config.libreface.weights}",
         "judge.libreface.uv=/bin/false",

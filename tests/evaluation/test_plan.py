@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from fineface_train.aus import AU_KEYS
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.plan import (
     REAL_PROMPTS,
     AuSet,
     Kind,
-    ProtocolName,
     au_set,
     build_plan,
     toyfacs_combinations,

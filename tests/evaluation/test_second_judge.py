@@ -13,9 +13,11 @@ from torch import Tensor
 
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.evaluation.ceiling import DrawnFaces
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.evaluate import evaluate
-from fineface_train.evaluation.judges.judges import JudgeConfig, Judges, load_judges
-from fineface_train.evaluation.plan import PlannedImage, ProtocolName, build_plan, toyfacs_combinations, toyfacs_prompts
+from fineface_train.evaluation.judges.config import JudgeConfig
+from fineface_train.evaluation.judges.judges import Judges, load_judges
+from fineface_train.evaluation.plan import PlannedImage, build_plan, toyfacs_combinations, toyfacs_prompts
 from fineface_train.files import write_json
 from fineface_train.methods.protocol import FaceGenerator, Request
 from tests.evaluation.drawn_evaluation import PLAN

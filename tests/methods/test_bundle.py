@@ -12,18 +12,19 @@ from diffusers import StableDiffusionPipeline
 
 from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.files import seal
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, Trained, adapt, mark_trainable
+from fineface_train.methods.au_diffusion.adapter import adapt, mark_trainable
 from fineface_train.methods.au_diffusion.base import fingerprint, weights_hash
-from fineface_train.methods.au_diffusion.bundle import (
-    BundleConfig,
-    base_fingerprints,
-    load_adapter,
-    read_bundle_config,
-    save_bundle,
-)
+from fineface_train.methods.au_diffusion.bundle import base_fingerprints, load_adapter, save_bundle
+from fineface_train.methods.au_diffusion.bundle_config import BundleConfig, read_bundle_config
 from fineface_train.methods.au_diffusion.conditioning import au_embeds
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
-from fineface_train.methods.au_diffusion.generate import PipelineGenerator, SamplingConfig
+from fineface_train.methods.au_diffusion.config import (
+    EncoderConfig,
+    EncoderName,
+    FinetuneConfig,
+    SamplingConfig,
+    Trained,
+)
+from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from tests.conftest import WIDTH, tiny_pipeline
 
@@ -254,7 +255,10 @@ def damage(folder: Path, kind: str) -> None:
         ),
         ("no number", "format 3a .*Update yours"),
         ("newer keys", r"keys palette, encoder\.depth, which this version .* does not know.*Update yours"),
-        ("newer choice", r"choice encoder\.name=transformer, which this version .* does not know.*Update yours"),
+        (
+            "newer choice",
+            r"choice method\.encoder\.name=transformer, which this version .* does not know.*Update yours",
+        ),
         ("no dictionary", "config.json cannot be used: it holds no dictionary"),
         ("other width", "width 768"),
         ("other rank", "has shape"),

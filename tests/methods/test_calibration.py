@@ -10,8 +10,8 @@ import pytest
 
 from fineface_train.aus import AU_COUNT
 from fineface_train.cli import main
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.plan import (
-    ProtocolName,
     build_plan,
     calibration_prompts,
     calibration_sets,
@@ -134,10 +134,10 @@ def test_a_bundle_is_calibrated_once_and_used_when_asked(tmp_path: Path, capsys:
     ]
     assert main(["train", *small, *where]) == 0
     (bundle,) = (tmp_path / "runs").glob("toyfacs-*/bundle")
-    generate = ["generate", f"bundle={bundle}", "prompt=a person", "aus=AU12=3", "sampling.steps=1"]
+    generate = ["generate", f"bundle={bundle}", "prompt=a person", "aus=AU12=3", "method.sampling.steps=1"]
     assert main([*generate, "calibrated=true", f"out={tmp_path / 'a'}"]) == 2
     assert "make one with fineface calibrate bundle=" in capsys.readouterr().err
-    assert main(["calibrate", f"bundle={bundle}", "sampling.steps=1"]) == 0
+    assert main(["calibrate", f"bundle={bundle}", "method.sampling.steps=1"]) == 0
     said = capsys.readouterr().out
     assert "to be measured at 3 alone, ask for: AU1=" in said
     about = read_json(bundle / "calibration.json")

@@ -11,12 +11,13 @@ from safetensors.torch import load_file
 
 from fineface_train.aus import describe_aus, parse_aus
 from fineface_train.cli import main
-from fineface_train.config import load_config
+from fineface_train.compose import load_config
 from fineface_train.data.conditioning import NO_CONTROL, ConditioningConfig, Entry, with_au_text
 from fineface_train.loop.tracking import read_metrics
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, Trained, adapt
+from fineface_train.methods.au_diffusion.adapter import adapt
 from fineface_train.methods.au_diffusion.conditioning import pipeline_arguments, unet_arguments
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName, build_encoder
+from fineface_train.methods.au_diffusion.config import OPTIONS, EncoderConfig, EncoderName, FinetuneConfig, Trained
+from fineface_train.methods.au_diffusion.encoders import build_encoder
 from fineface_train.verbs.train import train
 from tests.conftest import WIDTH, tiny_pipeline
 
@@ -32,15 +33,15 @@ METHODS = ("sd", "dreambooth", "lora_t", "lora_au", "fineface")
 
 def small(root: Path, base: Path, *changes: str) -> list[str]:
     where = [
-        f"base.path={base}",
-        "base.resolution=16",
+        f"method.base.path={base}",
+        "method.base.resolution=16",
         f"data.root={root / 'data'}",
         f"run.root={root / 'runs'}",
         "trainer.sample_every=0",
     ]
     prior = (
-        ["finetune.prior_images=5"]
-        if "method=dreambooth" in changes and "finetune.prior_weight=0" not in changes
+        ["method.finetune.prior_images=5"]
+        if "method=dreambooth" in changes and "method.finetune.prior_weight=0" not in changes
         else []
     )
     return [
@@ -49,7 +50,7 @@ def small(root: Path, base: Path, *changes: str) -> list[str]:
         *where,
         "trainer.steps=3",
         *prior,
-        "sampling.steps=2",
+        "method.sampling.steps=2",
         "evaluation.after_training=false",
         *changes,
     ]
@@ -107,7 +108,7 @@ def test_no_control_is_zero_for_the_papers_encoders_and_learned_for_ours(name: E
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig(name=name, learned_null=True), WIDTH)
     zeros, nothing, aus = torch.zeros(1, 12), torch.tensor([NO_CONTROL]), torch.rand(1, 12) * 5
-    assert torch.equal(encoder(zeros), encoder(nothing)) == ("learned_null" not in encoder.options)
+    assert torch.equal(encoder(zeros), encoder(nothing)) == ("learned_null" not in OPTIONS[name])
     assert encoder(nothing).isfinite().all()
     if name is EncoderName.per_au_tokens:
         assert torch.equal(encoder(nothing), encoder.null[None])
@@ -142,10 +143,10 @@ def test_every_method_trains_resumes_and_generates(
     generate = [
         "generate",
         f"bundle={run / 'bundle'}",
-        f"base.path={saved_base}",
-        "base.resolution=16",
+        f"method.base.path={saved_base}",
+        "method.base.resolution=16",
         "prompt=a man",
-        "sampling.steps=2",
+        "method.sampling.steps=2",
     ]
     assert main([*generate, "aus=AU12=5", f"out={tmp_path / 'a'}"]) == 0
     assert main([*generate, f"out={tmp_path / 'b'}"]) == 0
@@ -164,10 +165,10 @@ def test_a_value_that_is_not_used_makes_no_other_run(tmp_path: Path, saved_base:
     for change in ("seed=0", "seed=1", "encoder=none", "labels=none"):
         train_with("method=sd", change)
     assert len(list((tmp_path / "runs").glob("toyfacs-text-nothing-*"))) == 1
-    for change in ("encoder=none", "encoder=mlp", "finetune.adapter_scale=0.5"):
+    for change in ("encoder=none", "encoder=mlp", "method.finetune.adapter_scale=0.5"):
         train_with("method=lora_t", change)
     assert len(list((tmp_path / "runs").glob("toyfacs-text-lora-*"))) == 1
-    assert main(small(tmp_path, saved_base, "method=lora_t", "conditioning.au_text='{au}'")) == 0
+    assert main(small(tmp_path, saved_base, "method=lora_t", "method.conditioning.au_text='{au}'")) == 0
     assert len(list((tmp_path / "runs").glob("toyfacs-text-lora-*"))) == 2
 
 
@@ -178,7 +179,13 @@ def test_the_adapters_keys_and_values_may_learn_faster(tmp_path: Path, saved_bas
     for rate in (1, 2, 3):
         assert (
             main(
-                small(tmp_path, saved_base, "trainer.steps=1", f"finetune.adapter_rate={rate}", f"run.name=rate{rate}")
+                small(
+                    tmp_path,
+                    saved_base,
+                    "trainer.steps=1",
+                    f"method.finetune.adapter_rate={rate}",
+                    f"run.name=rate{rate}",
+                )
             )
             == 0
         )
@@ -195,7 +202,9 @@ def test_the_adapters_keys_and_values_may_learn_faster(tmp_path: Path, saved_bas
     for rate in (1, 2):
         train(
             load_config(
-                small(tmp_path, saved_base, "trainer.steps=1", "method=lora_t", f"finetune.adapter_rate={rate}")[1:]
+                small(tmp_path, saved_base, "trainer.steps=1", "method=lora_t", f"method.finetune.adapter_rate={rate}")[
+                    1:
+                ]
             )
         )
     assert len(list((tmp_path / "runs").glob("toyfacs-text-lora-*"))) == 1
@@ -211,9 +220,9 @@ def test_text_says_the_labels_as_they_are(tmp_path: Path, saved_base: Path) -> N
 
     changes = (
         "method=lora_t",
-        "conditioning.au_text='{au}'",
-        "conditioning.au_dropout=0.5",
-        "conditioning.caption_dropout=0",
+        "method.conditioning.au_text='{au}'",
+        "method.conditioning.au_dropout=0.5",
+        "method.conditioning.caption_dropout=0",
     )
     config = load_config(small(tmp_path, saved_base, *changes)[1:])
     table, pipe = prepare(config.data), tiny_pipeline()
@@ -245,12 +254,12 @@ def test_text_says_the_labels_as_they_are(tmp_path: Path, saved_base: Path) -> N
 def test_the_prior_is_what_the_base_makes(tmp_path: Path, saved_base: Path) -> None:
     """Known by its prompt, beside the examples that every arm sees, and part of the loss."""
     assert main(small(tmp_path, saved_base, "method=dreambooth")) == 0
-    assert main(small(tmp_path, saved_base, "method=dreambooth", "finetune.prior_prompt=a robot")) == 0
-    assert main(small(tmp_path, saved_base, "method=dreambooth", "finetune.prior_weight=0")) == 0
+    assert main(small(tmp_path, saved_base, "method=dreambooth", "method.finetune.prior_prompt=a robot")) == 0
+    assert main(small(tmp_path, saved_base, "method=dreambooth", "method.finetune.prior_weight=0")) == 0
     caches = sorted((tmp_path / "data" / "cache").glob("prior-*"))
     assert len(caches) == 2
     assert (
-        main(small(tmp_path, saved_base, "method=dreambooth", "finetune.prior_images=7")) == 0
+        main(small(tmp_path, saved_base, "method=dreambooth", "method.finetune.prior_images=7")) == 0
     )  # not the five that are there
     assert len(list((tmp_path / "data" / "cache").glob("prior-*"))) == 3
     one, two = (np.load(cache / "mean.npy") for cache in caches)
@@ -275,7 +284,7 @@ def test_a_whole_base_is_not_rounded_before_it_is_trained(tmp_path: Path, saved_
                 "method=dreambooth",
                 "trainer.precision=bf16",
                 "trainer.learning_rate=1e-12",
-                "finetune.prior_weight=0",
+                "method.finetune.prior_weight=0",
             )
         )
         == 0
@@ -315,7 +324,7 @@ def test_a_look_while_training_changes_nothing_and_stands_once_a_step(tmp_path: 
         f"data.root={tmp_path / 'data'}",
         "trainer.steps=2",
         "trainer.sample_every=0",
-        "sampling.steps=1",
+        "method.sampling.steps=1",
         "evaluation.after_training=false",
     ]
     assert main([*command, f"run.root={tmp_path / 'plain'}", "tracking.log_every=1"]) == 0

@@ -4,7 +4,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from fineface_train.methods.au_diffusion.objective import Objective, ObjectiveConfig, Weighting
+from fineface_train.methods.au_diffusion.config import ObjectiveConfig, Weighting
+from fineface_train.methods.au_diffusion.objective import Objective
 
 TYPES = ("epsilon", "v_prediction", "sample")
 

@@ -230,7 +230,7 @@ def test_tables_for_dashboards(written: Path) -> None:
 
 
 def test_the_papers_tables_are_those_of_the_sweeps() -> None:
-    from fineface_train.config import combinations, sweep_parameters
+    from fineface_train.compose import combinations, sweep_parameters
 
     for table, rows in PAPER.items():
         arms = [

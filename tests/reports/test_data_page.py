@@ -17,7 +17,7 @@ from fineface_train.cli import main
 from fineface_train.data.crew import Crew
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.peaks import COLUMNS
-from fineface_train.data.prepare import read_manifest
+from fineface_train.data.prepared import read_manifest
 from fineface_train.data.table import SampleTable
 from fineface_train.reports import data as data_report
 from fineface_train.reports.data import MIXTURE, gather, write_data_report

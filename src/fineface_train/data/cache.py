@@ -7,7 +7,6 @@ temporary folder, sealed with checksums and then renamed; the first process chec
 builds a damaged one again.
 """
 
-import enum
 import hashlib
 import logging
 import math
@@ -23,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from fineface_train.data.config import ImageTransform
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.formats.images import read_image
 from fineface_train.data.table import SampleTable
@@ -36,13 +36,6 @@ NAME = "name.txt"
 PIXELS_AT_ONCE = 2**19
 """That the VAE encodes together: 2 images of 512 pixels a side, whose activations take less room than a training
 step's."""
-
-
-class ImageTransform(enum.Enum):
-    """`crop`: resize the short side, then crop the centre. `squash`: resize both sides (published code)."""
-
-    crop = "crop"
-    squash = "squash"
 
 
 def load_image(path: str, resolution: int, transform: ImageTransform, contents: str | None = None) -> np.ndarray:

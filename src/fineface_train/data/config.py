@@ -1,21 +1,30 @@
 """The data of a run, as the config tells: its sources, and where the prepared table lies."""
 
 import dataclasses
+import enum
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fineface_train.data.affectnet import reader as affectnet
-from fineface_train.data.affectnet.layout import AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter
-from fineface_train.data.annotators.annotate import AnnotateConfig
-from fineface_train.data.annotators.blip2 import Blip2Config
-from fineface_train.data.disfa import reader as disfa
-from fineface_train.data.disfa.layout import DisfaConfig
-from fineface_train.data.manipulation import reader as manipulation
-from fineface_train.data.manipulation.reader import ManipulationConfig
-from fineface_train.data.table import SampleTable
+from fineface_train.data.affectnet import config as affectnet
+from fineface_train.data.affectnet.config import AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter
+from fineface_train.data.annotators.config import AnnotateConfig, Blip2Config
+from fineface_train.data.disfa import config as disfa
+from fineface_train.data.disfa.config import DisfaConfig
+from fineface_train.data.manipulation import config as manipulation
+from fineface_train.data.manipulation.config import ManipulationConfig
 from fineface_train.files import check_name
-from fineface_train.toyfacs.corpus import CorpusConfig
+from fineface_train.toyfacs.config import CorpusConfig
+
+if TYPE_CHECKING:
+    from fineface_train.data.table import SampleTable
+
+
+class ImageTransform(enum.Enum):
+    """`crop`: resize the short side, then crop the centre. `squash`: resize both sides (published code)."""
+
+    crop = "crop"
+    squash = "squash"
 
 
 @dataclasses.dataclass
@@ -64,7 +73,7 @@ class DataConfig:
                 raise ValueError(
                     f"{key}.{name}.validation_share={source.validation_share}: must lie in 0..1, and below 1"
                 )
-            if source.weight is not None and not 0 <= source.weight < np.inf:
+            if source.weight is not None and not 0 <= source.weight < math.inf:
                 raise ValueError(
                     f"{key}.{name}.weight={source.weight}: must be 0 or more, or null (the number of the source's "
                     f"training rows)"
@@ -85,7 +94,7 @@ class DataConfig:
         """Where caches of latents and embeddings lie."""
         return Path(self.root) / "cache" if self.cache is None else Path(self.cache)
 
-    def weights(self, table: SampleTable) -> dict[str, float]:
+    def weights(self, table: "SampleTable") -> dict[str, float]:
         """Each source's share of the training examples, up to a factor, for `Mixture`."""
         training = table.frame.loc[table.frame["split"] == "train", "source"].value_counts()
         return {

@@ -8,7 +8,7 @@ import pandas as pd
 
 from fineface_train.data.annotators.annotate import annotated_by
 from fineface_train.data.config import DataConfig, wants_annotator, wants_blip2
-from fineface_train.data.disfa.layout import Mismatch
+from fineface_train.data.disfa.config import Mismatch
 from fineface_train.data.prepared import DROPPED, MANIFEST, TABLE, read_manifest
 from fineface_train.data.sources import Sources, input_files
 from fineface_train.data.stages import ANNOTATE_KEY

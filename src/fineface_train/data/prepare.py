@@ -16,7 +16,8 @@ from fineface_train.data.sources import IMAGES, Sources, check_lists, extract, f
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import SampleTable
 from fineface_train.locks import locked
-from fineface_train.toyfacs.corpus import CorpusConfig, corpus_stamp, read_stamp, write_corpus
+from fineface_train.toyfacs.config import CorpusConfig
+from fineface_train.toyfacs.corpus import corpus_stamp, read_stamp, write_corpus
 
 logger = logging.getLogger(__name__)
 CORPUS = "corpus"

@@ -72,7 +72,7 @@ class PromptWriter:
         said = longest(lambda count: self._fits(", ".join(phrases[:count])), len(phrases))
         if phrases and not said:
             raise ValueError(
-                f"conditioning.au_text={self.conditioning.au_text!r}: one AU alone, {phrases[0]!r}, takes "
+                f"method.conditioning.au_text={self.conditioning.au_text!r}: one AU alone, {phrases[0]!r}, takes "
                 f"{self._tokens([phrases[0]])[0]} tokens, "
                 f"and the text encoder reads {self.room}; say it in fewer words"
             )

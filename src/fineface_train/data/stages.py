@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from fineface_train.data.annotators.annotate import AnnotateConfig, annotate, annotated_by
-from fineface_train.data.annotators.blip2 import Blip2Config, ask_images, caption_images
+from fineface_train.data.annotators.annotate import annotate, annotated_by
+from fineface_train.data.annotators.blip2 import ask_images, caption_images
+from fineface_train.data.annotators.config import AnnotateConfig, Blip2Config
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import Crew
 from fineface_train.data.formats.images import image_size, read_image

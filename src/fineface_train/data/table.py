@@ -11,6 +11,7 @@ import pandas as pd
 
 from fineface_train.aus import AU_COUNT, AU_KEYS, MAX_INTENSITY
 from fineface_train.data.intensities import Correction
+from fineface_train.data.splits import SPLITS
 from fineface_train.files import read_parquet, replacing
 
 logger = logging.getLogger(__name__)
@@ -26,9 +27,6 @@ COLUMNS: tuple[str, ...] = (
     "aus_from",
     "caption_from",
 )
-SPLITS: tuple[str, ...] = ("train", "validation", "test")
-VALIDATION_SHARE = 0.1
-"""Of a source, by default never trained on: of DISFA's subjects, of AffectNet's images."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from fineface_train.data.crew import ALONE, Crew
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.evaluate import evaluate
 from fineface_train.evaluation.judges.judges import Judges
-from fineface_train.evaluation.plan import PlannedImage, ProtocolName
+from fineface_train.evaluation.plan import PlannedImage
 from fineface_train.methods.protocol import Request
 from fineface_train.toyfacs.faces import Face
 from fineface_train.toyfacs.render import draw, draw_nuisances

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fineface_train.data.crew import ALONE, Crew
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.judges.judges import Judges
 from fineface_train.evaluation.judging import finished, judge_media, judged_folder
 from fineface_train.evaluation.media import METRICS, make_media, media_fingerprint
-from fineface_train.evaluation.plan import PlannedImage, ProtocolName
+from fineface_train.evaluation.plan import PlannedImage
 from fineface_train.files import read_json
 from fineface_train.methods.protocol import FaceGenerator
 

@@ -7,23 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from fineface_train.aus import AU_COUNT, AU_KEYS
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.methods.protocol import Request
 from fineface_train.toyfacs.faces import Face, caption, is_held_out_identity, sample_face
 
 PROMPTS_SEED = 20175
 SEEN_PROMPTS, HELD_OUT_PROMPTS = 5, 10
-
-
-class ProtocolName(enum.Enum):
-    """`paper`: 15 prompts x (12 AUs x 5 intensities + 50 sets), 1,650 images. `quick`: a subset of it, 265 images.
-    `glance`: 48 images of single AUs, for looks while training goes on. `calibration`: 240 of single AUs and 240 of
-    sets, on prompts and sets of its own. All plus neutrals.
-    """
-
-    calibration = "calibration"
-    glance = "glance"
-    quick = "quick"
-    paper = "paper"
 
 
 class Kind(enum.StrEnum):

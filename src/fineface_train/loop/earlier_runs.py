@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fineface_train.earlier_keys import of_run
 from fineface_train.files import flat, new_folder, read_json, write_text
 from fineface_train.locks import locked
 from fineface_train.loop.checkpoint import PROGRESS, latest_state, other_format
@@ -23,14 +24,10 @@ from fineface_train.loop.tracking import METRICS_FILE, read_metrics
 logger = logging.getLogger(__name__)
 RESULT_KEYS = (
     "seed",
-    "base",
     "data",
     "image_transform",
     "labels",
-    "conditioning",
-    "encoder",
-    "finetune",
-    "objective",
+    "method",
     "trainer",
 )
 """Parts of a config that decide what is trained."""
@@ -177,7 +174,7 @@ def _runs(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             )
             continue
         if isinstance(config, dict):
-            yield path.parent, _deciding({str(key): value for key, value in config.items()})
+            yield path.parent, _deciding(of_run({str(key): value for key, value in config.items()}))
 
 
 def _deciding(config: dict[str, Any]) -> dict[str, Any]:

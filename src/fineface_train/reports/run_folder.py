@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from fineface_train.earlier_keys import of_evaluation
 from fineface_train.evaluation.media import METRICS, PICTURES
 from fineface_train.files import flat, read_json, read_parquet
 from fineface_train.loop.runs import FINISHED, VALIDATION_FILE
@@ -95,7 +96,7 @@ def read_run(folder: Path, evaluation: Path | None = None) -> RunFolder:
             f"run={folder} is not a folder; give the folder that `fineface train` or `fineface evaluate` wrote"
         )
     evaluation = evaluation or folder
-    metrics = _json(evaluation / METRICS, "individual", "combination")
+    metrics = of_evaluation(_json(evaluation / METRICS, "individual", "combination"))
     return RunFolder(
         folder=folder,
         evaluation=evaluation,
@@ -107,7 +108,7 @@ def read_run(folder: Path, evaluation: Path | None = None) -> RunFolder:
         curves=_curves(folder / METRICS_FILE),
         samples=sorted((folder / SAMPLES).glob("step_*.png")),
         metrics=metrics,
-        pictures={} if metrics else _json(evaluation / PICTURES, "protocol", "images"),
+        pictures={} if metrics else of_evaluation(_json(evaluation / PICTURES, "protocol", "images")),
         ceiling=_json(evaluation / CEILING),
     )
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from fineface_train.config import Config
+from fineface_train.earlier_keys import renamed
 from fineface_train.evaluation.media import METRICS, NOTE, PICTURES, ROWS
 from fineface_train.files import read_json
-from fineface_train.methods.au_diffusion.bundle import CONFIG_FILE
+from fineface_train.methods.au_diffusion.bundle_config import CONFIG_FILE
 from fineface_train.reports.words import command
 
 LISTED = 20
@@ -79,8 +80,14 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     they are now, if outputs were moved or are seen from another working directory. Raises ValueError that names a
     damaged one.
     """
-    records = [_placed(read_json(path, *RECORD), folder) for path in folder.glob(RECORDS)]
+    records = [_placed(_renamed(read_json(path, *RECORD)), folder) for path in folder.glob(RECORDS)]
     return sorted(records, key=lambda record: (record["place"], record["arm"], record["seed"]))
+
+
+def _renamed(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose arm, reference and overrides have the present names of keys."""
+    now = {key: renamed(record[key]) for key in ("arm", "reference") if record.get(key)}
+    return record | now | {"overrides": [renamed(one) for one in record["overrides"]]}
 
 
 def _placed(record: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from markupsafe import Markup
 
-from fineface_train.loop.tracking import GLANCE, VALIDATION
+from fineface_train.loop.dashboards import GLANCE
+from fineface_train.loop.tracking import VALIDATION
 from fineface_train.reports.charts.drawing import inline
 from fineface_train.reports.charts.histories import history_chart
 from fineface_train.reports.faces import image_uri

@@ -19,12 +19,11 @@ from tqdm import tqdm
 from fineface_train.aus import AU_COUNT, AU_KEYS, AUS, MAX_INTENSITY
 from fineface_train.files import new_folder
 from fineface_train.toyfacs.combinations import SEEN_COMBINATIONS, holds_held_out
+from fineface_train.toyfacs.config import DISFA_SUBJECTS, CorpusConfig
 from fineface_train.toyfacs.faces import BACKGROUNDS, Face, all_identities, caption, is_held_out_identity, sample_face
 from fineface_train.toyfacs.render import draw, draw_nuisances, to_uint8
 from fineface_train.toyfacs.worlds import Expressions, sample_aus
 
-DISFA_SUBJECTS: tuple[str, ...] = tuple(f"SN{number:03d}" for number in (*range(1, 14), 16, 17, 18, 21, *range(23, 33)))
-"""The names of DISFA's 27 subjects, gaps and all."""
 STAMP = "corpus.json"
 DRAWING = "17258b241e36af08"
 """Version of the drawing: another string wherever the same config would give other files (tests compare with golden
@@ -42,37 +41,6 @@ SEGMENT = 30
 INVERSE_POWERS: dict[str, float] = {"AU1": 1 / 1.8, "AU4": 1 / 1.8, "AU15": 1 / 0.8, "AU17": 1 / 0.8, "AU20": 1 / 0.8}
 """Undo the powers of the AffectNet reader (SPEC section 2); written here on their own, so that reader and corpus check
 each other."""
-
-
-@dataclasses.dataclass
-class CorpusConfig:
-    """How much ToyFACS is drawn."""
-
-    disfa_subjects: int = 27
-    disfa_frames: int = 90
-    """Frames per subject; every other subject has one less, as DISFA's counts vary too."""
-    affectnet_images: int = 4800
-    annotator_noise: float = 0.02
-    """Standard deviation of the AffectNet part's labels, on the metadata's 0-1 scale."""
-    resolution: int = 64
-    seed: int = 0
-
-    def validate(self, key: str) -> None:
-        if not 1 <= self.disfa_subjects <= len(DISFA_SUBJECTS):
-            raise ValueError(f"{key}.disfa_subjects={self.disfa_subjects}: must lie in 1..{len(DISFA_SUBJECTS)}")
-        if self.disfa_frames < 2:
-            raise ValueError(f"{key}.disfa_frames={self.disfa_frames}: must be at least 2")
-        if self.affectnet_images < 50:
-            raise ValueError(
-                f"{key}.affectnet_images={self.affectnet_images}: must be at least 50, so that every AU reaches 5 in a "
-                f"row that filters keep"
-            )
-        if not 0 <= self.annotator_noise <= 0.2:
-            raise ValueError(f"{key}.annotator_noise={self.annotator_noise}: must lie in 0..0.2 (on the 0-1 scale)")
-        if self.resolution < 32:
-            raise ValueError(f"{key}.resolution={self.resolution}: must be at least 32 pixels")
-        if self.seed < 0:
-            raise ValueError(f"{key}.seed={self.seed}: must not be negative")
 
 
 def corpus_stamp(config: CorpusConfig) -> dict:

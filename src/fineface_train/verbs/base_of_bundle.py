@@ -8,10 +8,12 @@ from typing import Any
 
 import yaml
 
-from fineface_train.config import found, load_config
-from fineface_train.methods.au_diffusion.base import Architecture, BaseConfig, PromptSet, is_hub_name
-from fineface_train.methods.au_diffusion.bundle import BundleConfig, read_bundle_config
+from fineface_train.compose import load_config
+from fineface_train.earlier_keys import of_run
+from fineface_train.methods.au_diffusion.bundle_config import BundleConfig, read_bundle_config
+from fineface_train.methods.au_diffusion.config import Architecture, BaseConfig, PromptSet, is_hub_name
 from fineface_train.overrides import choices, key_of
+from fineface_train.places import found
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ def with_base(overrides: list[str], *, tell: bool = True) -> list[str]:
     known = {field.name for field in dataclasses.fields(BaseConfig)} - {"path", "tokenizer"}
     values = {key: value for key, value in recorded.items() if key in known}
     pretrained = recorded.get("architecture", "pretrained") == Architecture.pretrained.value
-    path = _path(folder, choice, recorded) if pretrained and "base.path" not in given else None
+    path = _path(folder, choice, recorded) if pretrained and "method.base.path" not in given else None
     if path is not None:
         values["path"] = path
     if (
@@ -45,7 +47,9 @@ def with_base(overrides: list[str], *, tell: bool = True) -> list[str]:
         logger.info(
             "base: %s%s, which %s was trained on (another: base=NAME)", recorded.get("name", choice), where, folder
         )
-    recalled = [f"base.{key}={_value(value)}" for key, value in values.items() if f"base.{key}" not in given]
+    recalled = [
+        f"method.base.{key}={_value(value)}" for key, value in values.items() if f"method.base.{key}" not in given
+    ]
     return [f"base={choice}", *recalled, *overrides]
 
 
@@ -57,14 +61,17 @@ def _value(value: Any) -> str:
 def _of_run(run: Path, bundle: BundleConfig) -> dict[str, Any]:
     """For a bundle that holds no more than its base's name and resolution: what the run tells that it lies in, if it is
     one of this base."""
-    base = read_run_config(run).get("base")
+    base = (read_run_config(run).get("method") or {}).get("base")
     if not isinstance(base, dict) or base.get("name") != bundle.base_name:
         base = {}
     return base | {"name": bundle.base_name, "resolution": bundle.resolution}
 
 
 def read_run_config(run: Path) -> dict[str, Any]:
-    """What config.yaml of a run holds; nothing where there is none. Raises ValueError that names a damaged one."""
+    """What config.yaml of a run holds, by the present names of its keys; nothing where there is none.
+
+    Raises ValueError that names a damaged one.
+    """
     path = run / "config.yaml"
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -72,7 +79,7 @@ def read_run_config(run: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is damaged ({' '.join(str(error).split())}); bring back a copy, or remove it"
         ) from error
-    return values if isinstance(values, dict) else {}
+    return of_run(values) if isinstance(values, dict) else {}
 
 
 def _choice(folder: str, bundle: BundleConfig, recorded: dict[str, Any]) -> str:
@@ -84,7 +91,7 @@ def _choice(folder: str, bundle: BundleConfig, recorded: dict[str, Any]) -> str:
         raise ValueError(
             f"bundle={folder} was trained on the base {bundle.base_name!r}, which is no choice here (there are "
             f"{', '.join(choices('base'))}) and of which "
-            f"it does not tell more; give the nearest choice and the base's folder: base=sd21 base.path=FOLDER"
+            f"it does not tell more; give the nearest choice and the base's folder: base=sd21 method.base.path=FOLDER"
         )
     return fitting_base(PromptSet(recorded["prompts"]))
 
@@ -110,7 +117,7 @@ def _path(folder: str, choice: str, recorded: dict[str, Any]) -> str | None:
     if was is None or Path(was).is_dir():
         return was
     try:
-        here = load_config([f"base={choice}"]).base.path
+        here = load_config([f"base={choice}"]).method.base.path
     except ValueError:  # the environment variable of its path is empty
         here = None
     if here is not None and (Path(here).is_dir() or here == was):
@@ -119,6 +126,6 @@ def _path(folder: str, choice: str, recorded: dict[str, Any]) -> str | None:
         return was
     raise ValueError(
         f"bundle={folder} was trained on the base {recorded.get('name', choice)} in {was}, which is no longer there; "
-        f"say where it is now: base.path=FOLDER, "
+        f"say where it is now: method.base.path=FOLDER, "
         f"or choose a base yourself: base={choice}"
     )

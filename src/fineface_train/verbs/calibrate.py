@@ -8,20 +8,16 @@ from numpy.typing import NDArray
 
 from fineface_train.aus import AU_KEYS
 from fineface_train.config import Config
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.glance import read_images
-from fineface_train.evaluation.judges.judges import JudgeKind, load_judges
-from fineface_train.evaluation.plan import (
-    CALIBRATION_SEED,
-    ProtocolName,
-    build_plan,
-    calibration_prompts,
-    calibration_sets,
-)
-from fineface_train.files import plain
+from fineface_train.evaluation.judges.config import JudgeKind
+from fineface_train.evaluation.judges.judges import load_judges
+from fineface_train.evaluation.plan import CALIBRATION_SEED, build_plan, calibration_prompts, calibration_sets
 from fineface_train.locks import writable
+from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, load_calibration, save_calibration
 from fineface_train.methods.calibration import fit_calibration
 from fineface_train.verbs.evaluation_folder import check_judge, fitting_judge
-from fineface_train.verbs.generators import CALIBRATION_FILE, draws, load_calibration, load_generator, save_calibration
+from fineface_train.verbs.generators import draws, load_generator, way
 
 
 def calibrate(config: Config, bundle: Path) -> Path:
@@ -80,14 +76,13 @@ def calibrate_bundle(config: Config, bundle: Path) -> Path:
     calibration = dataclasses.replace(
         fitted, alone=after["alone"] < before["alone"], several=after["several"] < before["several"]
     )
-    here = plain(config)
     about = {
         "judge": judge,
         "images": len(plan),
         "seed": config.evaluation.seed + CALIBRATION_SEED,
         "error": {"as it is": before, "calibrated": after},
     }
-    return save_calibration(bundle, calibration, about | {key: here[key] for key in ("sampling", "scale")})
+    return save_calibration(bundle, calibration, about | way(config))
 
 
 def _calibration_errors(requested: NDArray[np.float64], measured: NDArray[np.float64]) -> dict[str, float]:

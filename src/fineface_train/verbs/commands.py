@@ -5,7 +5,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from fineface_train.config import Config
+from fineface_train.config import Config, GenerateConfig, PicturesConfig
 from fineface_train.data.prepare import prepare as prepare_data
 from fineface_train.data.prepared import PEAKS, RAW
 from fineface_train.data.table import SampleTable
@@ -14,6 +14,7 @@ from fineface_train.loop.accelerator import launched
 from fineface_train.loop.processes import make_crew
 from fineface_train.loop.tracking import log_tables
 from fineface_train.methods.au_diffusion.base import check_base
+from fineface_train.methods.au_diffusion.bundle import check_bundle
 from fineface_train.overrides import choices
 from fineface_train.reports.comparison.page import comparison_tables, write_comparison
 from fineface_train.reports.data import write_data_report
@@ -25,7 +26,6 @@ from fineface_train.verbs import judge as judging
 from fineface_train.verbs import train as training
 from fineface_train.verbs.doctor import doctor
 from fineface_train.verbs.evaluate import print_report
-from fineface_train.verbs.generators import check_bundle
 
 __all__ = ["calibrate", "doctor", "evaluate", "generate", "judge", "prepare", "report", "train"]
 
@@ -53,7 +53,7 @@ def train(config: Config) -> Path:
     return folder
 
 
-def generate(config: Config) -> list[Path]:
+def generate(config: GenerateConfig) -> list[Path]:
     """`fineface generate`: faces of one prompt with the wanted AUs, as PNGs that carry how they were made."""
     wish = generating.read_wish(config)
     return generating.generate(config, wish, _need_bundle(config))
@@ -67,7 +67,7 @@ def evaluate(config: Config) -> dict[str, Any]:
     return metrics
 
 
-def judge(config: Config) -> dict[str, Any]:
+def judge(config: PicturesConfig) -> dict[str, Any]:
     """`fineface judge`: judge pictures that any program made, write rows, metrics and a report."""
     metrics = judging.judge(config)
     PartialState().destroy_process_group()
@@ -126,7 +126,7 @@ def _run_of_bundle(config: Config) -> Path:
 
 
 def _need_bundle(config: Config) -> Path:
-    check_base(config.base)
+    check_base(config.method.base)
     if not config.bundle:
         raise ValueError(
             "bundle is empty: give a trained adapter, e.g. bundle=data/toyfacs/bundle or bundle=outputs/<run>/bundle"

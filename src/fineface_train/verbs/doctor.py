@@ -21,8 +21,9 @@ from fineface_train.aus import AU_COUNT
 from fineface_train.config import Config
 from fineface_train.data.affectnet import layout as affectnet_layout
 from fineface_train.data.affectnet import reader as affectnet
-from fineface_train.data.annotators.annotate import AnnotatorKind, annotated_by
+from fineface_train.data.annotators.annotate import annotated_by
 from fineface_train.data.annotators.blip2 import find_model
+from fineface_train.data.annotators.config import AnnotatorKind
 from fineface_train.data.annotators.libreface import check_environment, find_weights
 from fineface_train.data.config import wants_blip2
 from fineface_train.data.disfa import layout as disfa_layout
@@ -32,13 +33,13 @@ from fineface_train.data.manipulation import reader as manipulation
 from fineface_train.data.prepared import TABLE
 from fineface_train.data.stages import ANNOTATE_KEY
 from fineface_train.data.table import SampleTable
-from fineface_train.evaluation.judges.judges import LIBREFACE_KEY, JudgeKind, find_judges
+from fineface_train.evaluation.judges.config import JudgeKind
+from fineface_train.evaluation.judges.judges import LIBREFACE_KEY, find_judges
 from fineface_train.loop.accelerator import make_accelerator
 from fineface_train.loop.runs import versions
 from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import load_base
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
-from fineface_train.reads import trains
 from fineface_train.verbs.train import batch_dtype, build_model
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ def doctor(config: Config) -> None:
     faults = _faults(config, accelerator)
     pipe = None
     try:
-        pipe = load_base(config.base)
+        pipe = load_base(config.method.base)
     except ValueError as error:
         faults.append(str(error))
     if pipe is not None:
@@ -158,11 +159,11 @@ def _faults(config: Config, accelerator: Accelerator) -> list[str]:
 def _needs(config: Config, accelerator: Accelerator, pipe: StableDiffusionPipeline) -> list[str]:
     """Print parameters by part, memory, disk, steps and time of the configured run, from real steps on made-up
     examples; returns what this machine has not."""
-    if not trains(config):
+    if not config.method.trains:
         print("\nwhat this config needs\n  nothing is trained: the base is exported as it is, with AUs as text")
         return []
     trainer = config.trainer
-    latent = (pipe.unet.config.in_channels, *(2 * [config.base.resolution // pipe.vae_scale_factor]))
+    latent = (pipe.unet.config.in_channels, *(2 * [config.method.base.resolution // pipe.vae_scale_factor]))
     tokens, width = pipe.tokenizer.model_max_length, pipe.unet.config.cross_attention_dim
     model = build_model(config, pipe, accelerator)
     print("\nwhat this config needs")
@@ -179,7 +180,7 @@ def _needs(config: Config, accelerator: Accelerator, pipe: StableDiffusionPipeli
     averages = trainable if trainer.ema_decay else 0
     tried = min(micro, EXAMPLES_TRIED)
     batch = _made_up(tried, latent, tokens, width, model.objective.timesteps)
-    if config.finetune.prior_weight:
+    if config.method.finetune.prior_weight:
         batch.prior = dataclasses.replace(batch)
     kept, seconds = _try(model, batch_to(batch, accelerator.device, batch_dtype(config)), accelerator)
     saved, seconds = kept * micro // tried, seconds * micro / tried

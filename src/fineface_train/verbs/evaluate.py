@@ -6,17 +6,19 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from fineface_train.config import Config, found
+from fineface_train.config import Config
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.evaluation.ceiling import ceiling
 from fineface_train.evaluation.evaluate import evaluate as evaluate_plan
-from fineface_train.evaluation.judges.judges import JudgeConfig, Judges, load_judges
+from fineface_train.evaluation.judges.config import JudgeConfig
+from fineface_train.evaluation.judges.judges import Judges, load_judges
 from fineface_train.evaluation.media import METRICS, PICTURES
 from fineface_train.evaluation.plan import build_plan, toyfacs_combinations
 from fineface_train.files import write_json
 from fineface_train.locks import locked, writable
 from fineface_train.loop.accelerator import launched
 from fineface_train.loop.processes import as_first, make_crew
+from fineface_train.places import found
 from fineface_train.reports.headline import headline_table
 from fineface_train.reports.run import unjudged, write_report
 from fineface_train.reports.run_folder import read_run

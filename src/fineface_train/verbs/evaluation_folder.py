@@ -7,23 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fineface_train.config import Config, choices, load_config
-from fineface_train.evaluation.judges.judges import JudgeKind, find_judges
+from fineface_train.compose import load_config
+from fineface_train.config import Config
+from fineface_train.earlier_keys import of_evaluation
+from fineface_train.evaluation.judges.config import JudgeKind
+from fineface_train.evaluation.judges.judges import find_judges
 from fineface_train.evaluation.media import METRICS, PICTURES
 from fineface_train.files import flat, hash_of, plain, read_json
 from fineface_train.locks import writable
 from fineface_train.loop.runs import FINISHED
+from fineface_train.methods.au_diffusion.bundle_config import CONFIG_FILE
+from fineface_train.overrides import choices
 from fineface_train.reports.words import command
 from fineface_train.verbs.base_of_bundle import base_is_found, fitting_base, read_run_config, with_base
-from fineface_train.verbs.generators import CONFIG_FILE, base_values, draws
+from fineface_train.verbs.generators import base_values, draws, way
 
 
 def evaluation_settings(config: Config) -> dict[str, Any]:
     """What of the config decides an evaluation's numbers; kept in metrics.json."""
     everything = plain(config)
-    return {key: everything[key] for key in ("protocol", "sampling", "judge", "scale", "calibrated")} | {
-        "seed": config.evaluation.seed
-    }
+    chosen = {key: everything[key] for key in ("protocol", "judge", "calibrated")}
+    return chosen | way(config) | {"seed": config.evaluation.seed}
 
 
 def measured_folder(config: Config, out: Path) -> Path | None:
@@ -39,7 +43,8 @@ def measured_folder(config: Config, out: Path) -> Path | None:
 
 def read_evaluation(folder: Path) -> dict[str, Any]:
     """What is known of an evaluation in `folder`, of judged images or else of pictures; nothing where there is none."""
-    return next((read_json(folder / name) for name in (METRICS, PICTURES) if (folder / name).is_file()), {})
+    found = next((read_json(folder / name) for name in (METRICS, PICTURES) if (folder / name).is_file()), {})
+    return of_evaluation(found)
 
 
 def fitting_judge(config: Config) -> str:
@@ -61,14 +66,10 @@ def judge_command(config: Config, bundle: Path, out: Path) -> str:
     """The command that measures these very images, by the judge that fits: nothing of them is made again."""
     base: list[str] = []
     if not base_is_found(bundle):
-        base = [
-            f"base={config.base.name if config.base.name in choices('base') else fitting_base(config.base.prompts)}"
-        ]
-        base += (
-            [f"base.path={os.path.abspath(config.base.path) if Path(config.base.path).is_dir() else config.base.path}"]
-            if config.base.path
-            else []
-        )
+        ours = config.method.base
+        base = [f"base={ours.name if ours.name in choices('base') else fitting_base(ours.prompts)}"]
+        if ours.path:
+            base.append(f"method.base.path={os.path.abspath(ours.path) if Path(ours.path).is_dir() else ours.path}")
     return _judging(bundle, out, fitting_judge(config), _of_images(config), base)
 
 
@@ -86,10 +87,9 @@ def _judging(bundle: Path, out: Path, judge: str, wanted: dict[str, Any], base: 
 def _of_images(config: Config) -> dict[str, Any]:
     """What of the config decides an evaluation's images, beside the bundle's own base."""
     everything = plain(config)
-    chosen: dict[str, Any] = {
-        key: everything[key] for key in ("protocol", "sampling", "scale", "calibrated", "any_base")
-    }
-    return chosen | {"evaluation": {"seed": config.evaluation.seed}} | {"base": base_values(config)}
+    chosen: dict[str, Any] = {key: everything[key] for key in ("protocol", "scale", "calibrated", "any_base")}
+    method = {"sampling": plain(config.method.sampling), "base": base_values(config)}
+    return chosen | {"evaluation": {"seed": config.evaluation.seed}, "method": method}
 
 
 def _written(value: Any) -> str:
@@ -140,7 +140,8 @@ def judge_command_of_run(run: Path) -> str | None:
     ):
         return None
     config = read_run_config(run)
-    wanted: dict[str, Any] = {key: config[key] for key in ("protocol", "sampling", "scale") if key in config}
+    wanted: dict[str, Any] = {key: config[key] for key in ("protocol", "scale") if key in config}
+    wanted |= {"method": {key: value for key, value in (config.get("method") or {}).items() if key == "sampling"}}
     wanted |= (
         {"evaluation": {"seed": config["evaluation"]["seed"]}} if "seed" in (config.get("evaluation") or {}) else {}
     )

@@ -18,12 +18,14 @@ from PIL import Image
 from torch import Tensor
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY, au_steps, format_au_range, format_aus, parse_au_range
-from fineface_train.config import PICTURES, Config
+from fineface_train.config import PICTURES, GenerateConfig
 from fineface_train.data.conditioning import ConditioningConfig, Entry
 from fineface_train.files import SEAL, flat, plain, sha256
 from fineface_train.loop.runs import provenance
-from fineface_train.methods.au_diffusion.base import Architecture, load_base
-from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, load_calibration, read_bundle_config
+from fineface_train.methods.au_diffusion.base import load_base
+from fineface_train.methods.au_diffusion.bundle import CALIBRATION_FILE, load_calibration
+from fineface_train.methods.au_diffusion.bundle_config import read_bundle_config
+from fineface_train.methods.au_diffusion.config import Architecture
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.protocol import Request
 from fineface_train.pictures import TEXT, face_sheet, to_picture
@@ -58,7 +60,7 @@ class Wish:
         return format_au_range(self.first, self.last)
 
 
-def read_wish(config: Config) -> Wish:
+def read_wish(config: GenerateConfig) -> Wish:
     """Raises ValueError for a prompt that says nothing, AUs that cannot be read, and an `out` that names no folder and
     no picture that is free."""
     first, last = parse_au_range(config.aus)
@@ -85,7 +87,7 @@ def read_wish(config: Config) -> Wish:
     return Wish(_checked_prompt(config.prompt), tuple(first), tuple(last), folder, file)
 
 
-def generate(config: Config, wish: Wish, bundle: Path) -> list[Path]:
+def generate(config: GenerateConfig, wish: Wish, bundle: Path) -> list[Path]:
     """Draw what is wished for; returns the files, new ones and those that the same settings have made before."""
     if config.calibrated:
         load_calibration(bundle)  # what is wrong with it is said before anything is drawn, or found to be there
@@ -113,7 +115,7 @@ def generate(config: Config, wish: Wish, bundle: Path) -> list[Path]:
     )
 
 
-def _draw_singles(config: Config, wish: Wish, bundle: Path, facts: Facts) -> list[Path]:
+def _draw_singles(config: GenerateConfig, wish: Wish, bundle: Path, facts: Facts) -> list[Path]:
     """A PNG for each seed; those that were made before are left alone."""
     generator: PipelineGenerator | None = None
     paths = []
@@ -135,7 +137,7 @@ def _draw_singles(config: Config, wish: Wish, bundle: Path, facts: Facts) -> lis
     return paths
 
 
-def _batches(config: Config, wish: Wish, facts: Facts) -> Iterator[list[int] | Path]:
+def _batches(config: GenerateConfig, wish: Wish, facts: Facts) -> Iterator[list[int] | Path]:
     """Seeds that follow each other, up to a batch of them, and the pictures that there are already."""
     batch: list[int] = []
     for seed in range(config.seed, config.seed + config.n):
@@ -153,7 +155,7 @@ def _batches(config: Config, wish: Wish, facts: Facts) -> Iterator[list[int] | P
         yield batch
 
 
-def _draw_sheet(config: Config, wish: Wish, bundle: Path, facts: Facts) -> list[Path]:
+def _draw_sheet(config: GenerateConfig, wish: Wish, bundle: Path, facts: Facts) -> list[Path]:
     """One sheet for all seeds, and for a range its animation."""
     seeds = range(config.seed, config.seed + config.n)
     facts = facts | {"seed": str(config.seed), "n": str(config.n), "beside_base": str(config.beside_base).lower()}
@@ -172,8 +174,10 @@ def _draw_sheet(config: Config, wish: Wish, bundle: Path, facts: Facts) -> list[
     vectors = list(dict.fromkeys([*columns, *frames]))
     bases, pipe = [], None
     if config.beside_base:  # before the adapter enters it
-        pipe = load_base(config.base).to(Accelerator().device)
-        bare = PipelineGenerator(pipe, ConditioningConfig(enters=Entry.text), config.sampling, config.base.resolution)
+        pipe = load_base(config.method.base).to(Accelerator().device)
+        bare = PipelineGenerator(
+            pipe, ConditioningConfig(enters=Entry.text), config.method.sampling, config.method.base.resolution
+        )
         bases = _pictures(bare, [Request(wish.prompt, NEUTRAL, seed) for seed in seeds], config.evaluation.batch_size)
     generator = load_generator(config, bundle, pipe)
     drawn = iter(
@@ -185,7 +189,7 @@ def _draw_sheet(config: Config, wish: Wish, bundle: Path, facts: Facts) -> list[
     )
     faces = [{aus: next(drawn) for aus in vectors} for _ in seeds]
     names = ["\n".join([f"seed {seed}", *_fixed(wish)]) for seed in seeds]
-    side = max(SHEET_SIDE, config.base.resolution, (TEXT + 4) * (1 + max(name.count("\n") for name in names)))
+    side = max(SHEET_SIDE, config.method.base.resolution, (TEXT + 4) * (1 + max(name.count("\n") for name in names)))
 
     def sheet(shown: Sequence[tuple[float, ...]]) -> Image.Image:
         rows = [(name, [*bases[row : row + 1], *(faces[row][aus] for aus in shown)]) for row, name in enumerate(names)]
@@ -230,10 +234,10 @@ def _stem(wish: Wish, ending: str) -> str:
     return f"{slug(wish.prompt)}_{slug(wish.aus)}_{ending}"
 
 
-def _facts(config: Config, wish: Wish, bundle: Path) -> Facts:
+def _facts(config: GenerateConfig, wish: Wish, bundle: Path) -> Facts:
     """Everything that makes a picture of this wish but its seed, for a PNG's metadata."""
     about = read_bundle_config(bundle)
-    sampling = {f.name: plain(getattr(config.sampling, f.name)) for f in dataclasses.fields(config.sampling)}
+    sampling = plain(config.method.sampling)
     scale = about.finetune.adapter_scale if config.scale is None else config.scale
     return {
         "prompt": wish.prompt,
@@ -243,29 +247,30 @@ def _facts(config: Config, wish: Wish, bundle: Path) -> Facts:
         "calibrated": sha256(bundle / CALIBRATION_FILE) if config.calibrated else "false",
         "bundle": str(bundle),
         "bundle_sha256": sha256(bundle / SEAL),
-        "base": config.base.name,
-        "base_path": str(config.base.path),
-        "resolution": str(config.base.resolution),
+        "base": config.method.base.name,
+        "base_path": str(config.method.base.path),
+        "resolution": str(config.method.base.resolution),
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "versions": json.dumps(provenance()["versions"]),
     }
 
 
-def _command(config: Config, wish: Wish, made_with: dict[str, str]) -> str:
+def _command(config: GenerateConfig, wish: Wish, made_with: dict[str, str]) -> str:
     """The command line that makes these pictures again, byte for byte on this machine: their batch changes a picture's
     last bits."""
     everything = plain(config)
-    read = {key: everything[key] for key in ("base", "sampling", "scale", "calibrated", "any_base")}
+    read = {key: everything[key] for key in ("scale", "calibrated", "any_base")}
+    method = {key: everything["method"][key] for key in ("base", "sampling")}
     if wish.is_range or config.beside_base:
         read |= {key: everything[key] for key in ("columns", "frames", "beside_base")} | {
             "evaluation": {"batch_size": config.evaluation.batch_size}
         }
-    read["base"].pop("sampling_steps")
-    if config.base.architecture is Architecture.pretrained:
-        read["base"].pop("tokenizer")
-    if config.sampling.guidance == 1:  # where nothing reads it, and it would be refused
-        read["sampling"].pop("negative")
-    values = [f"{key}={_as_text(value)}" for key, value in flat(read)] + [
+    method["base"].pop("sampling_steps")
+    if config.method.base.architecture is Architecture.pretrained:
+        method["base"].pop("tokenizer")
+    if config.method.sampling.guidance == 1:  # where nothing reads it, and it would be refused
+        method["sampling"].pop("negative")
+    values = [f"{key}={_as_text(value)}" for key, value in flat({"method": method} | read)] + [
         f"{key}={value}" for key, value in made_with.items()
     ]
     aus = "" if wish.aus == "neutral" else wish.aus

@@ -13,16 +13,15 @@ from diffusers import StableDiffusionPipeline
 from fineface_train.config import Config
 from fineface_train.evaluation.plan import REAL_PROMPTS, EvaluationPrompt, toyfacs_prompts
 from fineface_train.files import plain
-from fineface_train.methods.au_diffusion.base import PromptSet, load_base, recorded, weights_hash
+from fineface_train.methods.au_diffusion.base import load_base, recorded, weights_hash
 from fineface_train.methods.au_diffusion.bundle import (
     CALIBRATION_FILE,
-    CONFIG_FILE,
-    BundleConfig,
     check_bundle,
     load_adapter,
     load_calibration,
     save_calibration,
 )
+from fineface_train.methods.au_diffusion.bundle_config import CONFIG_FILE, BundleConfig
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.calibration import Calibration
 
@@ -34,7 +33,7 @@ EXTREME_SCALE, EXTREME_GUIDANCE = 5.0, 15.0
 
 def draws(config: Config) -> bool:
     """Whether the base knows the drawn world, so that true drawings are the ceiling."""
-    return config.base.prompts is PromptSet.toyfacs
+    return bool(config.method.draws == "toyfacs")
 
 
 def evaluation_prompts(config: Config) -> list[EvaluationPrompt]:
@@ -42,25 +41,32 @@ def evaluation_prompts(config: Config) -> list[EvaluationPrompt]:
     return toyfacs_prompts() if draws(config) else list(REAL_PROMPTS)
 
 
+def way(config: Config) -> dict[str, Any]:
+    """How images are drawn, as calibrations and evaluations have it written down."""
+    return {"sampling": plain(config.method.sampling), "scale": config.scale}
+
+
 def base_values(config: Config) -> dict[str, Any]:
     """What of the base decides the images, as a bundle records it."""
-    return recorded(config.base)
+    return recorded(config.method.base)
 
 
 def looking(config: Config, pipe: StableDiffusionPipeline) -> PipelineGenerator:
     """The model in training as a generator; it warns of a picture that shows nothing, and the training goes on."""
-    return PipelineGenerator(pipe, config.conditioning, config.sampling, config.base.resolution, strict=False)
+    return PipelineGenerator(
+        pipe, config.method.conditioning, config.method.sampling, config.method.base.resolution, strict=False
+    )
 
 
 def load_generator(config: Config, bundle: Path, pipe: StableDiffusionPipeline | None = None) -> PipelineGenerator:
     """The base (`pipe`, if it is loaded already) with a bundle in it, on the best device there is."""
-    pipe = pipe or load_base(config.base)
+    pipe = pipe or load_base(config.method.base)
     loaded = load_adapter(pipe, bundle, any_base=config.any_base)
     pipe.to(Accelerator().device)
     _warn_of_extremes(config, loaded)
     calibration = _calibration(config, bundle) if config.calibrated else None
     return PipelineGenerator(
-        pipe, loaded.conditioning, config.sampling, config.base.resolution, config.scale, calibration
+        pipe, loaded.conditioning, config.method.sampling, config.method.base.resolution, config.scale, calibration
     )
 
 
@@ -74,10 +80,10 @@ def _warn_of_extremes(config: Config, bundle: BundleConfig) -> None:
             trained,
             EXTREME_SCALE * trained,
         )
-    if config.sampling.guidance > EXTREME_GUIDANCE:
-        guidance = config.sampling.guidance
+    if config.method.sampling.guidance > EXTREME_GUIDANCE:
+        guidance = config.method.sampling.guidance
         logger.warning(
-            "note: sampling.guidance=%g: far beyond what is in use (1 to 7.5); beyond %g colours burn out",
+            "note: method.sampling.guidance=%g: far beyond what is in use (1 to 7.5); beyond %g colours burn out",
             guidance,
             EXTREME_GUIDANCE,
         )
@@ -86,7 +92,7 @@ def _warn_of_extremes(config: Config, bundle: BundleConfig) -> None:
 def _calibration(config: Config, bundle: Path) -> Calibration:
     """The bundle's calibration; warns where images are made in another way than it was fitted to."""
     calibration, about = load_calibration(bundle)
-    here = plain(config)
+    here = way(config)
     other = [key for key in ("sampling", "scale") if about.get(key) != here[key]]
     if other:
         logger.warning(
@@ -112,4 +118,6 @@ def made_by(config: Config, generator: PipelineGenerator, bundle: Path) -> str:
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in used}
     parts = {name: weights_hash(getattr(generator.pipe, name)) for name in ("unet", "vae", "text_encoder")}
     scheduler = {key: str(value) for key, value in sorted(generator.pipe.scheduler.config.items())}
-    return json.dumps([files, parts, scheduler, plain(config.sampling), config.base.resolution, config.scale])
+    return json.dumps(
+        [files, parts, scheduler, plain(config.method.sampling), config.method.base.resolution, config.scale]
+    )

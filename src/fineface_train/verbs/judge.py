@@ -4,9 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from fineface_train.config import Config
+from fineface_train.config import Config, PicturesConfig
 from fineface_train.evaluation.given import about, given_media
-from fineface_train.evaluation.judges.judges import JUDGES, JudgeKind, find_judges, load_judges
+from fineface_train.evaluation.judges.config import READS, JudgeKind
+from fineface_train.evaluation.judges.judges import find_judges, load_judges
 from fineface_train.evaluation.judging import finished, judge_media, judged_folder
 from fineface_train.evaluation.media import METRICS, ROWS, ROWS_NOTE, Media, check_same
 from fineface_train.files import hash_of, plain, read_json
@@ -20,7 +21,7 @@ NAMED = 60
 """Letters of the pictures' folder in the name of the one that their numbers go to."""
 
 
-def judge(config: Config) -> dict[str, Any]:
+def judge(config: PicturesConfig) -> dict[str, Any]:
     """Judge the pictures in `images` against the table `requests`, and write rows, numbers and a page; returns the
     metrics.
 
@@ -59,7 +60,7 @@ def judge(config: Config) -> dict[str, Any]:
             )
     if crew.index == 0:
         if metrics["no_face_rate"] == 1:
-            drawn = JUDGES[config.judge.kind].drawn_only
+            drawn = READS[config.judge.kind].drawn_only
             logger.warning(
                 "judge=%s found no face in any picture, so that its readings say nothing%s",
                 config.judge.kind.value,

@@ -14,7 +14,6 @@ from fineface_train.data.table import SampleTable
 from fineface_train.files import hash_of, plain
 from fineface_train.loop.accelerator import weight_dtype
 from fineface_train.methods.au_diffusion.encoders import count_tokens
-from fineface_train.reads import trains, unused_by_method
 
 
 @dataclasses.dataclass
@@ -32,11 +31,11 @@ class Given:
 def prompt_writer(config: Config, pipe: StableDiffusionPipeline) -> PromptWriter:
     """How captions and AUs become text for this config's method."""
     tokens = (
-        count_tokens(config.encoder, pipe.unet.config.cross_attention_dim)
-        if config.conditioning.enters is Entry.token
+        count_tokens(config.method.encoder, pipe.unet.config.cross_attention_dim)
+        if config.method.conditioning.enters is Entry.token
         else 0
     )
-    return PromptWriter(pipe.tokenizer, config.conditioning, tokens)
+    return PromptWriter(pipe.tokenizer, config.method.conditioning, tokens)
 
 
 def told_captions(config: Config, table: SampleTable, pipe: StableDiffusionPipeline) -> list[Told]:
@@ -46,7 +45,7 @@ def told_captions(config: Config, table: SampleTable, pipe: StableDiffusionPipel
     The AUs are the labels as they are, rounded: smoothed ones differ from example to example, and could not be cached.
     """
     captions = table.frame["caption"].tolist()
-    if config.conditioning.enters is Entry.adapter:
+    if config.method.conditioning.enters is Entry.adapter:
         return [Told(caption) for caption in captions]
     return prompt_writer(config, pipe).write(captions, table.aus().tolist())
 
@@ -55,10 +54,11 @@ def run_identity(config: Config, accelerator: Accelerator, given: Given) -> dict
     """All that can change the result; the run folder's name holds a hash of it."""
     identity = _method_identity(config)
     scheduler = {key: str(value) for key, value in sorted(given.pipe.scheduler.config.items())}
-    identity["base"] = given.hashes | {"resolution": config.base.resolution, "scheduler": scheduler}
-    if trains(config):
+    identity["base"] = given.hashes | {"resolution": config.method.base.resolution, "scheduler": scheduler}
+    if config.method.trains:
         everything = plain(config)
-        identity |= {key: everything[key] for key in ("seed", "image_transform", "labels", "objective")}
+        identity |= {key: everything[key] for key in ("seed", "image_transform", "labels")}
+        identity["objective"] = plain(config.method.objective)
         identity["trainer"] = {
             key: value
             for key, value in everything["trainer"].items()
@@ -75,23 +75,17 @@ def run_identity(config: Config, accelerator: Accelerator, given: Given) -> dict
     return identity
 
 
-def method_name(config: Config) -> str:
-    """A short name of how AUs enter and what is trained."""
-    if config.conditioning.enters is Entry.adapter:
-        return config.encoder.name.value
-    return f"{config.conditioning.enters.value}-{config.finetune.train.value}"
-
-
 def _method_identity(config: Config) -> dict[str, Any]:
     """All that is used of how AUs enter and what is trained: two arms that differ in an unused value are one run."""
-    conditioning, finetune, encoder = (plain(part) for part in (config.conditioning, config.finetune, config.encoder))
-    unused = set(unused_by_method(config))
-    unused |= {"finetune.adapter_rate"} if config.finetune.adapter_rate == 1 else set()
+    method = config.method
+    conditioning, finetune, encoder = (plain(part) for part in (method.conditioning, method.finetune, method.encoder))
+    unused = set(method.unused())
+    unused |= {"finetune.adapter_rate"} if method.finetune.adapter_rate == 1 else set()
     identity = {"conditioning": conditioning, "finetune": finetune} | (
-        {} if config.conditioning.enters is Entry.text else {"encoder": encoder}
+        {} if method.conditioning.enters is Entry.text else {"encoder": encoder}
     )
-    if config.finetune.prior_weight:
-        identity["prior"] = {"steps": config.sampling.steps, "guidance": config.sampling.guidance}
+    if method.finetune.prior_weight:
+        identity["prior"] = {"steps": method.sampling.steps, "guidance": method.sampling.guidance}
     else:
         unused.add("finetune.prior_weight")
     return {

@@ -16,18 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.state import AcceleratorState, PartialState
-from omegaconf import DictConfig
 
-from fineface_train.config import Config, combinations, load_config, multirun, sweep_parameters, typed
+from fineface_train.compose import load_config, read_given
+from fineface_train.config import Config
+from fineface_train.earlier_keys import as_before
 from fineface_train.evaluation.media import METRICS, PICTURES
 from fineface_train.files import read_json, write_json
+from fineface_train.hydra_calls import multirun
 from fineface_train.loop.launch import is_main_process
-from fineface_train.overrides import key_of, read_overrides
-from fineface_train.reads import SWEEP, check_given, check_verb
+from fineface_train.overrides import key_of
+from fineface_train.quiet import quieten_libraries
 from fineface_train.reports.comparison.page import write_comparison
 from fineface_train.reports.sweep_records import UNFINISHED, named_folder
 from fineface_train.reports.words import command
 from fineface_train.verbs.evaluation_folder import evaluation_folder, measured_folder
+from fineface_train.verbs.sweep_arms import Arms
 from fineface_train.verbs.train import train
 
 COLUMNS = ("slope", "rank_correlation", "au_mse_active", "au_mse_mean", "leakage", "clip_i")
@@ -36,25 +39,13 @@ UNNAMED = ("sweep", "seed", "run", "tracking", "comparison")
 """Parts of the config that do not make a sweep another one."""
 
 
-def sweep(overrides: list[str]) -> int:
-    """Run all arms, print one table of them; returns the number of arms that failed or did not come to their end.
-
-    Raises ValueError for a wrong key, choice or value of any arm, before the first starts.
-    """
-    said = {override.key: str(override) for override in read_overrides(overrides, Config)}
-    parameters = sweep_parameters(list(said.values()))
-    # Hydra's sweeper would take both what the sweep and what the command line says, and leave it to the order which one
-    # counts.
-    overrides = [*said.values(), *(f"{key}={value}" for key, value in parameters.items() if key not in said)]
-    given = [override for override in read_overrides(overrides, Config) if override.key in said]
-    check_verb(given, SWEEP)
-    arms = combinations(overrides)
-    configs = [load_config(arm) for arm in arms]
-    check_given(given, SWEEP, configs)
+def sweep(arms: Arms) -> int:
+    """Run all arms, print one table of them; returns the number of arms that failed or did not come to their end."""
+    overrides, parameters, configs = arms.overrides, arms.parameters, arms.configs
     varied = [
         key
         for key in (key_of(one) for one in overrides)
-        if key in parameters or len({_value(arm, key) for arm in arms}) > 1
+        if key in parameters or len({_value(arm, key) for arm in arms.each}) > 1
     ]
     folder = sweep_folder(configs[0], [one for one in overrides if key_of(one) not in parameters])
     keys = [key for key in varied if key != "seed"]
@@ -63,20 +54,21 @@ def sweep(overrides: list[str]) -> int:
     order = {
         key: str(parameters[key]).split(",")
         if key in parameters
-        else list(dict.fromkeys(str(_value(arm, key)) for arm in arms))
+        else list(dict.fromkeys(str(_value(arm, key)) for arm in arms.each))
         for key in keys
     }
-    records = [_record(arm, config, keys, order) for arm, config in zip(arms, configs, strict=True)]
-    paths = [folder / f"arm_{_short_hash([record['arm'], str(record['seed'])])}.json" for record in records]
+    records = [_record(arm, config, keys, order) for arm, config in zip(arms.each, configs, strict=True)]
+    paths = [folder / f"arm_{_short_hash([as_before(record['arm']), str(record['seed'])])}.json" for record in records]
     if is_main_process():
         for path, record in zip(paths, records, strict=True):
             if not path.is_file() or "error" in read_json(path):
                 write_json(path, record | {"error": UNFINISHED})
 
-    def run(number: int, node: DictConfig) -> None:
-        _arm(paths[number], f"arm {number + 1} of {len(arms)}", records[number], folder.name, node)
+    def run(number: int) -> None:
+        title = f"arm {number + 1} of {len(records)}"
+        _arm(paths[number], title, records[number], folder.name, arms.each[number])
 
-    multirun(overrides, folder, run)
+    multirun(read_given(overrides), len(records), folder, run)
     done = []
     if is_main_process():  # the others may be here before the last is written
         done = [read_json(path) for path in paths]
@@ -101,7 +93,9 @@ def sweep_folder(config: Config, overrides: list[str]) -> Path:
     """Where a sweep's records lie: by its name, and a hash of the `overrides` that are not the named sweep's own and
     can make its arms others."""
     other = sorted(
-        one for one in overrides if key_of(one).split(".")[0] not in UNNAMED and not key_of(one).startswith("hydra")
+        as_before(one)
+        for one in overrides
+        if key_of(one).split(".")[0] not in UNNAMED and not key_of(one).startswith("hydra")
     )
     name = config.comparison.name or "sweep"
     return named_folder(
@@ -132,10 +126,11 @@ def _value(arm: list[str], key: str) -> str | None:
     return next((one.partition("=")[2] for one in arm if key_of(one) == key), None)
 
 
-def _arm(path: Path, title: str, record: dict[str, Any], group: str, node: DictConfig) -> None:
+def _arm(path: Path, title: str, record: dict[str, Any], group: str, overrides: list[str]) -> None:
     """Train one arm and note how it ended, in a file, as a launcher may run it in another process."""
     try:
-        config = typed(node)
+        quieten_libraries()  # a launcher's process of its own has not passed through the command line
+        config = load_config(overrides)
         if is_main_process():
             print(f"\n{title}: {record['arm']} seed={config.seed}", flush=True)
         config.tracking.group = config.tracking.group or group

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 
-from fineface_train.config import Config, to_yaml
+from fineface_train.config import Config, to_yaml, training_values
 from fineface_train.data.cache import LatentCache, TextCache, latent_cache, text_cache
 from fineface_train.data.conditioning import Entry
 from fineface_train.data.contents import INDEX, image_contents
@@ -24,30 +24,34 @@ from fineface_train.data.prepare import prepare
 from fineface_train.data.prompts import counted
 from fineface_train.data.table import SampleTable
 from fineface_train.data.validation import EXAMPLES, validation_examples, validation_rows
+from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.glance import glance
-from fineface_train.evaluation.judges.judges import JudgeKind, Judges, find_judges, load_judges
-from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_combinations
+from fineface_train.evaluation.judges.config import JudgeKind
+from fineface_train.evaluation.judges.judges import Judges, find_judges, load_judges
+from fineface_train.evaluation.plan import build_plan, toyfacs_combinations
 from fineface_train.evaluation.sample_sheet import SAMPLE_PROMPTS, sample_sheet
-from fineface_train.files import SEAL, damage, plain, read_json, sha256, write_json, write_text
+from fineface_train.files import SEAL, damage, read_json, sha256, write_json, write_text
 from fineface_train.locks import locked, writable
 from fineface_train.loop.accelerator import make_accelerator, weight_dtype
 from fineface_train.loop.checkpoint import latest_state, other_format, resumable_state
 from fineface_train.loop.config import Precision
+from fineface_train.loop.dashboards import GLANCE
 from fineface_train.loop.earlier_runs import about_neighbours, run_to_extend, take_on
 from fineface_train.loop.processes import as_first, make_crew
 from fineface_train.loop.runs import FINISHED, VALIDATION_FILE, choose_folder, is_finished, provenance
-from fineface_train.loop.tracking import GLANCE, VALIDATION, Tracker
+from fineface_train.loop.tracking import VALIDATION, Tracker
 from fineface_train.loop.trainer import fit
-from fineface_train.methods.au_diffusion.adapter import Trained, audit, audit_table
+from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, load_base, recorded, weights_hash
-from fineface_train.methods.au_diffusion.bundle import BundleConfig, base_fingerprints, save_bundle
+from fineface_train.methods.au_diffusion.bundle import base_fingerprints, save_bundle
+from fineface_train.methods.au_diffusion.bundle_config import BundleConfig
+from fineface_train.methods.au_diffusion.config import Trained
 from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.au_diffusion.prior import prior
-from fineface_train.reads import trains
 from fineface_train.verbs.evaluate import measure_bundle, print_report
 from fineface_train.verbs.evaluation_folder import evaluation_folder, measured_folder
 from fineface_train.verbs.generators import evaluation_prompts, looking
-from fineface_train.verbs.run_identity import Given, method_name, prompt_writer, run_identity, told_captions
+from fineface_train.verbs.run_identity import Given, prompt_writer, run_identity, told_captions
 
 logger = logging.getLogger(__name__)
 VALIDATION_EVERY = 500
@@ -68,18 +72,18 @@ def train(config: Config, *, wait: bool = False) -> Path:
     check_batch_size(config.trainer.batch_size, config.trainer.accumulation, accelerator.num_processes)
     if config.evaluation.wanted and config.judge.kind is not JudgeKind.none:
         find_judges(config.judge)  # what is missing is said now, not after the training
-    check_base(config.base)
+    check_base(config.method.base)
     crew = make_crew(accelerator)
     table = prepare(config.data, crew=crew)
     with accelerator.main_process_first():
         contents = image_contents(
             table.frame["image"], Path(config.data.root) / INDEX, progress=accelerator.is_main_process
         )
-        pipe = load_base(config.base)
+        pipe = load_base(config.method.base)
     hashes = {name: weights_hash(getattr(pipe, name)) for name in ("vae", "text_encoder", "unet")}
     given = Given(table, contents, pipe, hashes, told_captions(config, table, pipe))
     identity = run_identity(config, accelerator, given)
-    name = config.experiment or f"{config.data.name}-{method_name(config)}"
+    name = config.experiment or f"{config.data.name}-{config.method.short_name}"
     folder = as_first(
         accelerator, choose_folder(config.run, name, identity, with_report=config.evaluation.after_training)
     )
@@ -112,13 +116,15 @@ def _look_beside(config: Config, folder: Path, identity: dict[str, Any], *, quie
 
     Raises ValueError where there is nothing to extend, and where an earlier version began the run.
     """
-    if not trains(config) or is_finished(folder) or resumable_state(folder / "state") is not None:
+    if not config.method.trains or is_finished(folder) or resumable_state(folder / "state") is not None:
         return
     if config.run.extend:
         earlier = run_to_extend(folder, identity)
         print(f"{folder} takes on the first {take_on(earlier, folder)} steps of {earlier}")
     elif not quiet and not config.run.fresh and not (folder / "config.yaml").exists():
-        told = about_neighbours(folder, plain(config), identity)
+        values = training_values(config)
+        del values["method"]["sampling"]  # decides no training
+        told = about_neighbours(folder, values, identity)
         if told:
             print(told)
 
@@ -132,8 +138,8 @@ def _is_done(config: Config, accelerator: Accelerator, folder: Path) -> bool:
     done, fault = is_finished(folder), None
     if done and accelerator.is_main_process and (fault := _bundle_fault(folder)):
         done, newest = False, latest_state(folder / "state")
-        if not trains(config) or (newest is not None and not other_format(newest)):
-            logger.warning("%s: making it again%s", fault, " from the last checkpoint" if trains(config) else "")
+        if not config.method.trains or (newest is not None and not other_format(newest)):
+            logger.warning("%s: making it again%s", fault, " from the last checkpoint" if config.method.trains else "")
             fault = None
     done, fault = as_first(accelerator, (done, fault))
     if fault:
@@ -154,7 +160,7 @@ def _bundle_fault(folder: Path) -> str | None:
 def _fit(config: Config, accelerator: Accelerator, given: Given, folder: Path) -> None:
     """From the base and a table to a bundle; where nothing is trained, from the base alone."""
     bundle_config = _bundle_config(config, given.pipe, given.table)
-    seconds, compute = _train(config, accelerator, given, folder) if trains(config) else (0.0, 0.0)
+    seconds, compute = _train(config, accelerator, given, folder) if config.method.trains else (0.0, 0.0)
     if accelerator.is_main_process:
         save_bundle(given.pipe.unet, bundle_config, folder / "bundle")
         took = {"training_seconds": round(seconds, 1), "training_petaflop": round(compute / 1e15, 3)}
@@ -170,12 +176,12 @@ def _fit(config: Config, accelerator: Accelerator, given: Given, folder: Path) -
             }
         )
         made_from = {
-            "base": {"name": config.base.name} | given.hashes,
+            "base": {"name": config.method.base.name} | given.hashes,
             "table": given.table.fingerprint(),
             "labels": labels,
         }
         write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
-        steps = config.trainer.steps if trains(config) else 0
+        steps = config.trainer.steps if config.method.trains else 0
         write_json(folder / FINISHED, {"steps": steps, "bundle": sha256(folder / "bundle" / SEAL)} | took)
 
 
@@ -194,7 +200,7 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
     tracker = None
     if accelerator.is_main_process:
         write_json(folder / "audit.json", {"parts": [dataclasses.asdict(row) for row in rows]})
-        tracker = Tracker(folder, config.tracking, plain(config), folder.name)
+        tracker = Tracker(folder, config.tracking, training_values(config), folder.name)
 
     def picture(step: int) -> None:
         assert tracker is not None
@@ -204,7 +210,7 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
                 [prompt.text for prompt in evaluation_prompts(config)[SAMPLE_PROMPTS]],
                 seed=config.evaluation.seed,
                 batch_size=config.evaluation.batch_size,
-                side=config.base.resolution,
+                side=config.method.base.resolution,
             )
         path = folder / "samples" / f"step_{step:06d}.png"
         path.parent.mkdir(exist_ok=True)
@@ -228,7 +234,7 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
     examples = validation_examples(
         given.table,
         held_out,
-        config.conditioning,
+        config.method.conditioning,
         inputs.latents,
         inputs.text,
         timesteps=model.objective.timesteps,
@@ -305,14 +311,14 @@ class Inputs:
 def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
     """Find what the bare base says about the table, or have the whole crew build it."""
     table, pipe, hashes = given.table, given.pipe, given.hashes
-    folder = config.data.cache_folder
+    folder, method = config.data.cache_folder, config.method
     latents = latent_cache(
         table,
         given.contents,
         pipe.vae,
         hashes["vae"],
         folder,
-        config.base.resolution,
+        method.base.resolution,
         config.image_transform,
         crew=crew,
     )
@@ -320,11 +326,11 @@ def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
     for sentence in counted(given.told, captions, writer.room) if crew.index == 0 else ():
         logger.warning("%s", sentence)
     without = text = text_cache([one.text for one in given.told], pipe, hashes["text_encoder"], folder, crew=crew)
-    if config.conditioning.enters is Entry.text:
+    if method.conditioning.enters is Entry.text:
         without = text_cache(captions, pipe, hashes["text_encoder"], folder, crew=crew)
     own = (
-        prior(pipe, hashes, config.finetune, config.sampling, config.base.resolution, writer, folder, crew)
-        if config.finetune.prior_weight
+        prior(pipe, hashes, method.finetune, method.sampling, method.base.resolution, writer, folder, crew)
+        if method.finetune.prior_weight
         else None
     )
     return Inputs(latents, text, without, own)
@@ -332,16 +338,16 @@ def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
 
 def build_model(config: Config, pipe: StableDiffusionPipeline, accelerator: Accelerator) -> AUDiffusion:
     """The base, moved to this process's device and the run's precision, with its new trainables."""
-    frozen = weight_dtype(config.trainer, accelerator)
+    frozen, method = weight_dtype(config.trainer, accelerator), config.method
     pipe.to(
         accelerator.device,
-        frozen if config.finetune.train is not Trained.everything else torch.promote_types(frozen, torch.float32),
+        frozen if method.finetune.train is not Trained.everything else torch.promote_types(frozen, torch.float32),
     )
     if config.trainer.channels_last:
         pipe.unet.to(memory_format=torch.channels_last)
     ways = {"gradient_checkpointing": config.trainer.gradient_checkpointing, "compiled": config.trainer.compile}
     model = AUDiffusion(
-        pipe, config.conditioning.enters, config.encoder, config.finetune, config.objective, seed=config.seed, **ways
+        pipe, method.conditioning.enters, method.encoder, method.finetune, method.objective, seed=config.seed, **ways
     )
     return model.to(accelerator.device, batch_dtype(config) if config.trainer.precision is Precision.fp64 else None)
 
@@ -359,7 +365,7 @@ def build_dataset(config: Config, table: SampleTable, model: AUDiffusion, inputs
         table.aus(),
         mixture,
         config.labels,
-        config.conditioning,
+        config.method.conditioning,
         inputs.latents,
         inputs.text,
         text_without_aus=inputs.text_without_aus,
@@ -373,13 +379,13 @@ def build_dataset(config: Config, table: SampleTable, model: AUDiffusion, inputs
 def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleTable) -> BundleConfig:
     """What the bundle says of itself; taken before the base is adapted or rounded."""
     return BundleConfig(
-        conditioning=config.conditioning,
-        encoder=config.encoder,
-        finetune=config.finetune,
-        base_name=config.base.name,
+        conditioning=config.method.conditioning,
+        encoder=config.method.encoder,
+        finetune=config.method.finetune,
+        base_name=config.method.base.name,
         base_fingerprints=base_fingerprints(pipe.unet),
         cross_attention_dim=pipe.unet.config.cross_attention_dim,
-        resolution=config.base.resolution,
+        resolution=config.method.base.resolution,
         training={
             "steps": config.trainer.steps,
             "batch_size": config.trainer.batch_size,
@@ -387,9 +393,9 @@ def _bundle_config(config: Config, pipe: StableDiffusionPipeline, table: SampleT
             "data": config.data.name,
             "samples": int((table.frame["split"] == "train").sum()),
         }
-        if trains(config)
+        if config.method.trains
         else {"steps": 0},
-        base=recorded(config.base),
+        base=recorded(config.method.base),
     )
 
 
@@ -414,7 +420,7 @@ def _measure(config: Config, accelerator: Accelerator, folder: Path) -> None:
 
 def _log_evaluation(config: Config, folder: Path, metrics: dict[str, Any]) -> None:
     """The headline and the table per AU, as the last line of the run's metrics."""
-    tracker = Tracker(folder, config.tracking, plain(config), folder.name)
+    tracker = Tracker(folder, config.tracking, training_values(config), folder.name)
     tracker.resume(config.trainer.steps, evaluations=False)
     headline = {
         part: {key: cell["value"] for key, cell in metrics[part].items()} for part in ("individual", "combination")

@@ -9,17 +9,16 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
-from fineface_train.data.affectnet.edition_2021 import read_annotations
-from fineface_train.data.affectnet.layout import (
-    KEY,
+from fineface_train.data.affectnet.config import (
+    SOURCE,
     AffectNetConfig,
-    AffectNetCopy,
     AusFrom,
     CaptionsFrom,
     PhotoFilter,
     TotalFilter,
-    tell_other_lists,
 )
+from fineface_train.data.affectnet.edition_2021 import read_annotations
+from fineface_train.data.affectnet.layout import KEY, AffectNetCopy, tell_other_lists
 from fineface_train.data.affectnet.metadata import FLAGS, is_official, read_metadata
 from fineface_train.data.annotators.blip2 import photo_filter
 from fineface_train.data.crew import ALONE, Crew
@@ -32,7 +31,6 @@ from fineface_train.data.stages import Stages
 from fineface_train.data.table import Reading, SampleTable, Sieve, hash_fraction
 
 logger = logging.getLogger(__name__)
-SOURCE = "affectnet"
 CORRECTION = "correction.json"
 """Of a prepared folder: the curves that its AUs went through."""
 SIZES_LOOKED_AT = 200

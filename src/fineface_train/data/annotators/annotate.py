@@ -1,7 +1,5 @@
 """AUs of images that have no labels: read by LibreFace, or from what OpenFace wrote."""
 
-import dataclasses
-import enum
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,42 +7,13 @@ from typing import Any
 import pandas as pd
 
 from fineface_train.aus import AU_KEYS, MAX_INTENSITY
-from fineface_train.data.annotators.libreface import LIBREFACE, LibreFaceConfig, find_weights, libreface
-from fineface_train.data.annotators.openface import OpenFaceConfig, read_openface, stamp
+from fineface_train.data.annotators.config import AnnotateConfig, AnnotatorKind
+from fineface_train.data.annotators.libreface import LIBREFACE, find_weights, libreface
+from fineface_train.data.annotators.openface import read_openface, stamp
 from fineface_train.data.annotators.program import WITH_FACE
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.intensities import rounded_off, scale_doubt
 from fineface_train.data.per_image import per_image
-
-
-class AnnotatorKind(enum.Enum):
-    """`none`: the data has AUs already. `libreface`: the paper's tool is run. `openface`: CSV files that OpenFace 2 has
-    written are read."""
-
-    none = "none"
-    libreface = "libreface"
-    openface = "openface"
-
-
-@dataclasses.dataclass
-class AnnotateConfig:
-    """Who reads AUs in images that have no labels."""
-
-    kind: AnnotatorKind = AnnotatorKind.none
-    libreface: LibreFaceConfig = dataclasses.field(default_factory=LibreFaceConfig)
-    openface: OpenFaceConfig = dataclasses.field(default_factory=OpenFaceConfig)
-    scale: float | None = None
-    """The number that is intensity 5: 5, or 1 where the tool counts from 0 to 1. null: 5, unless no AU of any image is
-    above 1, which is asked about."""
-
-    def validate(self, key: str) -> None:
-        """Raise ValueError, naming the full key, for a value out of range."""
-        if self.scale is not None and not 0 < self.scale <= 100:
-            raise ValueError(
-                f"{key}.scale={self.scale}: must be the number that means intensity 5, such as 5 or 1, or null"
-            )
-        self.libreface.validate(f"{key}.libreface")
-        self.openface.validate(f"{key}.openface")
 
 
 def annotated_by(config: AnnotateConfig, key: str) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ Rows are kept as `per_image` keeps them, in a folder whose name is a hash of wha
 prompts, the version of transformers. Another prompt asks again; going back to the first one finds what was kept.
 """
 
-import dataclasses
 import enum
 import functools
 import hashlib
@@ -24,6 +23,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, Blip2ForConditionalGeneration, Blip2Processor, BlipImageProcessorPil
 
+from fineface_train.data.annotators.config import HOW_TO_GET_BLIP2, Answer, Blip2Config
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.formats.images import image_or_fault
@@ -32,11 +32,6 @@ from fineface_train.files import hash_of, read_json
 
 logger = logging.getLogger(__name__)
 KEY = "data.blip2"
-HUB_NAME = "Salesforce/blip2-opt-2.7b"
-HOW_TO_GET = (
-    f"give a folder that `huggingface-cli download {HUB_NAME}` made, or {HUB_NAME} itself where the hub is "
-    f"within reach (15 GB)"
-)
 ANSWER_TOKENS = 10
 """Of an answer: more than "yes" or "no" take."""
 REPEATS = re.compile(r"\b(\w+(?:\W+\w+){0,3})(?:\W+\1\b){2,}", re.IGNORECASE)
@@ -51,65 +46,6 @@ class Status(enum.Enum):
     empty = "empty"
     repeats = "repeats"
     unreadable = "unreadable"
-
-
-class Answer(enum.Enum):
-    """What an answer begins with; `other` passes no filter."""
-
-    yes = "yes"
-    no = "no"
-    other = "other"
-
-
-@dataclasses.dataclass
-class Question:
-    """A question to an image, in the model's own form, and the answer of images that are kept."""
-
-    prompt: str = ""
-    wanted: Answer = Answer.yes
-
-
-def _paper_questions() -> list[Question]:
-    return [
-        Question("Question: Is this a cartoon? Answer:", Answer.no),
-        Question("Question: Is this photo real? Answer:", Answer.yes),
-    ]
-
-
-@dataclasses.dataclass
-class Blip2Config:
-    """Which BLIP-2 is asked, and what. Decoding is greedy, so the same image gets the same words."""
-
-    model: str | None = None
-    """A folder that `save_pretrained` wrote, or a name on the hub such as Salesforce/blip2-opt-2.7b; null: not used."""
-    revision: str | None = None
-    """Of a name on the hub: a commit, so that it is the same model next year."""
-    batch_size: int = 16
-    """Images at once, in each process."""
-    caption_prompt: str = ""
-    """What captions continue, such as "a photo of" (which is not part of the caption); empty: the model begins
-    itself."""
-    max_new_tokens: int = 40
-    """Of a caption, in tokens."""
-    questions: list[Question] = dataclasses.field(default_factory=_paper_questions)
-    """What a photograph must answer as wanted, each of them."""
-
-    def validate(self, key: str) -> None:
-        for name in ("batch_size", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{key}.{name}={getattr(self, name)}: must be at least 1")
-        if self.model is not None and not self.model.strip():
-            raise ValueError(f"{key}.model is empty: {HOW_TO_GET}; or null for none")
-        if not self.questions:
-            raise ValueError(f"{key}.questions is empty: give one at least, or leave them as they are")
-        for place, question in enumerate(self.questions):
-            if not question.prompt.strip():
-                raise ValueError(
-                    f"{key}.questions[{place}].prompt is empty: write a question, such as "
-                    f'"{_paper_questions()[0].prompt}"'
-                )
-            if question.wanted is Answer.other:
-                raise ValueError(f"{key}.questions[{place}].wanted=other: must be yes or no")
 
 
 def caption_images(
@@ -296,7 +232,7 @@ class _Blip2:
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ValueError(
                 f"{KEY}.model={self.folder}: cannot be loaded as a BLIP-2 ({' '.join(str(error).split())}); "
-                f"{HOW_TO_GET}"
+                f"{HOW_TO_GET_BLIP2}"
             ) from error
         wanted = [model.config.image_token_index] * model.config.num_query_tokens + [
             model.config.text_config.bos_token_id
@@ -307,7 +243,7 @@ class _Blip2:
                 f"{KEY}.model={self.folder}: its prompts would begin with tokens {found[-3:]}, where the model was "
                 f"trained with {wanted[-3:]} after "
                 f"the image; use a BLIP-2 with OPT, and a copy of 2024 or newer whose config.json has "
-                f"image_token_index; {HOW_TO_GET}"
+                f"image_token_index; {HOW_TO_GET_BLIP2}"
             )
         return model.to(self.device).eval(), processor
 
@@ -322,7 +258,7 @@ def find_model(config: Blip2Config) -> Path:
     if config.model is None:
         raise ValueError(
             f"{KEY}.model=null: captions and the photo filter by BLIP-2 need one; set it, or the environment variable "
-            f"BLIP2_PATH: {HOW_TO_GET}"
+            f"BLIP2_PATH: {HOW_TO_GET_BLIP2}"
         )
     folder = Path(config.model)
     try:
@@ -335,13 +271,13 @@ def find_model(config: Blip2Config) -> Path:
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{KEY}.model={config.model}: neither a folder nor a model that the hub gave us "
-            f"({' '.join(str(error).split())}); {HOW_TO_GET}"
+            f"({' '.join(str(error).split())}); {HOW_TO_GET_BLIP2}"
         ) from error
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise ValueError(f"{KEY}.model={config.model}: holds no config.json with *.safetensors; {HOW_TO_GET}")
+        raise ValueError(f"{KEY}.model={config.model}: holds no config.json with *.safetensors; {HOW_TO_GET_BLIP2}")
     kind = read_json(folder / "config.json").get("model_type")
     if kind != "blip-2":
-        raise ValueError(f"{KEY}.model={config.model}: is a {kind}, not a blip-2; {HOW_TO_GET}")
+        raise ValueError(f"{KEY}.model={config.model}: is a {kind}, not a blip-2; {HOW_TO_GET_BLIP2}")
     return folder
 
 

@@ -4,14 +4,13 @@ It pins torch 2.0.0 and mediapipe 0.10.5 and so cannot live in our environment: 
 its own, which uv makes from the lock beside it.
 """
 
-import dataclasses
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from fineface_train.data.annotators.config import LibreFaceConfig
 from fineface_train.data.annotators.program import Annotator
 from fineface_train.files import sha256
 
@@ -24,35 +23,6 @@ HOW_TO_GET = (
     "`uv run --no-project --with gdown gdown 1CbnBr8OBt8Wb73sL1ENcrtrWAFWSSRv0 -O "
     "FOLDER/AU_Recognition/weights/combined_resnet.pt`"
 )
-
-
-@dataclasses.dataclass
-class LibreFaceConfig:
-    """Where LibreFace's weights lie and how it runs."""
-
-    weights: str | None = None
-    """Folder with AU_Recognition/weights/combined_resnet.pt (or combined_repvgg.pt), as LibreFace itself lays it
-    out."""
-    weights_sha256: str | None = None
-    """What the weights must be, in hex; null takes what lies there, and writes its SHA-256 down beside all that is made
-    with it."""
-    device: str = "cpu"
-    """cpu, cuda (each process of a launch its own) or cuda:N."""
-    batch_size: int = 32
-    """Images in a list, which is also what a kill loses."""
-    uv: str = "uv"
-    """The program that makes LibreFace's environment, by name or path."""
-
-    def validate(self, key: str) -> None:
-        """Raise ValueError, naming the full key, for a value out of range."""
-        if self.batch_size < 1:
-            raise ValueError(f"{key}.batch_size={self.batch_size}: must be at least 1")
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise ValueError(f"{key}.device={self.device!r}: use cpu, cuda or cuda:N")
-        if self.weights_sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.weights_sha256):
-            raise ValueError(
-                f"{key}.weights_sha256={self.weights_sha256!r}: must be 64 digits of lower-case hex, or null"
-            )
 
 
 def libreface(config: LibreFaceConfig, key: str) -> Annotator:

@@ -6,7 +6,6 @@ and NAME.csv with a row for each face, if it finds any. Some builds put blanks a
 """
 
 import collections
-import dataclasses
 import logging
 import re
 from collections import defaultdict
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fineface_train.aus import AU_KEYS, AUS, MAX_INTENSITY
+from fineface_train.data.annotators.config import OpenFaceConfig
 from fineface_train.data.formats.csv_rows import read_whole_rows
 from fineface_train.data.formats.folders import still_packed
 from fineface_train.data.intensities import rounded_off
@@ -36,21 +36,6 @@ EMPTY = (
 )
 UNSURE = "faces have no number for their confidence, and are taken for none"
 ROUNDED = "AUs lie beyond 0..{scale:g} by rounding, and are taken for its ends"
-
-
-@dataclasses.dataclass
-class OpenFaceConfig:
-    """Where OpenFace wrote, and what counts as a face."""
-
-    folder: str | None = None
-    """With NAME.csv and NAME_of_details.txt for each image, in subfolders named as the images' where names repeat."""
-    min_confidence: float = 0.7
-    """Of a face, in [0, 1]; what OpenFace is less sure of is none."""
-
-    def validate(self, key: str) -> None:
-        """Raise ValueError, naming the full key, for a value out of range."""
-        if not 0 <= self.min_confidence <= 1:
-            raise ValueError(f"{key}.min_confidence={self.min_confidence}: must lie in 0..1")
 
 
 def read_openface(paths: Sequence[str], config: OpenFaceConfig, key: str, scale: float = MAX_INTENSITY) -> list[Row]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fineface_train.data.disfa.clues import KEY
-from fineface_train.data.disfa.layout import Mismatch
+from fineface_train.data.disfa.config import Mismatch
 
 logger = logging.getLogger(__name__)
 SHOWN = 5

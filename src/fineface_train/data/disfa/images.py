@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from fineface_train.data.disfa.clues import KEY
+from fineface_train.data.disfa.config import EVERYONE, MOST_AT_AN_END, SPAN, DisfaConfig
 from fineface_train.data.disfa.faults import Fault, Findings, refuse, told
 from fineface_train.data.disfa.frames import image_files, unfit_image
 from fineface_train.data.disfa.labels import SubjectLabels
-from fineface_train.data.disfa.layout import EVERYONE, MOST_AT_AN_END, SPAN, DisfaConfig, DisfaCopy
+from fineface_train.data.disfa.layout import DisfaCopy
 from fineface_train.data.formats.recording import telling
 from fineface_train.data.formats.video import Extracted, read_extracted
 

@@ -16,11 +16,12 @@ from fineface_train.aus import AUS
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.disfa.captions import DisfaFrames, read_captions
 from fineface_train.data.disfa.clues import KEY
+from fineface_train.data.disfa.config import FOLDS, SOURCE, DisfaConfig
 from fineface_train.data.disfa.faults import refuse
 from fineface_train.data.disfa.frames import image_folders
 from fineface_train.data.disfa.images import images_of_frames
 from fineface_train.data.disfa.labels import SubjectLabels, read_subject
-from fineface_train.data.disfa.layout import FOLDS, SUBJECTS, DisfaConfig, DisfaCopy
+from fineface_train.data.disfa.layout import SUBJECTS, DisfaCopy
 from fineface_train.data.formats.images import image_size
 from fineface_train.data.formats.video import extract_videos
 from fineface_train.data.peaks import find_peaks
@@ -28,7 +29,6 @@ from fineface_train.data.stages import Stages
 from fineface_train.data.table import Reading, SampleTable, Sieve, hash_fraction
 
 logger = logging.getLogger(__name__)
-SOURCE = "disfa"
 FRAMES_TRIED = 10
 
 

@@ -2,7 +2,6 @@
 changed."""
 
 import dataclasses
-import enum
 import io
 import logging
 import os
@@ -18,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fineface_train.data.crew import ALONE, Crew
+from fineface_train.data.formats.frame_format import FrameFormat
 from fineface_train.data.formats.recording import decode
 from fineface_train.files import Stamp, read_json, write_json
 from fineface_train.locks import locked
@@ -36,13 +36,6 @@ FOUND: tuple[set[str], ...] = (
 )
 """What a marker tells of a video that was decoded, and of one that cannot be read; before the clock was looked at more
 closely, it told less."""
-
-
-class FrameFormat(enum.Enum):
-    """How frames are kept: `jpg`, or `png`, which loses nothing and takes about five times the space."""
-
-    jpg = "jpg"
-    png = "png"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fineface_train.aus import MAX_INTENSITY
-from fineface_train.data.table import SPLITS
+from fineface_train.data.splits import SPLITS
 
 BINS = 20
 """Of intensities above 0: a quarter each."""

@@ -11,7 +11,6 @@ Which AUs the n are, and whether they count from 0 to 1 or to 5, the file does n
 import contextlib
 import csv
 import dataclasses
-import enum
 import logging
 import os
 import pickle
@@ -24,12 +23,12 @@ from fineface_train.data.formats.csv_rows import find_columns, header, read_rows
 from fineface_train.data.formats.folders import better_root, elsewhere, still_packed
 from fineface_train.data.formats.image_names import find_images, tell, tell_unnamed
 from fineface_train.data.intensities import rounded_off
+from fineface_train.data.manipulation.config import SOURCE, ManipulationConfig
 from fineface_train.data.manipulation.entries import PATH_KEYS, plain_name, read_entries
-from fineface_train.data.table import VALIDATION_SHARE, SampleTable, hash_fraction
+from fineface_train.data.table import SampleTable, hash_fraction
 from fineface_train.files import replacing
 
 logger = logging.getLogger(__name__)
-SOURCE = "manipulation"
 KEY = "data.manipulation"
 CAPTIONS = "captions.csv"
 SKIP = "data.skip_broken=true"
@@ -39,55 +38,6 @@ OPENFACE = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 HOW_TO_GET = (
     "It is a list of any images with their AUs: `write_manipulation` makes one. Without it, data=toyfacs draws data"
 )
-
-
-class Missing(enum.Enum):
-    """AUs of ours that the file does not tell: `refuse` it, or take them for `zero`, which is a guess that the adapter
-    then learns."""
-
-    refuse = "refuse"
-    zero = "zero"
-
-
-@dataclasses.dataclass
-class ManipulationConfig:
-    """Where the list lies and what its numbers are. Paths are relative to `root` unless absolute."""
-
-    root: str | None = None
-    labels: str = "aus_dataset.pkl"
-    images: str = "."
-    """Folder that the paths in the list start from."""
-    strip: str = ""
-    """Taken off the start of every path in the list before it is looked for below `images`, such as imgs/. Paths and
-    this may be written with \\ or ./."""
-    aus: list[int] | None = None
-    """The AU number of each entry of a vector, in order."""
-    missing: Missing = Missing.refuse
-    scale: float = MAX_INTENSITY
-    """The number in the list that is intensity 5: 5, or 1 where the list counts from 0 to 1."""
-    captions: str | None = None
-    """CSV with columns `file_path` (or `path`, as in the list) and `caption`; null: every image has `caption`."""
-    caption: str = "a photo of a person"
-    validation_share: float = VALIDATION_SHARE
-    """Of the images, chosen by data.seed, never trained on."""
-    weight: float | None = None
-    """Share of training examples, relative to the other sources; null: the number of its training rows."""
-
-    def validate(self, key: str) -> None:
-        if self.aus is not None and (len(set(self.aus)) != len(self.aus) or not self.aus or min(self.aus) < 1):
-            raise ValueError(f"{key}.aus={self.aus}: must list AU numbers (1, 2, 4, ...), each once")
-        unknown = [au for au in AUS if self.aus is not None and au not in self.aus]
-        if unknown and self.missing is Missing.refuse:
-            raise ValueError(
-                f"{key}.aus={self.aus}: AU{', AU'.join(map(str, unknown))} of ours are unknown in these labels, and "
-                f"unknown is not 0; "
-                f"use labels that tell all of {', '.join(map(str, AUS))}, or say that you take them for 0: "
-                f"{key}.missing=zero"
-            )
-        if not 0 < self.scale <= 100:
-            raise ValueError(f"{key}.scale={self.scale}: must be the number that means intensity 5, such as 5 or 1")
-        if self.captions is None and not self.caption.strip():
-            raise ValueError(f"{key}.caption is empty: set it, or {key}.captions to a CSV")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Which judges look at the images, where their models are, and how they are loaded."""
 
 import dataclasses
-import enum
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -11,8 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from fineface_train.data.annotators.libreface import LIBREFACE, LibreFaceConfig, find_weights, libreface
+from fineface_train.data.annotators.libreface import LIBREFACE, find_weights, libreface
 from fineface_train.evaluation.judges.clip import ClipImageScorer
+from fineface_train.evaluation.judges.config import JudgeConfig, JudgeKind
 from fineface_train.evaluation.judges.drawings import AttributeJudge, ToyFacsJudge
 from fineface_train.evaluation.judges.models import AttributeClassifier, PyramidJudge, ResidualJudge
 from fineface_train.evaluation.judges.photographs import LibreFaceJudge
@@ -20,42 +20,6 @@ from fineface_train.toyfacs.render import RESOLUTION
 
 LIBREFACE_KEY = "judge.libreface"
 AU_JUDGE_CLASSES: dict[str, Any] = {"ResidualJudge": ResidualJudge, "PyramidJudge": PyramidJudge}
-
-
-class JudgeKind(enum.Enum):
-    """`toyfacs`: the small networks that are shipped with the drawn world. `libreface`: LibreFace, for photographs.
-    `none`: pictures without numbers."""
-
-    toyfacs = "toyfacs"
-    libreface = "libreface"
-    none = "none"
-
-
-@dataclasses.dataclass
-class JudgeConfig:
-    """Where the judges lie; judge one is the headlines' judge. Judges `one`, `two` and `attributes` read drawn faces
-    only."""
-
-    kind: JudgeKind = JudgeKind.toyfacs
-    one: str = "data/toyfacs/judges/judge_one"
-    two: str = "data/toyfacs/judges/judge_two"
-    attributes: str = "data/toyfacs/judges/attributes"
-    clip: str = "data/toyfacs/clip"
-    """A folder, or for photographs also a hub name."""
-    face_threshold: float = 0.6
-    """Likeness in [-1, 1] (see `likeness`) from which a drawing counts as a face."""
-    libreface: LibreFaceConfig = dataclasses.field(default_factory=LibreFaceConfig)
-
-    def validate(self, key: str) -> None:
-        """Raise ValueError, naming the full key, for a value out of range."""
-        if not -1 <= self.face_threshold <= 1:
-            raise ValueError(
-                f"{key}.face_threshold is {self.face_threshold}, a likeness; use a number in [-1, 1], such as 0.6"
-            )
-        for name in ("one", "two", "attributes", "clip"):
-            if not getattr(self, name):
-                raise ValueError(f"{key}.{name} is empty; give the folder of a model saved with save_pretrained")
-        self.libreface.validate(f"{key}.libreface")
 
 
 class AuJudge(Protocol):
@@ -170,21 +134,15 @@ def judges_fingerprint(reader: str, folders: list[Path]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Looks:
-    """A kind of judge: what it reads of the config, where its models are, how they are loaded, and what it can look
-    at."""
+    """A kind of judge: where its models are, and how they are loaded. What it reads of the config, and what it can look
+    at, stands in `judges.config.READS`."""
 
-    keys: tuple[str, ...]
-    """Keys of `JudgeConfig` that it reads; others that are given beside it are refused."""
     find: Callable[[JudgeConfig], dict[str, Path]]
     load: Callable[[JudgeConfig, torch.device | str], Judges]
-    drawn_only: bool = False
-    """It reads drawn faces and no photographs."""
 
 
 JUDGES = {
-    JudgeKind.toyfacs: Looks(
-        ("one", "two", "attributes", "clip", "face_threshold"), _find_toyfacs, _load_toyfacs, drawn_only=True
-    ),
-    JudgeKind.libreface: Looks(("libreface", "clip"), _find_libreface, _load_libreface),
-    JudgeKind.none: Looks((), lambda _: {}, lambda *_: Judges({}, None, None, "none")),
+    JudgeKind.toyfacs: Looks(_find_toyfacs, _load_toyfacs),
+    JudgeKind.libreface: Looks(_find_libreface, _load_libreface),
+    JudgeKind.none: Looks(lambda _: {}, lambda *_: Judges({}, None, None, "none")),
 }

@@ -6,8 +6,6 @@ are new projections of the AU tokens. diffusers' own `IPAdapterAttnProcessor2_0`
 """
 
 import dataclasses
-import enum
-import math
 from typing import cast
 
 import torch
@@ -19,60 +17,10 @@ from torch import nn
 
 from fineface_train.data.conditioning import Entry
 from fineface_train.methods.au_diffusion.base import ENCODER_PLACES, is_base
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig, build_encoder
+from fineface_train.methods.au_diffusion.config import EncoderConfig, FinetuneConfig, Trained
+from fineface_train.methods.au_diffusion.encoders import build_encoder
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-
-
-class Trained(enum.Enum):
-    """What of the base's UNet is trained, beside the AU encoder and the adapter's K and V, which always are where there
-    are any."""
-
-    nothing = "nothing"
-    lora = "lora"
-    everything = "everything"
-
-
-@dataclasses.dataclass
-class FinetuneConfig:
-    """What of the base is trained, and how."""
-
-    train: Trained = Trained.lora
-    base_rate: float = 0.1
-    """Learning rate of the base's own weights, where they are trained, as a share of trainer.learning_rate."""
-    lora_rank: int = 32
-    lora_alpha: float = 32.0
-    """The update is scaled by alpha / rank; stored in the bundle. Both paper presets use 8 (peft's default)."""
-    adapter_scale: float = 1.0
-    """lambda of equation 2."""
-    adapter_keys: bool = True
-    """Train the adapter's keys; false keeps them as copies of the text's (with one token they are dead either way)."""
-    adapter_rate: float = 1.0
-    """Learning rate of the adapter's keys and values as a share of trainer.learning_rate; the paper has one rate for
-    all."""
-    prior_weight: float = 0.0
-    """Of DreamBooth's prior-preservation loss, on what the untrained base makes of `prior_prompt`; 0 trains without
-    it."""
-    prior_prompt: str = "a person"
-    prior_images: int = 200
-
-    def validate(self, key: str) -> None:
-        if self.lora_rank < 1:
-            raise ValueError(
-                f"{key}.lora_rank={self.lora_rank}: must be at least 1 (finetune=nothing trains without LoRA)"
-            )
-        if not 0 < self.base_rate < math.inf:
-            raise ValueError(f"{key}.base_rate={self.base_rate}: must be positive")
-        if not 0 < self.adapter_rate < math.inf:
-            raise ValueError(f"{key}.adapter_rate={self.adapter_rate}: must be positive")
-        if not 0 <= self.prior_weight < math.inf:
-            raise ValueError(f"{key}.prior_weight={self.prior_weight}: must be 0 (no prior preservation) or more")
-        if self.prior_images < 1:
-            raise ValueError(f"{key}.prior_images={self.prior_images}: must be at least 1")
-        if not 0 < self.lora_alpha < math.inf:
-            raise ValueError(f"{key}.lora_alpha={self.lora_alpha}: must be positive")
-        if not math.isfinite(self.adapter_scale):
-            raise ValueError(f"{key}.adapter_scale={self.adapter_scale}: must be a number")
 
 
 def cross_attention_names(unet: UNet2DConditionModel) -> list[str]:

@@ -1,11 +1,8 @@
 """Base pipelines: loaded from a folder or the hub, or the real architectures with random weights."""
 
-import dataclasses
-import enum
 import hashlib
 import json
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,49 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fineface_train.files import plain
-
-
-class Architecture(enum.Enum):
-    """`pretrained` loads `path`; the others build Stable Diffusion's true shape with random weights."""
-
-    pretrained = "pretrained"
-    sd21_random = "sd21_random"
-    sd15_random = "sd15_random"
-
-
-class PromptSet(enum.Enum):
-    toyfacs = "toyfacs"
-    real = "real"
-
-
-@dataclasses.dataclass
-class BaseConfig:
-    """The frozen text-to-image pipeline that the adapter steers."""
-
-    name: str = "toyfacs"
-    architecture: Architecture = Architecture.pretrained
-    path: str | None = None
-    """A folder written by `save_pretrained`, or a hub name."""
-    revision: str | None = None
-    """Pinned revision on the hub."""
-    resolution: int = 64
-    """Side of the square images in pixels."""
-    sampling_steps: int = 50
-    """Of `sampling.steps`, unless that is set: what suits the base's scheduler."""
-    prompts: PromptSet = PromptSet.real
-    """Which prompts evaluate it: ToyFACS's identities, or the paper's."""
-    tokenizer: str = "data/toyfacs/clip"
-    """Only for random architectures, which have no vocabulary of their own."""
-
-    def validate(self, key: str) -> None:
-        if self.architecture is Architecture.pretrained and not self.path:
-            raise ValueError(
-                f"{key}.path is empty: give a folder written by save_pretrained or a hub name, e.g. "
-                f"{key}.path=models/stable-diffusion-2-1-base"
-            )
-        if self.resolution < 8 or self.resolution % 8:
-            raise ValueError(f"{key}.resolution={self.resolution}: must be a positive multiple of 8")
-
+from fineface_train.methods.au_diffusion.config import Architecture, BaseConfig, is_hub_name
 
 _SHAPES: dict[Architecture, dict[str, dict[str, Any]]] = {
     Architecture.sd21_random: {
@@ -102,16 +57,11 @@ def check_base(config: BaseConfig) -> None:
     folder = Path(config.path)
     if folder.exists() and not (folder / "model_index.json").is_file():
         raise ValueError(
-            f"base.path={config.path}: holds no model_index.json; a Stable Diffusion pipeline is a folder that "
+            f"method.base.path={config.path}: holds no model_index.json; a Stable Diffusion pipeline is a folder that "
             f"save_pretrained wrote"
         )
     if not folder.exists() and not is_hub_name(config.path):
-        raise ValueError(f"base.path={config.path}: no such folder, and no hub name, which reads owner/model")
-
-
-def is_hub_name(path: str) -> bool:
-    """Whether `path` reads owner/model."""
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
+        raise ValueError(f"method.base.path={config.path}: no such folder, and no hub name, which reads owner/model")
 
 
 def recorded(config: BaseConfig) -> dict[str, Any]:
@@ -137,10 +87,10 @@ def _load_pretrained(config: BaseConfig) -> StableDiffusionPipeline:
         elsewhere = (
             f"neither a folder here nor a pipeline that the hub gave us; where there is a network: hf download "
             f"{config.path} --local-dir FOLDER; "
-            "then base.path=FOLDER (or the environment variable SD21_PATH for base=sd21, SD15_PATH for base=sd15)"
+            "then method.base.path=FOLDER (or the environment variable SD21_PATH for base=sd21, SD15_PATH for sd15)"
         )
         where = "cannot be loaded" if Path(str(config.path)).exists() else elsewhere
-        raise ValueError(f"base.path={config.path}: {where} ({' '.join(str(error).split())})") from error
+        raise ValueError(f"method.base.path={config.path}: {where} ({' '.join(str(error).split())})") from error
 
 
 def _random_pipeline(config: BaseConfig) -> StableDiffusionPipeline:

@@ -13,7 +13,6 @@ checksums.json                         SHA-256 of the others but README.md and c
 """
 
 import dataclasses
-import enum
 import json
 import shlex
 from pathlib import Path
@@ -26,53 +25,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import fineface_train
-from fineface_train.aus import AUS
-from fineface_train.data.conditioning import ConditioningConfig, Entry
+from fineface_train.data.conditioning import Entry
 from fineface_train.files import SEAL, damage, new_folder, plain, read_json, sha256, write_json
-from fineface_train.methods.au_diffusion.adapter import (
-    LORA_TARGETS,
-    FinetuneConfig,
-    Trained,
-    adapt,
-    adapter_modules,
-    au_encoder,
-    is_bare,
-)
+from fineface_train.methods.au_diffusion.adapter import LORA_TARGETS, adapt, adapter_modules, au_encoder, is_bare
 from fineface_train.methods.au_diffusion.base import base_tensors, fingerprint
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig, EncoderName
+from fineface_train.methods.au_diffusion.bundle_config import CONFIG_FILE, BundleConfig, read_bundle_config
+from fineface_train.methods.au_diffusion.config import FinetuneConfig, Trained
 from fineface_train.methods.calibration import Calibration
 
-FORMAT = 3
-"""1 knew the adapter only, 2 no more of the base than its name."""
 CALIBRATION_FILE = "calibration.json"
-ADAPTER_FILE, LORA_FILE, UNET_FILE, CONFIG_FILE = (
-    "adapter.safetensors",
-    "pytorch_lora_weights.safetensors",
-    "unet.safetensors",
-    "config.json",
-)
-
-
-@dataclasses.dataclass
-class BundleConfig:
-    """What config.json holds."""
-
-    conditioning: ConditioningConfig
-    encoder: EncoderConfig
-    finetune: FinetuneConfig
-    base_name: str
-    base_fingerprints: dict[str, str]
-    """Of the UNet, rounded to "float16" and to "bfloat16"."""
-    cross_attention_dim: int
-    resolution: int
-    training: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Steps, seed, data and whatever else is worth telling; not read back."""
-    base: dict[str, Any] | None = None
-    """The base's config (`base.recorded`), from which `fineface` finds it again; None before format 3."""
-    aus: tuple[int, ...] = AUS
-    format: int = FORMAT
-    code_version: str = fineface_train.__version__
+ADAPTER_FILE, LORA_FILE, UNET_FILE = "adapter.safetensors", "pytorch_lora_weights.safetensors", "unet.safetensors"
 
 
 def base_fingerprints(unet: UNet2DConditionModel) -> dict[str, str]:
@@ -122,69 +84,6 @@ def _lora_metadata(finetune: FinetuneConfig) -> dict[str, str]:
         "unet.target_modules": list(LORA_TARGETS),
     }
     return {"lora_adapter_metadata": json.dumps(values)}
-
-
-def read_bundle_config(folder: Path) -> BundleConfig:
-    """Read config.json; raises ValueError where the folder is no bundle, one of other AUs, or one that a newer version
-    has written."""
-    path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise ValueError(f"bundle={folder}: no {CONFIG_FILE} there; a bundle is the folder bundle/ of a run")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        newer = _beyond_us(raw)
-        if newer:
-            raise ValueError(
-                f"{newer}, which this version of fineface-train ({fineface_train.__version__}) does not know; the "
-                f"bundle was written by version "
-                f"{raw.get('code_version', 'unknown')}. Update yours (in its checkout: git pull, then bash "
-                f"scripts/setup.sh)"
-            )
-        conditioning, encoder, finetune = raw.pop("conditioning", {}), raw.pop("encoder"), raw.pop("finetune")
-        if tuple(raw["aus"]) != AUS:
-            raise ValueError(f"it was trained for AUs {raw['aus']}, this program uses {list(AUS)}")
-        conditioning["enters"] = Entry(conditioning.get("enters", "adapter"))
-        encoder["name"] = EncoderName(encoder["name"])
-        finetune["train"] = Trained(finetune.get("train", "lora"))
-        parts: dict[str, Any] = {
-            "conditioning": ConditioningConfig(**conditioning),
-            "encoder": EncoderConfig(**encoder),
-            "finetune": FinetuneConfig(**finetune),
-        }
-        return BundleConfig(**parts, **(raw | {"aus": tuple(raw["aus"])}))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"bundle={folder}: {CONFIG_FILE} cannot be used: {error}") from error
-
-
-def _beyond_us(raw: dict[str, Any]) -> str | None:
-    """What of a config.json only a newer version can mean, in words: its format, keys and choices."""
-    if not isinstance(raw, dict):
-        raise ValueError("it holds no dictionary")
-    written = raw.get("format", 0)
-    if not isinstance(written, int) or written > FORMAT:
-        return f"format {written} (known: up to {FORMAT})"
-    parts: dict[str, Any] = {
-        "": BundleConfig,
-        "conditioning": ConditioningConfig,
-        "encoder": EncoderConfig,
-        "finetune": FinetuneConfig,
-    }
-    held = {name: raw if not name else raw.get(name, {}) for name in parts}
-    known = {name: {field.name for field in dataclasses.fields(kind)} for name, kind in parts.items()}
-    keys = [f"{name}.{key}".lstrip(".") for name, values in held.items() for key in values if key not in known[name]]
-    if keys:
-        return f"keys {', '.join(keys)}"
-    choices: dict[tuple[str, str], type[enum.Enum]] = {
-        ("conditioning", "enters"): Entry,
-        ("encoder", "name"): EncoderName,
-        ("finetune", "train"): Trained,
-    }
-    unknown = [
-        f"{part}.{key}={held[part][key]}"
-        for (part, key), kind in choices.items()
-        if key in held[part] and held[part][key] not in {choice.value for choice in kind}
-    ]
-    return f"choice {', '.join(unknown)}" if unknown else None
 
 
 def save_calibration(folder: Path, calibration: Calibration, about: dict[str, Any]) -> Path:
@@ -254,10 +153,8 @@ def load_adapter(pipe: StableDiffusionPipeline, folder: str | Path, *, any_base:
         was = f", then in {config.base['path']}" if config.base and config.base.get("path") else ""
         raise ValueError(
             f"bundle={folder} was trained on {config.base_name}{was}, whose weights differ from this pipeline's; "
-            f"choose that base "
-            f"(base={config.base_name}, or base.path=FOLDER where it lies elsewhere), or accept another of its shape "
-            f"with any_base=true, in Python "
-            "load_adapter(..., any_base=True)"
+            f"choose that base (base={config.base_name}, or method.base.path=FOLDER where it lies elsewhere), or "
+            f"accept another of its shape with any_base=true, in Python load_adapter(..., any_base=True)"
         )
     with torch.random.fork_rng(devices=[]):  # for weights that are replaced at once
         adapt(unet, config.conditioning.enters, config.encoder, config.finetune)

@@ -5,43 +5,12 @@ An intensity of NaN is an AU that nothing is said about (`NO_CONTROL`). The pape
 """
 
 import abc
-import dataclasses
-import enum
 
 import torch
 from torch import Tensor, nn
 
 from fineface_train.aus import AU_COUNT, MAX_INTENSITY
-
-
-class EncoderName(enum.Enum):
-    none = "none"
-    mlp = "mlp"
-    res_mlp = "res_mlp"
-    res_mlp64 = "res_mlp64"
-    res_3mlp = "res_3mlp"
-    individual = "individual"
-    per_au_tokens = "per_au_tokens"
-
-
-@dataclasses.dataclass
-class EncoderConfig:
-    """Which AU encoder, and its options (each is read by the encoders that name it in `AUEncoder.options`)."""
-
-    name: EncoderName = EncoderName.per_au_tokens
-    hidden: int = 64
-    """Width inside the MLPs of `mlp`, `res_mlp`, `individual` and of the interaction token."""
-    interaction_token: bool = True
-    """`per_au_tokens`: a 13th token from an MLP over all AUs."""
-    learned_null: bool = False
-    """`per_au_tokens`: a token of its own for each AU that nothing is said about; wants conditioning.au_dropout."""
-    sum_tokens: bool = False
-    """`individual`, `per_au_tokens`: sum the vectors into one token instead of keeping them apart (the paper does not
-    say which of its own)."""
-
-    def validate(self, key: str) -> None:
-        if self.hidden < 1:
-            raise ValueError(f"{key}.hidden={self.hidden}: must be at least 1")
+from fineface_train.methods.au_diffusion.config import EncoderConfig, EncoderName
 
 
 def _mlp(width_in: int, hidden: int, width_out: int) -> nn.Sequential:
@@ -59,8 +28,6 @@ class AUEncoder(nn.Module, abc.ABC):
     """From intensities to tokens; what nothing is said about counts as 0."""
 
     tokens = 1
-    options: tuple[str, ...] = ()
-    """Keys of `EncoderConfig` that it reads beside the name."""
 
     def forward(self, aus: Tensor) -> Tensor:
         """(B, 12), on the 0-5 scale, to (B, tokens, d)."""
@@ -85,8 +52,6 @@ class NoEncoding(AUEncoder):
 class MLP(AUEncoder):
     """MLP 12 -> d."""
 
-    options = ("hidden",)
-
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
         self.mlp = _mlp(AU_COUNT, config.hidden, width)
@@ -97,8 +62,6 @@ class MLP(AUEncoder):
 
 class ResMLP(AUEncoder):
     """The 12 raw values beside an MLP 12 -> d - 12."""
-
-    options = ("hidden",)
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
@@ -144,8 +107,6 @@ class Res3MLP(AUEncoder):
 class IndividualCoding(AUEncoder):
     """An MLP 1 -> d per AU and one MLP 12 -> d for their interactions: 13 tokens, or their sum as one."""
 
-    options = ("hidden", "sum_tokens")
-
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()
         self.tokens = 1 if config.sum_tokens else AU_COUNT + 1
@@ -165,8 +126,6 @@ class PerAUTokens(AUEncoder):
     token the softmax over a single key is 1 and nothing in the branch is spatial. The embeddings start small, so that a
     face without AUs starts as the base's own (at size 1 the first steps raised the base's loss by half).
     """
-
-    options = ("hidden", "interaction_token", "learned_null", "sum_tokens")
 
     def __init__(self, width: int, config: EncoderConfig) -> None:
         super().__init__()

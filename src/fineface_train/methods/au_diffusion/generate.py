@@ -1,9 +1,6 @@
 """Faces from an adapted pipeline, by the plain `StableDiffusionPipeline` call."""
 
-import dataclasses
-import enum
 import logging
-import math
 from collections.abc import Sequence
 
 import torch
@@ -12,58 +9,15 @@ from torch import Tensor
 
 from fineface_train.aus import MAX_INTENSITY, format_aus
 from fineface_train.data.conditioning import NO_CONTROL, ConditioningConfig, Entry
-from fineface_train.data.prompts import shown
 from fineface_train.methods.au_diffusion.conditioning import log_all, pipeline_arguments
+from fineface_train.methods.au_diffusion.config import Negative, SamplingConfig
 from fineface_train.methods.calibration import Calibration
 from fineface_train.methods.protocol import Request
+from fineface_train.texts import shown
 
 logger = logging.getLogger(__name__)
 FLAT = 2 / 255
 """A picture whose values all lie this close together, in each colour, shows nothing."""
-
-
-class Negative(enum.Enum):
-    """The AUs that guidance moves away from. `zero`: none, a neutral face, as in the paper; `no_control`: the base's
-    own face, where the encoder knows it from a neutral one; `auto`: that where it does, else zero.
-    """
-
-    auto = "auto"
-    zero = "zero"
-    no_control = "no_control"
-
-
-@dataclasses.dataclass
-class SamplingConfig:
-    """How images are drawn from the pipeline, everywhere: `generate`, `evaluate` and pictures during training."""
-
-    steps: int = 25
-    guidance: float = 3.0
-    au_guidance: float | None = None
-    """How hard guidance pushes the AUs, from 1 (not at all: the prompt alone is guided) to `guidance`; null: as hard as
-    the prompt. An adapter that overshoots is brought back by less. Guidance then moves away from a weaker request of
-    the same AUs: by a third of the intensities asked for where `guidance` is 4 and this 3.
-    """
-    negative: Negative = Negative.auto
-
-    def validate(self, key: str) -> None:
-        if not 1 <= self.steps <= 1000:
-            raise ValueError(
-                f"{key}.steps={self.steps}: must lie in 1..1000, the steps of Stable Diffusion's noise schedule"
-            )
-        if not 1 <= self.guidance < math.inf:
-            raise ValueError(f"{key}.guidance={self.guidance}: must be at least 1 (1 is no guidance)")
-        if self.au_guidance is None:
-            return
-        if not 1 <= self.au_guidance <= self.guidance:
-            raise ValueError(
-                f"{key}.au_guidance={self.au_guidance}: must lie in 1..{self.guidance:g} ({key}.guidance), or be null "
-                f"for as much"
-            )
-        if self.negative is Negative.no_control:
-            raise ValueError(
-                f"{key}.au_guidance={self.au_guidance}: moves away from a weaker request of the same AUs, so "
-                f"{key}.negative cannot be no_control"
-            )
 
 
 class PerImagePipeline(StableDiffusionPipeline):
@@ -165,7 +119,7 @@ class PipelineGenerator:
 
     def _driven_by(self, aus: Tensor) -> str:
         """All that pushes a picture, with its values, what is furthest from usual first."""
-        pushes = {f"sampling.guidance={self.config.guidance:g}": self.config.guidance / 10}
+        pushes = {f"method.sampling.guidance={self.config.guidance:g}": self.config.guidance / 10}
         if self.conditioning.enters is not Entry.text:
             strongest = float(aus.nan_to_num(0.0).abs().max())
             pushes[f"the AUs, asked for up to {strongest:g}"] = strongest / MAX_INTENSITY

@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from fineface_train.data.conditioning import Entry
 from fineface_train.data.examples import Batch
 from fineface_train.loop.trainee import Player, Turn
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig, Trained, adapt, mark_trainable
+from fineface_train.methods.au_diffusion.adapter import adapt, mark_trainable
 from fineface_train.methods.au_diffusion.conditioning import unet_arguments
-from fineface_train.methods.au_diffusion.encoders import EncoderConfig
-from fineface_train.methods.au_diffusion.objective import Objective, ObjectiveConfig
+from fineface_train.methods.au_diffusion.config import EncoderConfig, FinetuneConfig, ObjectiveConfig, Trained
+from fineface_train.methods.au_diffusion.objective import Objective
 
 TURN = Turn("adapter")
 

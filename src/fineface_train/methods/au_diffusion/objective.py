@@ -1,36 +1,11 @@
 """The training loss: what the base's scheduler asks the UNet to predict, weighted by signal-to-noise ratio."""
 
-import dataclasses
-import enum
-import math
-
 import torch
 from torch import Tensor
 
+from fineface_train.methods.au_diffusion.config import ObjectiveConfig, Weighting
+
 MAX_WEIGHT = 1e4
-
-
-class Weighting(enum.Enum):
-    """`none`: 1. `min_snr`: Min-SNR (arXiv 2303.09556). `snr_plus_one`: min(SNR + 1, gamma) on the error of the sample.
-
-    All weights are stated for the error of x0 (the sample) and divided out for epsilon and v, whose unweighted loss
-    weighs the error of x0 by SNR and SNR + 1. `none` leaves the error of what the base predicts as it is.
-    """
-
-    none = "none"
-    min_snr = "min_snr"
-    snr_plus_one = "snr_plus_one"
-
-
-@dataclasses.dataclass
-class ObjectiveConfig:
-    weighting: Weighting = Weighting.none
-    gamma: float = 5.0
-    """Upper limit of the weight on the error of the sample."""
-
-    def validate(self, key: str) -> None:
-        if not 0 < self.gamma < math.inf:
-            raise ValueError(f"{key}.gamma={self.gamma}: must be positive")
 
 
 class Objective:

@@ -14,8 +14,7 @@ from fineface_train.data.conditioning import NO_CONTROL
 from fineface_train.data.crew import Crew
 from fineface_train.data.examples import Prior
 from fineface_train.data.prompts import PromptWriter, in_words
-from fineface_train.methods.au_diffusion.adapter import FinetuneConfig
-from fineface_train.methods.au_diffusion.generate import SamplingConfig
+from fineface_train.methods.au_diffusion.config import FinetuneConfig, SamplingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ def prior(
     `hashes` of its parts."""
     told = writer.write([finetune.prior_prompt], [NO_CONTROL])[0]
     for sentence in in_words(told, finetune.prior_prompt, writer.room) if crew.index == 0 else ():
-        logger.warning("finetune.prior_prompt: %s", sentence)
+        logger.warning("method.finetune.prior_prompt: %s", sentence)
     side = resolution // pipe.vae_scale_factor
     shape = (pipe.unet.config.in_channels, side, side)
 
@@ -56,7 +55,7 @@ def prior(
         if not latents.isfinite().all():
             raise FloatingPointError(
                 f"the base's own images for DreamBooth's prior are not finite; lower "
-                f"sampling.guidance={sampling.guidance:g}"
+                f"method.sampling.guidance={sampling.guidance:g}"
             )
         return latents / pipe.vae.config.scaling_factor
 

@@ -1,0 +1,5 @@
+"""Parts of a data set, and the share that is held out where nothing else is said."""
+
+SPLITS: tuple[str, ...] = ("train", "validation", "test")
+VALIDATION_SHARE = 0.1
+"""Of a source, by default never trained on: of DISFA's subjects, of AffectNet's images."""
