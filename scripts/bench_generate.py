@@ -114,7 +114,8 @@ def main() -> None:
         against = rate / rows[0]["images_per_second"]
         print(f"{row['variant']:<{width}}{row['batch']:>6}{rate:>12.2f}{against:>18.2f}x{peak:>9}")
     if arguments.json:
-        about = {"base": config.method.base.name, "resolution": config.method.base.resolution, "steps": config.method.sampling.steps}
+        base = config.method.base
+        about = {"base": base.name, "resolution": base.resolution, "steps": config.method.sampling.steps}
         write_json(arguments.json, about | {"operations_an_image": an_image, "variants": rows})
 
 

@@ -359,7 +359,8 @@ def main() -> None:
     for (dtype, threads), rate in rates.items():
         print(f"matrix products in {dtype}, {threads} threads: {rate / 1e12:.3f} TFLOP/s")
     if arguments.json:
-        about = {"base": config.method.base.name, "resolution": config.method.base.resolution, "batch": size, "device": str(device)}
+        base = config.method.base
+        about = {"base": base.name, "resolution": base.resolution, "batch": size, "device": str(device)}
         write_json(
             arguments.json,
             about | {"operations_an_example": operations / size if operations else None, "variants": rows},

@@ -11,6 +11,7 @@ from fineface_train.config import training_values
 from fineface_train.earlier_keys import as_before, of_run, renamed
 from fineface_train.loop.earlier_runs import nearest_run
 from fineface_train.reports.run import write_report
+from fineface_train.reports.run_folder import read_run
 from fineface_train.reports.sweep_records import read_records
 from fineface_train.verbs.base_of_bundle import read_run_config
 from fineface_train.verbs.evaluation_folder import read_evaluation
@@ -65,7 +66,7 @@ def test_the_command_of_an_earlier_evaluation(tmp_path: Path) -> None:
     (tmp_path / "pictures.json").write_text(json.dumps(written | {"protocol": "quick", "bundle": "b", "prompts": 5}))
     read = read_evaluation(tmp_path)
     assert read["judge_it"] == "fineface evaluate bundle=b 'method.base.path=/a b' method.sampling.guidance=2"
-    write_report(tmp_path)
+    write_report(read_run(tmp_path))
     assert read["judge_it"] in (tmp_path / "report.md").read_text()
 
 

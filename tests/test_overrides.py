@@ -293,7 +293,7 @@ def test_what_nothing_reads_is_refused(verb: str, overrides: list[str], message:
     [
         ("generate", "encoder=mlp", "what reads it: fineface train, train -m, doctor"),
         ("generate", "trainer.steps=5", "fineface generate does not read trainer.steps"),
-        ("generate", "judge=none", "evaluate, calibrate"),
+        ("generate", "judge=none", "evaluate, judge, calibrate"),
         ("generate", "method=sd", "does not read method"),
         ("evaluate", "data=toyfacs", "data=toyfacs: fineface evaluate does not read data"),
         ("evaluate", "prompt=x", "what reads it: fineface generate"),
