@@ -77,9 +77,6 @@ class EvaluationConfig:
     every: int = 0
     """Steps between two looks while training goes on (protocol `glance`: 50 images), as curves in metrics.jsonl and
     wandb; 0 for none."""
-    validation_every: int | None = None
-    """Steps between two looks at the error on 128 examples of images held out of training (split "validation"), and one
-    at the end; 0 for none; null: 500 where judge=none leaves nothing else to go by, else none."""
     seed: int = 1000
     """Starting noise of prompt k comes from seed + k; the noise of validation too."""
 
@@ -93,8 +90,6 @@ class EvaluationConfig:
             raise ValueError(f"{key}.batch_size={self.batch_size}: must be at least 1")
         if self.every < 0:
             raise ValueError(f"{key}.every={self.every}: must not be negative")
-        if self.validation_every is not None and self.validation_every < 0:
-            raise ValueError(f"{key}.validation_every={self.validation_every}: must not be negative (0 for none)")
         check_seed(f"{key}.seed", self.seed)
 
 
@@ -317,6 +312,7 @@ def validate(config: Config, verb: str | None = None) -> None:
     if config.frames < 0 or config.frames == 1:
         raise ValueError(f"frames={config.frames}: an animation has at least 2 pictures; 0 for none")
     check_seed("seed", config.seed)
+    config.trainer.check_looks("trainer", config.evaluation.every)
     if verb is None or is_read("judge", verb):
         _check_judge(config, verb)
     for key, folder in (("run.root", config.run.root), ("data.root", config.data.root), ("out", config.out)):

@@ -29,6 +29,8 @@ HYDRAS = re.compile(
 TO_THE_LETTER = ("prompt",)
 """Texts to which quotes around the whole belong; other texts lose them, as with Hydra, and ~ at their start is the home
 folder."""
+RENAMED = {"evaluation.validation_every": "trainer.validate_every"}
+"""Keys of before, and what they are called now."""
 QUOTED = r'"(?:[^"\\]|\\[\s\S])*"|\'(?:[^\'\\]|\\[\s\S])*\''
 ITEM = rf"\s*(?:{QUOTED})\s*(?=[,\]])|[^\[\],]*[^\[\],\s][^\[\],]*"
 LIST = rf"\[(?:\s*|(?:{ITEM})(?:,(?:{ITEM}))*)\]"
@@ -245,6 +247,8 @@ def no_such_choice(group: str, name: str) -> str:
 
 
 def unknown_key(key: str, schema: type) -> str:
+    if key in RENAMED:
+        return f"{key}: is {RENAMED[key]} now; give that instead"
     near = difflib.get_close_matches(key, known_keys(schema), n=1)
     return f"{key}: no such config key" + (
         f"; did you mean {near[0]}?" if near else "; `fineface train --help` lists them"
