@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from fineface_train.data.cache import ImageTransform
 from fineface_train.data.conditioning import ConditioningConfig, Entry
-from fineface_train.data.config import DataConfig
+from fineface_train.data.config import DataConfig, Split
 from fineface_train.data.labels import LabelsConfig
 from fineface_train.evaluation.judges.judges import JUDGES, JudgeConfig, JudgeKind
 from fineface_train.evaluation.plan import ProtocolName
@@ -148,6 +148,8 @@ class Config:
     """`judge`: the folder of the pictures, which any program made."""
     requests: str | None = None
     """`judge`: a CSV file with a row for each picture: file, unit, the AUs asked for, and more (docs/judging.md)."""
+    split: Split | None = None
+    """`judge` of labelled data: whose images are read; null: test where there are such, else validation."""
     out: str | None = None
 
 

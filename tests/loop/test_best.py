@@ -129,7 +129,7 @@ def test_directions_of_criteria() -> None:
     assert Better.nearer_one.distance(1.2) < Better.nearer_one.distance(0.7) < Better.nearer_one.distance(1.5)
     for better in Better:
         assert better.distance(math.nan) == math.inf
-    one, none = np.zeros((2, 12)), np.full(2, np.nan)
+    one, none = np.eye(2, 12), np.full(2, np.nan)
     seen = Readings(Kind.individual, one, one, none, none, none, np.zeros(2, bool), np.arange(2))
     assert {f"glance.{name}" for name in scores(seen, np.ones((1, 2)))} == set(CRITERIA) - {"validation.loss"}
 

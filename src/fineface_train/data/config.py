@@ -1,6 +1,7 @@
 """The data of a run, as the config tells: its sources, and where the prepared table lies."""
 
 import dataclasses
+import enum
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,14 @@ from fineface_train.data.manipulation.reader import ManipulationConfig
 from fineface_train.data.table import SampleTable
 from fineface_train.files import check_name
 from fineface_train.toyfacs.corpus import CorpusConfig
+
+
+class Split(enum.Enum):
+    """What a row of the table is for: training, the validation loss, or a measurement at the end."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
 
 
 @dataclasses.dataclass
