@@ -21,7 +21,6 @@ from fineface_train.pictures import face_sheet, save_webp
 from fineface_train.reports.charts import chart_sheet, curves_chart
 from fineface_train.reports.comparison.markdown import FIGURES, compute_rows, short_name
 from fineface_train.reports.comparison.runs import CURVES, Arms, Run, compute, made_with, mean_curves
-from fineface_train.reports.comparison.validation import by_group, groups_markdown
 from fineface_train.reports.run import command, grid_row, interval, markdown_table, number, render, shown_face
 
 TEMPLATE, LOSSES = "comparison_pictures.html", "losses.svg"
@@ -110,7 +109,7 @@ def validated(arms: Arms, reference: str) -> dict[str, Any] | None:
     looked = {
         arm: seeds
         for arm, runs in arms.items()
-        if (seeds := {seed: run.validation for seed, run in runs.items() if run.validated})
+        if (seeds := {seed: run.validation for seed, run in runs.items() if run.validation})
     }
     if not looked:
         return None
@@ -125,9 +124,6 @@ def validated(arms: Arms, reference: str) -> dict[str, Any] | None:
         for arm, seeds in looked.items()
     }
     cells = compare_errors({arm: seeds for arm, seeds in alike.items() if seeds}, first["subjects"], base)
-    for arm, seeds in alike.items():
-        if seeds:
-            cells[arm]["groups"] = by_group({seed: arms[arm][seed] for seed in seeds})
     others = [arm for arm in arms if arm not in cells]
     return {
         "arms": cells,
@@ -277,4 +273,4 @@ def validation_markdown(validation: dict[str, Any] | None) -> list[str]:
         "removed, not whether a face shows its AUs."
     )
     others = [f"Without one: {', '.join(validation['others'])}.\n"] if validation["others"] else []
-    return ["## Validation loss\n", told + "\n", markdown_table(rows), *others, *groups_markdown(validation["arms"])]
+    return ["## Validation loss\n", told + "\n", markdown_table(rows), *others]

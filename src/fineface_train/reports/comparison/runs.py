@@ -41,11 +41,6 @@ class Run:
     """(step, value) for each of `CURVES`."""
 
     @property
-    def validated(self) -> bool:
-        """Whether it looked at held-out images at its end, and every error was a number."""
-        return "errors" in self.validation and None not in self.validation["errors"]
-
-    @property
     def judged(self) -> bool:
         return "individual" in self.metrics
 
