@@ -36,7 +36,8 @@ PLACEHOLDERS = {
     "method=NAME": "method=lora_t",
     "fold=0|1|2": "fold=2",
     "[overrides]": "seed=1",
-    "validation_every=STEPS": "validation_every=500",
+    "validate_every=STEPS": "validate_every=500",
+    "outputs/RUN/best": "data/toyfacs/bundle",
     "--machine_rank R": "--machine_rank 0",
     " ...": "",
 }
@@ -64,7 +65,7 @@ MEANT = {
 """Parts of commands, whose rest the sentence around them says."""
 NO_COMMANDS = {
     r"outputs/quickstart-\w+/": "a folder's contents",
-    r"(config\.yaml|state/|bundle/|samples/\*\.png|report\.html)  .*": "a folder's contents",
+    r"(config\.yaml|state/|bundle/|best/|samples/\*\.png|report\.html)  .*": "a folder's contents",
     r"AUs change the latent by .*": "what a script prints",
     r"timestep  silent .*": "what a script prints",
     r"\d+( +[\d.]+)+": "what a script prints",
