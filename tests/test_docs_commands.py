@@ -65,7 +65,7 @@ MEANT = {
 """Parts of commands, whose rest the sentence around them says."""
 NO_COMMANDS = {
     r"outputs/quickstart-\w+/": "a folder's contents",
-    r"(config\.yaml|state/|bundle/|best/|samples/\*\.png|report\.html)  .*": "a folder's contents",
+    r"(config\.yaml|state/|bundle/|samples/\*\.png|report\.html)  .*": "a folder's contents",
     r"AUs change the latent by .*": "what a script prints",
     r"timestep  silent .*": "what a script prints",
     r"\d+( +[\d.]+)+": "what a script prints",
@@ -79,6 +79,7 @@ NO_COMMANDS = {
     r"generate encoder=mlp": "what is refused",
     r"\{path: vector\}": "a shape that a list has",
     r"sep=.": "a line of Excel's",
+    r"best/  .*": "a folder's contents",
 }
 """What is no command, in whole, and what it is instead."""
 OTHERS = {
