@@ -73,9 +73,9 @@ def test_the_best_bundle_is_used_as_any_other(
     assert (note["step"], note["value"]) == min(losses.items(), key=lambda one: one[1])
     assert read_json(validated / "finished.json")["best"] == note
     assert read_json(validated / "best" / "config.json")["training"]["steps"] == note["step"]
-    places = [f"run.root={tmp_path}", "sampling.steps=1"]
+    places = [f"run.root={tmp_path}", "method.sampling.steps=1"]
     assert main(["generate", f"bundle={validated / 'best'}", "prompt=a man", "aus=AU12=4", *places]) == 0
-    quick = ["sampling.steps=1", "judge=none"]
+    quick = ["method.sampling.steps=1", "judge=none"]
     assert main(["evaluate", f"bundle={validated / 'bundle'}", *quick]) == 0
     assert main(["evaluate", f"bundle={validated / 'best'}", *quick]) == 0
     assert read_json(validated / "evaluation-best" / "pictures.json")["bundle"] == str(validated / "best")
@@ -196,7 +196,7 @@ def test_a_sweep_compares_arms_by_source_and_band(
 ) -> None:
     shutil.copytree(validated.parents[1] / "data", tmp_path / "data")
     changes = ["encoder=none,res_mlp64", "judge=none", "evaluation.after_training=true", "trainer.validate_every=2"]
-    verb, *command = small(tmp_path, saved_base, *changes, "sampling.steps=1")
+    verb, *command = small(tmp_path, saved_base, *changes, "method.sampling.steps=1")
     assert main([verb, "-m", *[one for one in command if "after_training=false" not in one]]) == 0
     told = capsys.readouterr().out
     assert "; validation loss 0." in told

@@ -11,7 +11,7 @@ from fineface_train.cli import main
 from fineface_train.evaluation.agreement import agreement, icc_3_1
 from fineface_train.evaluation.metrics import bootstrap_weights
 from fineface_train.files import read_json
-from tests.test_report import Page
+from tests.reports.page_parser import Page
 
 SHROUT_AND_FLEISS = np.array(
     [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], dtype=float
