@@ -37,7 +37,8 @@ PLACEHOLDERS = {
     "method=NAME": "method=lora_t",
     "fold=0|1|2": "fold=2",
     "[overrides]": "seed=1",
-    "validation_every=STEPS": "validation_every=500",
+    "validate_every=STEPS": "validate_every=500",
+    "outputs/RUN/best": "data/toyfacs/bundle",
     "--machine_rank R": "--machine_rank 0",
     " \\| head -1": "",
     " ...": "",
@@ -80,6 +81,7 @@ NO_COMMANDS = {
     r"generate encoder=mlp": "what is refused",
     r"\{path: vector\}": "a shape that a list has",
     r"sep=.": "a line of Excel's",
+    r"best/  .*": "a folder's contents",
 }
 """What is no command, in whole, and what it is instead."""
 OTHERS = {

@@ -23,7 +23,7 @@ from fineface_train.data.examples import ExampleDataset, ShareOfBatches, collate
 from fineface_train.data.labels import LabelsConfig, Scope
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.table import SampleTable
-from fineface_train.loop.averages import averaged
+from fineface_train.loop.averages import in_place
 from fineface_train.loop.checkpoint import TrainingState, latest_state
 from fineface_train.loop.config import Precision, Schedule, TrainerConfig, learning_rate
 from fineface_train.loop.trainer import fit
@@ -265,7 +265,7 @@ def test_averages_are_what_the_bundle_gets_and_state_has_both(tmp_path: Path, ma
     assert (progress["run"], progress["step"]) == (tmp_path.name, STEPS)
     assert sorted(path.name for path in (tmp_path / "state").iterdir()) == ["step_00000004", "step_00000006"]
     before = copy.deepcopy(dict(model.trainable))
-    with averaged(model, {name: torch.zeros_like(value) for name, value in model.trainable.items()}):
+    with in_place(model, {name: torch.zeros_like(value) for name, value in model.trainable.items()}):
         assert all(value.abs().sum() == 0 for value in model.trainable.values())
     assert all(torch.equal(before[name], value) for name, value in model.trainable.items())
 

@@ -24,7 +24,7 @@ VERBS = {
     'aus="AU12=0..5" a strip and a GIF',
     "evaluate": "measure a bundle: fineface evaluate bundle=outputs/RUN/bundle protocol=quick|paper [out=DIR]",
     "judge": "measure pictures that any program made: fineface judge images=DIR requests=FILE.csv [judge=libreface] "
-    "[out=DIR]",
+    "[out=DIR]; or how well a judge reads labelled images: fineface judge data=disfa judge=libreface [split=test]",
     "calibrate": "learn what to ask of a bundle so that the wanted AUs are measured (then calibrated=true): fineface "
     "calibrate bundle=outputs/RUN/bundle",
     "doctor": "say what this machine has, what a training would need and what is missing: fineface doctor "

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from fineface_train.data.config import DataConfig, ImageTransform
+from fineface_train.data.config import DataConfig, ImageTransform, Split
 from fineface_train.data.labels import LabelsConfig
 from fineface_train.evaluation.config import EvaluationConfig, ProtocolName
 from fineface_train.evaluation.judges.config import READS as JUDGES_READ
@@ -124,6 +124,8 @@ class PicturesConfig(Config):
     """Folder of the pictures, which any program made."""
     requests: str | None = None
     """CSV file with a row for each picture: file, unit, the AUs asked for, and more (docs/judging.md)."""
+    split: Split | None = None
+    """Without pictures: whose labelled images the judge reads; null: test where there are such, else validation."""
 
 
 @dataclasses.dataclass
@@ -190,6 +192,7 @@ def validate(config: Config, verb: str | None = None) -> None:
     if isinstance(config, GenerateConfig):
         _check_pictures(config)
     check_seed("seed", config.seed)
+    config.trainer.check_looks("trainer", config.evaluation.every)
     if verb is None or is_read("judge", verb):
         _check_judge(config, verb)
     for key, folder in (("run.root", config.run.root), ("data.root", config.data.root), ("out", config.out)):

@@ -1,5 +1,5 @@
-"""Keys as they were called before the parts of a method stood below `method`: encoder.hidden, now
-method.encoder.hidden.
+"""Keys as they were called before: the parts of a method stood beside `method` and not below it (encoder.hidden, now
+method.encoder.hidden), and some keys had other names.
 
 Files of that time are read by their new names; on the command line an earlier name is refused with the new one. How an
 evaluation, a picture, a bundle and a run's identity write a method's parts down has not changed.
@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 MOVED = ("base", "conditioning", "encoder", "finetune", "objective", "sampling")
+RENAMED = {"evaluation.validation_every": "trainer.validate_every"}
 FAMILY = "fineface_train.methods.au_diffusion"
 """The only family that there was."""
 EARLIER = re.compile(rf"(?<![\w./-])((?:{'|'.join(MOVED)})\.\w+(?:\.\w+)*=)")
@@ -18,16 +19,20 @@ NEW = re.compile(rf"(?<![\w./-])method\.((?:{'|'.join(MOVED)})\.\w+(?:\.\w+)*=)"
 
 def new_name(key: str) -> str | None:
     """What the key is called now, where that is another name."""
-    return f"method.{key}" if key.partition(".")[0] in MOVED else None
+    return f"method.{key}" if key.partition(".")[0] in MOVED else RENAMED.get(key)
 
 
 def renamed(text: str) -> str:
     """Overrides, or a command line, with the new names."""
+    for before, now in RENAMED.items():
+        text = text.replace(f"{before}=", f"{now}=")
     return EARLIER.sub(r"method.\1", text)
 
 
 def as_before(text: str) -> str:
     """Overrides with the earlier names, from which the folders of sweeps are named."""
+    for before, now in RENAMED.items():
+        text = text.replace(f"{now}=", f"{before}=")
     return NEW.sub(r"\1", text)
 
 

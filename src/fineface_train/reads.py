@@ -46,7 +46,7 @@ READS: dict[str, tuple[str, ...]] = {
         "out",
         "run.root",
     ),
-    "judge": ("images", "requests", "judge", "evaluation.batch_size", "out", "run.root"),
+    "judge": ("images", "requests", "data", "split", "judge", "evaluation.batch_size", "out", "run.root"),
     "calibrate": (*BUNDLE, "judge", "evaluation.batch_size", "evaluation.seed"),
     "doctor": (*TRAINING, "out"),
     "report": (
@@ -99,7 +99,8 @@ def check_given(overrides: list[Override], verb: str, configs: list["Config"]) -
     idle = [_idle_keys(config, verb) for config in configs]
     for override in overrides:
         reasons = [next((why for key, why in one.items() if _within(override.place, (key,))), None) for one in idle]
-        if override.kind is not Kind.hydra and override.value != "null" and all(reasons):  # null asks for nothing
+        asks = override.kind is not Kind.hydra and override.value != "null" and override.key not in PLACES
+        if asks and all(reasons):
             why = " or ".join(dict.fromkeys(map(str, reasons)))
             raise ValueError(f"{override}: nothing reads {override.key} with {why}; leave it out, or choose otherwise")
     if verb in TRAINING_VERBS:
@@ -150,6 +151,11 @@ def _idle_keys(config: "Config", verb: str) -> dict[str, str]:
             data.annotate.kind is not AnnotatorKind.openface,
             f"data.annotate.kind={data.annotate.kind.value}",
             ("data.annotate.openface",),
+        ),
+        (
+            verb == "judge" and any(vars(config).get(key) for key in ("images", "requests")),
+            "images=DIR requests=FILE.csv, which bring what is asked for with them",
+            ("data", "split"),
         ),
         (
             verb != "doctor" and not wants_annotator(data),

@@ -27,6 +27,14 @@ class ImageTransform(enum.Enum):
     squash = "squash"
 
 
+class Split(enum.Enum):
+    """What a row of the table is for: training, the validation loss, or a measurement at the end."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
 @dataclasses.dataclass
 class DataConfig:
     """Which sources the data has, and where the prepared table lies."""

@@ -2,6 +2,7 @@
 does."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -13,11 +14,13 @@ from fineface_train.data.table import SampleTable
 
 EXAMPLES = 128
 """Each with its own noise and timestep; of fewer images some are there more than once."""
+BANDS = 4
+"""Equal parts of the timesteps, by which errors are told apart."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FixedRows:
-    """Like `Mixture`, of given rows one after the other."""
+    """Like `Mixture`: example i is of the i-th of these rows, which start again after the last."""
 
     rows: np.ndarray
 
@@ -26,13 +29,19 @@ class FixedRows:
 
 
 def validation_rows(table: SampleTable, weights: dict[str, float], seed: int) -> np.ndarray:
-    """Up to `EXAMPLES` rows of split "validation" of the sources that are trained on, drawn without replacement; the
-    same for one seed and table."""
-    drawn = [source for source, weight in weights.items() if weight > 0]
-    rows = np.flatnonzero(
-        (table.frame["split"] == "validation").to_numpy() & table.frame["source"].isin(drawn).to_numpy()
-    )
-    return np.random.default_rng(seed).permutation(rows)[:EXAMPLES]
+    """(`EXAMPLES`,) rows of split "validation", the sources that are trained on in turn; the same for one seed and
+    table. Empty where no row is held out.
+
+    Each source's rows come in an order of their own, drawn without replacement; they start again where they are fewer.
+    """
+    frame, found = table.frame, []
+    for source in (source for source, weight in weights.items() if weight > 0):
+        held_out = ((frame["split"] == "validation") & (frame["source"] == source)).to_numpy()
+        if held_out.any():
+            found.append(np.random.default_rng(seed).permutation(np.flatnonzero(held_out)))
+    places = range(EXAMPLES if found else 0)
+    turns = [(found[place % len(found)], place // len(found)) for place in places]
+    return np.array([rows[turn % len(rows)] for rows, turn in turns], dtype=int)
 
 
 def validation_examples(
@@ -58,3 +67,16 @@ def validation_examples(
         rounding_group=1,
         seed=seed,
     )
+
+
+def validation_groups(table: SampleTable, examples: ExampleDataset) -> dict[str, list[str]]:
+    """By what errors are told apart, the group of each of the `EXAMPLES`: its `source`, and the `band` of its timestep
+    ("000-249" is the first quarter of 1,000, with the least noise)."""
+    steps = examples.timesteps
+    edges, digits = [band * steps // BANDS for band in range(BANDS + 1)], len(str(steps - 1))
+    names = [f"{low:0{digits}}-{high - 1:0{digits}}" for low, high in itertools.pairwise(edges)]
+    seen = [examples[index] for index in range(EXAMPLES)]
+    return {
+        "source": table.frame["source"].iloc[[int(one.row) for one in seen]].tolist(),
+        "band": [names[int(np.searchsorted(edges, int(one.timesteps), side="right")) - 1] for one in seen],
+    }

@@ -29,9 +29,6 @@ class EvaluationConfig:
     every: int = 0
     """Steps between two looks while training goes on (protocol `glance`: 50 images), as curves in metrics.jsonl and
     wandb; 0 for none."""
-    validation_every: int | None = None
-    """Steps between two looks at the error on 128 examples of images held out of training (split "validation"), and one
-    at the end; 0 for none; null: 500 where judge=none leaves nothing else to go by, else none."""
     seed: int = 1000
     """Starting noise of prompt k comes from seed + k; the noise of validation too."""
 
@@ -45,6 +42,4 @@ class EvaluationConfig:
             raise ValueError(f"{key}.batch_size={self.batch_size}: must be at least 1")
         if self.every < 0:
             raise ValueError(f"{key}.every={self.every}: must not be negative")
-        if self.validation_every is not None and self.validation_every < 0:
-            raise ValueError(f"{key}.validation_every={self.validation_every}: must not be negative (0 for none)")
         check_seed(f"{key}.seed", self.seed)

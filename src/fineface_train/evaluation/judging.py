@@ -84,18 +84,26 @@ def judge_media(
         fingerprint: stands for media and judges.
         about: what else metrics.json says, first.
     """
-    if crew.index == 0:
-        _open(place, fingerprint, media.fingerprint, judged=bool(judges.aus))
-    crew.wait()
-    if judges.aus:
-        _judge(media, judges, place / ROWS, batch_size, crew)
-        crew.wait()
+    read_media(media, judges, place, fingerprint=fingerprint, batch_size=batch_size, crew=crew)
     if crew.index == 0:
         _measure(media, judges, place, fingerprint, about)
     crew.wait()
     found = read_json(place / (METRICS if judges.aus else PICTURES))
     crew.wait()  # nobody changes it before all have read it
     return found
+
+
+def read_media(
+    media: Media, judges: Judges, place: Path, *, fingerprint: str, batch_size: int = 32, crew: Crew = ALONE
+) -> None:
+    """Have all judges read the media, batch by batch into `place`/rows (see `judge_media`); `gathered` puts them
+    together."""
+    if crew.index == 0:
+        _open(place, fingerprint, media.fingerprint, judged=bool(judges.aus))
+    crew.wait()
+    if judges.aus:
+        _judge(media, judges, place / ROWS, batch_size, crew)
+        crew.wait()
 
 
 def _open(place: Path, fingerprint: str, images: str, *, judged: bool) -> None:
@@ -119,7 +127,6 @@ def _open(place: Path, fingerprint: str, images: str, *, judged: bool) -> None:
 
 def _judge(media: Media, judges: Judges, rows: Path, batch_size: int, crew: Crew) -> None:
     """Write the rows of this process's share of the batches that are not done."""
-    assert judges.clip is not None, "all judges have a CLIP beside them"
     clip, frame = judges.clip, media.frame
     done = _read_rows(rows)
     seen = set(done["id"]) if len(done) else set()
@@ -127,6 +134,7 @@ def _judge(media: Media, judges: Judges, rows: Path, batch_size: int, crew: Crew
 
     @functools.cache
     def neutral(path: str) -> Tensor:
+        assert clip is not None, "nothing else compares with it"
         return clip.embed(from_bytes(read_picture(media.folder / path, judges.size)[None]))[0]
 
     pending = [places for places in batches(frame, batch_size) if not seen.issuperset(frame["id"].iloc[places])]
@@ -154,11 +162,11 @@ def readings_of(
 ) -> pd.DataFrame:
     """What all judges see in a batch of images: a row for each row of `batch` (see `Media.frame`), with its `id`.
 
-    `neutral` gives the CLIP embedding of the picture at a path. CLIP-I is NaN where there is none to compare with.
+    `neutral` gives the CLIP embedding of the picture at a path. CLIP-I is NaN where there is none to compare with, and
+    left out without a CLIP.
     """
-    assert judges.clip is not None, "asked for what only judges see"
     read = {name: judge.read(images) for name, judge in judges.aus.items()}
-    embeddings = judges.clip.embed(images)
+    embeddings = judges.clip.embed(images) if judges.clip is not None else None
     faces = judges.attributes.predict(images) if judges.attributes is not None else None
     records: list[dict[str, Any]] = []
     for index, row in enumerate(batch.to_dict("records")):
@@ -166,7 +174,9 @@ def readings_of(
         for name, (aus, found) in read.items():
             record |= {f"{name}_{key}": value for key, value in zip(AU_KEYS, aus[index].tolist(), strict=True)}
             record[f"{name}_face"] = bool(found[index])
-        if not isinstance(row["neutral"], str):
+        if embeddings is None:
+            pass
+        elif not isinstance(row["neutral"], str):
             record["clip_i"] = np.nan
         else:
             itself = row["neutral"] == row["path"]
@@ -180,12 +190,8 @@ def readings_of(
 
 def _measure(media: Media, judges: Judges, place: Path, fingerprint: str, about: dict[str, Any]) -> None:
     """Put the rows together and write them and their numbers."""
-    frame, seconds = media.seen_from(place), media.seconds
-    if judges.aus:
-        done = _read_rows(place / ROWS).drop_duplicates("id").set_index("id").loc[frame["id"]]
-        seconds += float(done["seconds"].sum())
-        seen = [column for column in done if column not in frame and column != "seconds"]
-        frame = pd.concat([frame, done[seen].reset_index(drop=True)], axis=1)
+    frame, seconds = gathered(media, place) if judges.aus else (media.seen_from(place), 0.0)
+    seconds += media.seconds
     measured = measure(frame, list(judges.aus)) if judges.aus else {"images": len(frame)}
     known_by = {"fingerprint": fingerprint, "images_fingerprint": media.fingerprint}
     with replacing(place / IMAGES) as partial:
@@ -195,8 +201,21 @@ def _measure(media: Media, judges: Judges, place: Path, fingerprint: str, about:
     )
     if judges.aus:
         (place / PICTURES).unlink(missing_ok=True)
-        gone = (place / ROWS).rename(place / f"{ROWS}.partial")
-        shutil.rmtree(gone)
+        remove_rows(place)
+
+
+def gathered(media: Media, place: Path) -> tuple[pd.DataFrame, float]:
+    """The media's rows with what all judges have read, and the seconds that it took."""
+    frame = media.seen_from(place)
+    done = _read_rows(place / ROWS).drop_duplicates("id").set_index("id").loc[frame["id"]]
+    seen = [column for column in done if column not in frame and column != "seconds"]
+    return pd.concat([frame, done[seen].reset_index(drop=True)], axis=1), float(done["seconds"].sum())
+
+
+def remove_rows(place: Path) -> None:
+    """Remove the rows of batches, once what they hold is written elsewhere."""
+    gone = (place / ROWS).rename(place / f"{ROWS}.partial")
+    shutil.rmtree(gone)
 
 
 def _read_rows(rows: Path, *, mend: bool = False) -> pd.DataFrame:

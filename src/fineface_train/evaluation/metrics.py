@@ -108,7 +108,7 @@ def bootstrap_weights(units: int, seed: int, draws: int = DRAWS) -> Array:
     """(1 + draws, units): ones, then how often each unit comes up when as many units are drawn with
     replacement."""
     chosen = np.random.default_rng(seed).integers(units, size=(draws, units))
-    counts = (chosen[:, :, None] == np.arange(units)).sum(1)
+    counts = np.stack([np.bincount(draw, minlength=units) for draw in chosen])
     return np.concatenate([np.ones((1, units)), counts])
 
 

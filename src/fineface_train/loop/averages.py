@@ -41,11 +41,11 @@ def assign(state: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def averaged(trainee: Trainee, averages: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, what is averaged holds its average."""
-    kept = {name: trainee.state[name].detach().clone() for name in averages}
+def in_place(trainee: Trainee, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, the trainee's state holds these `values` (averages, the best weights) under their names."""
+    kept = {name: trainee.state[name].detach().clone() for name in values}
     try:
-        assign(trainee.state, averages)
+        assign(trainee.state, values)
         yield
     finally:
         assign(trainee.state, kept)

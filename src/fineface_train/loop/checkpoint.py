@@ -15,10 +15,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fineface_train.files import damage, seal
+from fineface_train.loop.best import Best
 from fineface_train.loop.trainee import Trainee, forgotten_buffers
 
 logger = logging.getLogger(__name__)
 STATE, AVERAGES, OPTIMISERS = "state.safetensors", "averages.safetensors", "optimisers.pt"
+BEST_STATE = "best.safetensors"
+"""The state at the best look so far, where trainer.best_by keeps one."""
 PROGRESS = "progress.json"
 FORMAT = 2
 """Of a checkpoint. Format 1 had the parameters of one player, and no number in progress.json."""
@@ -41,6 +44,8 @@ class TrainingState:
     """Spent training, over all attempts."""
     unlogged: dict[str, float] = dataclasses.field(default_factory=dict)
     """Values of turns since the last line of metrics.jsonl."""
+    best: Best | None = None
+    """On the main process, where trainer.best_by keeps one."""
 
     def __post_init__(self) -> None:
         self._constants = {name: value.clone() for name, value in forgotten_buffers(self.trainee).items()}
@@ -63,6 +68,8 @@ class TrainingState:
             save_file(_on_cpu(self.trainee.state), partial / STATE)
             if self.averages:
                 save_file(_on_cpu(self.averages), partial / AVERAGES)
+            if self.best is not None and self.best.weights:
+                save_file(self.best.weights, partial / BEST_STATE)
             torch.save({player: one.state_dict() for player, one in self.optimisers.items()}, partial / OPTIMISERS)
             progress = {
                 "format": FORMAT,
@@ -70,7 +77,9 @@ class TrainingState:
                 "step": step,
                 "seconds": self.seconds,
                 "unlogged": self.unlogged,
-            } | ({"scaler": self.scaler.state_dict()} if self.scaler else {})
+            }
+            progress |= {"scaler": self.scaler.state_dict()} if self.scaler else {}
+            progress |= {"best": self.best.record()} if self.best is not None else {}
             (partial / PROGRESS).write_text(json.dumps(progress) + "\n")
             seal(partial)
         except (
@@ -104,7 +113,23 @@ class TrainingState:
         if self.scaler and "scaler" in progress:
             self.scaler.load_state_dict(progress["scaler"])
         self.seconds, self.unlogged = progress["seconds"], progress["unlogged"]
+        if self.best is not None:
+            self._load_best(checkpoint, progress.get("best"))
         return int(progress["step"])
+
+    def _load_best(self, checkpoint: Path, record: dict[str, Any] | None) -> None:
+        """Take on the best look; told where the run kept none, or one by another value, until then."""
+        assert self.best is not None
+        if record is None or record["by"] != self.best.by:
+            logger.warning(
+                "trainer.best_by=%s: %s holds no best weights by it; the best is sought from here on",
+                self.best.by,
+                checkpoint,
+            )
+            return
+        mapped = load_file(checkpoint / BEST_STATE) if (checkpoint / BEST_STATE).is_file() else {}
+        # Copies, as this checkpoint is removed while they are still wanted.
+        self.best.resume(record, {name: value.clone() for name, value in mapped.items()})
 
 
 def resumable_state(folder: Path) -> Path | None:

@@ -1,8 +1,42 @@
 """The config of training: how each player is optimised, and how the loop runs. Imports no torch."""
 
 import dataclasses
+import difflib
 import enum
 import math
+
+VALIDATION_LOSS = "validation.loss"
+VALIDATION_EVERY = 500
+"""Steps between two validations, where that is left open and nothing else tells how a training goes."""
+
+
+class Better(enum.Enum):
+    """Which of two values is the better one."""
+
+    lower = "lower"
+    higher = "higher"
+    nearer_one = "nearer 1"
+
+    def distance(self, value: float) -> float:
+        """Grows as `value` gets worse; not a number is worst."""
+        if math.isnan(value):
+            return math.inf
+        return {Better.lower: value, Better.higher: -value, Better.nearer_one: abs(value - 1)}[self]
+
+
+CRITERIA = {
+    VALIDATION_LOSS: Better.lower,
+    "glance.au_mse_active": Better.lower,
+    "glance.au_mse_mean": Better.lower,
+    "glance.au_mse_sum": Better.lower,
+    "glance.slope": Better.nearer_one,
+    "glance.rank_correlation": Better.higher,
+    "glance.leakage": Better.lower,
+    "glance.clip_i": Better.higher,
+    "glance.attributes": Better.higher,
+    "glance.identity": Better.higher,
+}
+"""What `trainer.best_by` can name: values of metrics.jsonl, and which is better."""
 
 
 class Schedule(enum.Enum):
@@ -78,6 +112,14 @@ class TrainerConfig(Optimisation):
     checkpoint_every: int = 1000
     sample_every: int = 1000
     """Steps between sample pictures, and one at the end; 0 for none."""
+    validate_every: int | None = None
+    """Steps between two validations (the loss on images held out of training, split "validation"), and one at the end;
+    0 for none; null: 500 where judge=none or trainer.best_by=validation.loss asks for it, else none."""
+    best_by: str | None = None
+    """Keep the best weights so far as the bundle `best`, beside the last ones in `bundle`: by validation.loss, or by
+    what evaluation.every measures, such as glance.au_mse_active; null keeps none."""
+    patience: int | None = None
+    """End the run early, once so many looks in a row were no better by trainer.best_by; null never does."""
     workers: int = 0
 
     def validate(self, key: str) -> None:
@@ -86,13 +128,48 @@ class TrainerConfig(Optimisation):
         for name in ("steps", "batch_size", "accumulation", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{key}.{name}={getattr(self, name)}: must be at least 1")
-        for name in ("sample_every", "workers"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{key}.{name}={getattr(self, name)}: must not be negative")
+        for name in ("sample_every", "workers", "validate_every"):
+            if not (getattr(self, name) or 0) >= 0:
+                raise ValueError(f"{key}.{name}={getattr(self, name)}: must not be negative (0 for none)")
+        self._validate_best(key)
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"{key}.batch_size={self.batch_size} is not a multiple of {key}.accumulation={self.accumulation}"
             )
+
+    def _validate_best(self, key: str) -> None:
+        if self.best_by is not None and self.best_by not in CRITERIA:
+            near = difflib.get_close_matches(self.best_by, CRITERIA, n=1)
+            raise ValueError(
+                f"{key}.best_by={self.best_by}: must be one of {', '.join(CRITERIA)}, or null"
+                + (f"; did you mean {near[0]}?" if near else "")
+            )
+        if self.best_by == VALIDATION_LOSS and self.validate_every == 0:
+            raise ValueError(
+                f"{key}.best_by={self.best_by}: {key}.validate_every=0 validates never; give the steps between two "
+                f"validations, or leave it out (every {VALIDATION_EVERY})"
+            )
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"{key}.patience={self.patience}: must be at least 1, or null")
+        if self.patience is not None and self.best_by is None:
+            raise ValueError(
+                f"{key}.patience={self.patience}: nothing says which look is better; set {key}.best_by, such as "
+                f"{key}.best_by={VALIDATION_LOSS}"
+            )
+
+    def check_looks(self, key: str, glance_every: int) -> None:
+        """Raises ValueError where `best_by` names what is never measured; `glance_every` is evaluation.every."""
+        if self.best_by is not None and self.best_by != VALIDATION_LOSS and not glance_every:
+            raise ValueError(
+                f"{key}.best_by={self.best_by}: evaluation.every=0 measures nothing while training goes on; give the "
+                f"steps between two looks, such as evaluation.every=200"
+            )
+
+    def validation_steps(self, *, nothing_else: bool) -> int:
+        """Steps between two validations, 0 for none. `nothing_else`: no judge tells how the training goes."""
+        if self.validate_every is not None:
+            return self.validate_every
+        return VALIDATION_EVERY if nothing_else or self.best_by == VALIDATION_LOSS else 0
 
 
 def learning_rate(optimisation: Optimisation, step: int, steps: int) -> float:

@@ -31,7 +31,10 @@ RESULT_KEYS = (
     "trainer",
 )
 """Parts of a config that decide what is trained."""
-INCIDENTAL_KEYS = ("trainer.workers", "trainer.checkpoint_every", "trainer.sample_every", "data.root")
+INCIDENTAL_KEYS = (
+    *(f"trainer.{key}" for key in ("workers", "checkpoint_every", "sample_every", "validate_every", "best_by")),
+    "data.root",
+)
 NEAR = 3
 """Two runs that differ in no more values than this are near."""
 

@@ -18,7 +18,7 @@ from fineface_train.files import check_name
 FINISHED = "finished.json"
 """Written last, when training has ended and the bundle lies there."""
 VALIDATION_FILE = "validation.json"
-"""The error on held-out images at the last look, example by example."""
+"""The error on held-out images at the last validation: its mean, by group, and example by example."""
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "fineface-train")
 
 

@@ -110,7 +110,7 @@ class Tracker:
         """Append `values` as one line; numbers, or one "evaluation", "glance" or "validation" dictionary of numbers.
         Not-a-number and infinity become null."""
         self._step = step
-        line = _finite({"step": step, **values})
+        line = finite({"step": step, **values})
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         self._show(lambda dashboard: dashboard.log(step, line))
@@ -180,13 +180,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """`value` as plain JSON types, from numbers of numpy or torch too; null where a number is not finite, as JSON has
     none."""
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if value is None or isinstance(value, (str, bool, int)):
         return value
     number = value.item() if hasattr(value, "item") else value

@@ -68,7 +68,8 @@ def evaluate(config: Config) -> dict[str, Any]:
 
 
 def judge(config: PicturesConfig) -> dict[str, Any]:
-    """`fineface judge`: judge pictures that any program made, write rows, metrics and a report."""
+    """`fineface judge`: judge pictures that any program made, or measure the judge itself on labelled images; write
+    rows, numbers and a report."""
     metrics = judging.judge(config)
     PartialState().destroy_process_group()
     return metrics

@@ -15,6 +15,7 @@ from fineface_train.evaluation.judges.judges import find_judges
 from fineface_train.evaluation.media import METRICS, PICTURES
 from fineface_train.files import flat, hash_of, plain, read_json
 from fineface_train.locks import writable
+from fineface_train.loop.best import BEST
 from fineface_train.loop.runs import FINISHED
 from fineface_train.methods.au_diffusion.bundle_config import CONFIG_FILE
 from fineface_train.overrides import choices
@@ -99,7 +100,7 @@ def _written(value: Any) -> str:
 
 def evaluation_folder(config: Config, bundle: Path) -> Path:
     """Where an evaluation goes by default: the bundle's run if that holds none of another protocol or way of sampling,
-    else a folder in it.
+    else a folder in it. Evaluations of a run's best weights (its bundle `best`) go to its folder `evaluation-best`.
 
     A bundle outside a run, or in one that cannot be written and does not hold this evaluation, gets a folder under
     `run.root` that is named by its weights.
@@ -115,9 +116,10 @@ def evaluation_folder(config: Config, bundle: Path) -> Path:
 
 
 def _folder_in_run(config: Config, bundle: Path) -> Path:
-    found, ours = read_evaluation(bundle.parent), evaluation_settings(config)
+    home = bundle.parent / "evaluation-best" if bundle.name == BEST else bundle.parent
+    found, ours = read_evaluation(home), evaluation_settings(config)
     if not found:
-        return bundle.parent
+        return home
     theirs = found.get("settings") or {}
     others = {
         key: ours[key]
@@ -125,9 +127,9 @@ def _folder_in_run(config: Config, bundle: Path) -> Path:
         if key in theirs and theirs[key] != ours[key]
     }
     if not others and found["protocol"] == config.protocol.value:
-        return bundle.parent
+        return home
     way = hash_of(others, 4)
-    return bundle.parent / f"evaluation-{config.protocol.value}{f'-{way}' if others else ''}"
+    return home / f"evaluation-{config.protocol.value}{f'-{way}' if others else ''}"
 
 
 def judge_command_of_run(run: Path) -> str | None:

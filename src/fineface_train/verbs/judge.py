@@ -1,4 +1,5 @@
-"""`fineface judge`: pictures that any program made, judged as those of `evaluate` are, by all processes of a launch."""
+"""`fineface judge`: pictures that any program made, judged as those of `evaluate` are, by all processes of a launch;
+without such pictures, the judge itself is measured on labelled images (`agreement`)."""
 
 import logging
 from pathlib import Path
@@ -14,6 +15,7 @@ from fineface_train.files import hash_of, plain, read_json
 from fineface_train.locks import locked
 from fineface_train.loop.accelerator import launched
 from fineface_train.loop.processes import make_crew
+from fineface_train.verbs.agreement import judge_the_judge
 from fineface_train.verbs.evaluate import print_report
 
 logger = logging.getLogger(__name__)
@@ -23,20 +25,22 @@ NAMED = 60
 
 def judge(config: PicturesConfig) -> dict[str, Any]:
     """Judge the pictures in `images` against the table `requests`, and write rows, numbers and a page; returns the
-    metrics.
+    metrics. Without both, `judge_the_judge` on the data.
 
     They go to `out`, or to a folder in run.root that is named by pictures and table; those of a second judge go to
     judged-NAME in it. Raises ValueError for what is wrong in the table or with a picture, before anything is judged.
     """
-    if not config.images or not config.requests:
+    if bool(config.images) != bool(config.requests):
         raise ValueError(
             "give the folder of the pictures and the table of what they are meant to show: fineface judge images=DIR "
-            "requests=FILE.csv"
+            "requests=FILE.csv; or neither, to measure the judge itself on labelled images: fineface judge data=disfa"
         )
     if config.judge.kind is JudgeKind.none:
         others = ", ".join(f"judge={kind.value}" for kind in JudgeKind if kind is not JudgeKind.none)
         raise ValueError(f"judge=none measures nothing; choose one of {others}")
     find_judges(config.judge)
+    if not config.images or not config.requests:
+        return judge_the_judge(config)
     accelerator = launched()
     crew = make_crew(accelerator)
     images, requests = Path(config.images), Path(config.requests)

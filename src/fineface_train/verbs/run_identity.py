@@ -13,7 +13,11 @@ from fineface_train.data.prompts import PromptWriter, Told
 from fineface_train.data.table import SampleTable
 from fineface_train.files import hash_of, plain
 from fineface_train.loop.accelerator import weight_dtype
+from fineface_train.loop.config import VALIDATION_LOSS
 from fineface_train.methods.au_diffusion.encoders import count_tokens
+
+LOOKING = ("validate_every", "best_by", "patience")
+"""Keys of `trainer` that decide where a run ends, if it may be stopped early, and else nothing of what is trained."""
 
 
 @dataclasses.dataclass
@@ -62,8 +66,10 @@ def run_identity(config: Config, accelerator: Accelerator, given: Given) -> dict
         identity["trainer"] = {
             key: value
             for key, value in everything["trainer"].items()
-            if key not in ("workers", "checkpoint_every", "sample_every")
+            if key not in ("workers", "checkpoint_every", "sample_every", *LOOKING)
         }
+        if config.trainer.patience is not None:
+            identity["stopping"] = _stopping(config)
         identity["data"] = {
             "table": given.table.fingerprint(),
             "images": hashlib.sha256("".join(given.contents).encode()).hexdigest(),
@@ -73,6 +79,16 @@ def run_identity(config: Config, accelerator: Accelerator, given: Given) -> dict
         if any(one.cut or one.unsaid for one in given.told):
             identity["told"] = hash_of([one.text for one in given.told])
     return identity
+
+
+def _stopping(config: Config) -> dict[str, Any]:
+    """All that decides whether a run is stopped early."""
+    trainer = plain(config.trainer)
+    stopping = {key: trainer[key] for key in LOOKING} | {"seed": config.evaluation.seed}
+    if config.trainer.best_by == VALIDATION_LOSS:
+        return stopping
+    glancing = {"sampling": plain(config.method.sampling), "judge": plain(config.judge)}
+    return stopping | {"glance": config.evaluation.every} | glancing
 
 
 def _method_identity(config: Config) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from fineface_train.evaluation.media import METRICS, PICTURES
 from fineface_train.files import read_json, write_json
 from fineface_train.hydra_calls import multirun
 from fineface_train.loop.launch import is_main_process
+from fineface_train.loop.runs import VALIDATION_FILE
 from fineface_train.overrides import key_of
 from fineface_train.quiet import quieten_libraries
 from fineface_train.reports.comparison.page import write_comparison
@@ -167,8 +168,11 @@ def arms_table(arms: list[dict[str, Any]]) -> str:
         for arm in arms
     ]
     width = max(map(len, names), default=0)
-    lines = [f"{'arm':<{width}}" + "".join(f"{column:>18}" for column in COLUMNS)]
-    for name, arm in zip(names, arms, strict=True):
+    losses = [_validation_loss(arm) for arm in arms]
+    validated = any(losses)
+    columns = (*COLUMNS, "validation_loss") if validated else COLUMNS
+    lines = [f"{'arm':<{width}}" + "".join(f"{column:>18}" for column in columns)]
+    for name, arm, loss in zip(names, arms, losses, strict=True):
         metrics, pictures = (Path(arm.get("evaluation", "")) / name for name in (METRICS, PICTURES))
         if "error" in arm:
             cells = f"  failed: {arm['error'].splitlines()[0]}"
@@ -177,10 +181,18 @@ def arms_table(arms: list[dict[str, Any]]) -> str:
             cells = "".join(
                 f"{'-' if values[column]['value'] is None else format(values[column]['value'], '.3f'):>18}"
                 for column in COLUMNS
-            )
+            ) + (f"{loss or '-':>18}" if validated else "")
         else:
             cells = (
                 f"  trained, {'pictures made, not judged' if pictures.is_file() else 'not evaluated'}: {arm['folder']}"
+                + (f"; validation loss {loss}" if loss else "")
             )
         lines.append(f"{name:<{width}}{cells}")
     return "\n".join(lines)
+
+
+def _validation_loss(arm: dict[str, Any]) -> str | None:
+    """The loss on held-out images at the end of an arm's run; None where there was no validation."""
+    path = Path(arm.get("folder", "")) / VALIDATION_FILE
+    loss = read_json(path, "loss")["loss"] if path.is_file() else None
+    return None if loss is None else f"{loss:.5f}"

@@ -7,7 +7,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
@@ -18,12 +17,12 @@ from fineface_train.data.cache import LatentCache, TextCache, latent_cache, text
 from fineface_train.data.conditioning import Entry
 from fineface_train.data.contents import INDEX, image_contents
 from fineface_train.data.crew import Crew
-from fineface_train.data.examples import ExampleDataset, Prior, check_batch_size, collate
+from fineface_train.data.examples import Batch, ExampleDataset, Prior, check_batch_size, collate
 from fineface_train.data.mixture import Mixture
 from fineface_train.data.prepare import prepare
 from fineface_train.data.prompts import counted
 from fineface_train.data.table import SampleTable
-from fineface_train.data.validation import EXAMPLES, validation_examples, validation_rows
+from fineface_train.data.validation import validation_examples, validation_groups, validation_rows
 from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.glance import glance
 from fineface_train.evaluation.judges.config import JudgeKind
@@ -33,14 +32,17 @@ from fineface_train.evaluation.sample_sheet import SAMPLE_PROMPTS, sample_sheet
 from fineface_train.files import SEAL, damage, read_json, sha256, write_json, write_text
 from fineface_train.locks import locked, writable
 from fineface_train.loop.accelerator import make_accelerator, weight_dtype
+from fineface_train.loop.best import BEST, BEST_NOTE, SaveBundle
 from fineface_train.loop.checkpoint import latest_state, other_format, resumable_state
-from fineface_train.loop.config import Precision
+from fineface_train.loop.config import VALIDATION_LOSS, Precision
 from fineface_train.loop.dashboards import GLANCE
 from fineface_train.loop.earlier_runs import about_neighbours, run_to_extend, take_on
+from fineface_train.loop.looks import Look
 from fineface_train.loop.processes import as_first, make_crew
-from fineface_train.loop.runs import FINISHED, VALIDATION_FILE, choose_folder, is_finished, provenance
-from fineface_train.loop.tracking import VALIDATION, Tracker
-from fineface_train.loop.trainer import fit
+from fineface_train.loop.runs import FINISHED, choose_folder, is_finished, provenance
+from fineface_train.loop.tracking import Tracker
+from fineface_train.loop.trainer import Fitted, fit
+from fineface_train.loop.validation import HeldOut, Validation
 from fineface_train.methods.au_diffusion.adapter import audit, audit_table
 from fineface_train.methods.au_diffusion.base import check_base, load_base, recorded, weights_hash
 from fineface_train.methods.au_diffusion.bundle import base_fingerprints, save_bundle
@@ -54,8 +56,6 @@ from fineface_train.verbs.generators import evaluation_prompts, looking
 from fineface_train.verbs.run_identity import Given, prompt_writer, run_identity, told_captions
 
 logger = logging.getLogger(__name__)
-VALIDATION_EVERY = 500
-"""Steps, where that is left open and there is no judge."""
 
 
 def train(config: Config, *, wait: bool = False) -> Path:
@@ -75,6 +75,7 @@ def train(config: Config, *, wait: bool = False) -> Path:
     check_base(config.method.base)
     crew = make_crew(accelerator)
     table = prepare(config.data, crew=crew)
+    accelerator.print(_check_held_out(config, table), end="")
     with accelerator.main_process_first():
         contents = image_contents(
             table.frame["image"], Path(config.data.root) / INDEX, progress=accelerator.is_main_process
@@ -100,6 +101,8 @@ def train(config: Config, *, wait: bool = False) -> Path:
             accelerator.print(
                 f"{folder} is finished already; nothing to do. Start over in a new folder with run.fresh=true."
             )
+            if config.trainer.best_by is not None and not (folder / BEST_NOTE).is_file():
+                accelerator.print("It kept no best weights: it was trained without trainer.best_by.")
         else:
             _fit(config, accelerator, given, folder)
         accelerator.wait_for_everyone()
@@ -136,7 +139,7 @@ def _is_done(config: Config, accelerator: Accelerator, folder: Path) -> bool:
     Raises ValueError where no checkpoint is left that this version can make it from.
     """
     done, fault = is_finished(folder), None
-    if done and accelerator.is_main_process and (fault := _bundle_fault(folder)):
+    if done and accelerator.is_main_process and (fault := _bundle_fault(config, folder)):
         done, newest = False, latest_state(folder / "state")
         if not config.method.trains or (newest is not None and not other_format(newest)):
             logger.warning("%s: making it again%s", fault, " from the last checkpoint" if config.method.trains else "")
@@ -150,20 +153,34 @@ def _is_done(config: Config, accelerator: Accelerator, folder: Path) -> bool:
     return bool(done)
 
 
-def _bundle_fault(folder: Path) -> str | None:
-    """What is wrong with the bundle of a finished run, in words."""
-    bundle, finished = folder / "bundle", read_json(folder / FINISHED)
-    swapped = finished.get("bundle") not in (None, sha256(bundle / SEAL)) if (bundle / SEAL).is_file() else False
-    return damage(bundle) or (f"{bundle} is not the one that this run wrote" if swapped else None)
+def _bundle_fault(config: Config, folder: Path) -> str | None:
+    """What is wrong with the bundle of a finished run, or with that of its best weights where these are asked for, in
+    words."""
+    finished = read_json(folder / FINISHED)
+    sealed = {"bundle": finished.get("bundle")}
+    sealed |= {BEST: finished["best"]["bundle"]} if config.trainer.best_by is not None and "best" in finished else {}
+    for name, digest in sealed.items():
+        bundle = folder / name
+        swapped = digest not in (None, sha256(bundle / SEAL)) if (bundle / SEAL).is_file() else False
+        if fault := damage(bundle) or (f"{bundle} is not the one that this run wrote" if swapped else None):
+            return fault
+    return None
 
 
 def _fit(config: Config, accelerator: Accelerator, given: Given, folder: Path) -> None:
     """From the base and a table to a bundle; where nothing is trained, from the base alone."""
     bundle_config = _bundle_config(config, given.pipe, given.table)
-    seconds, compute = _train(config, accelerator, given, folder) if config.method.trains else (0.0, 0.0)
+
+    def save(place: Path, steps: int) -> None:
+        after = dataclasses.replace(bundle_config, training=bundle_config.training | {"steps": steps})
+        save_bundle(given.pipe.unet, after, place)
+
+    fitted, compute = Fitted(0.0, 0), 0.0
+    if config.method.trains:
+        fitted, compute = _train(config, accelerator, given, folder, save)
     if accelerator.is_main_process:
-        save_bundle(given.pipe.unet, bundle_config, folder / "bundle")
-        took = {"training_seconds": round(seconds, 1), "training_petaflop": round(compute / 1e15, 3)}
+        save(folder / "bundle", fitted.steps)
+        took = {"training_seconds": round(fitted.seconds, 1), "training_petaflop": round(compute / 1e15, 3)}
         device = accelerator.device
         made_by = {
             "processes": accelerator.num_processes,
@@ -181,13 +198,19 @@ def _fit(config: Config, accelerator: Accelerator, given: Given, folder: Path) -
             "labels": labels,
         }
         write_json(folder / "provenance.json", provenance() | made_from | made_by | took)
-        steps = config.trainer.steps if config.method.trains else 0
-        write_json(folder / FINISHED, {"steps": steps, "bundle": sha256(folder / "bundle" / SEAL)} | took)
+        write_json(folder / FINISHED, fitted.told() | {"bundle": sha256(folder / "bundle" / SEAL)} | took)
+        if fitted.stopped is not None:
+            print(f"stopped early after step {fitted.steps}: {fitted.stopped}")
+        if fitted.best is not None:
+            best = fitted.best
+            print(f"best {best['by']}: {best['value']:.6g} after step {best['step']}; its bundle: {folder / BEST}")
 
 
-def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path) -> tuple[float, float]:
-    """From the base and a table to trained weights in its UNet; returns the seconds it took and the floating point
-    operations."""
+def _train(
+    config: Config, accelerator: Accelerator, given: Given, folder: Path, save: SaveBundle
+) -> tuple[Fitted, float]:
+    """From the base and a table to trained weights in its UNet; returns how it ended and the floating point operations
+    that it took. `save` writes the bundle of the weights in place."""
     pipe = given.pipe.to(accelerator.device)
     inputs = open_caches(config, given, make_crew(accelerator))
     model = build_model(config, pipe, accelerator)
@@ -196,7 +219,7 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
     accelerator.print(audit_table(rows))
     with accelerator.autocast():
         example = batch_to(collate([dataset[0]]), accelerator.device, batch_dtype(config))
-        compute = model.operations(example) * config.trainer.batch_size * config.trainer.steps
+        compute = model.operations(example) * config.trainer.batch_size
     tracker = None
     if accelerator.is_main_process:
         write_json(folder / "audit.json", {"parts": [dataclasses.asdict(row) for row in rows]})
@@ -221,79 +244,80 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
     def judges() -> Judges:
         return load_judges(config.judge, accelerator.device)
 
-    def look(step: int) -> None:
-        assert tracker is not None
+    def look(step: int) -> dict[str, Any]:
         plan = build_plan(
             ProtocolName.glance, evaluation_prompts(config), toyfacs_combinations(), config.evaluation.seed
         )
         with accelerator.autocast():
             seen = glance(looking(config, pipe), judges(), plan, config.evaluation.batch_size)
-        tracker.log(step, {GLANCE: seen})
+        return {GLANCE: seen}
+
+    def to_device(batch: Batch) -> Batch:
+        return batch_to(batch, accelerator.device, batch_dtype(config))
 
     held_out = validation_rows(given.table, config.data.weights(given.table), config.evaluation.seed)
-    examples = validation_examples(
-        given.table,
-        held_out,
-        config.method.conditioning,
-        inputs.latents,
-        inputs.text,
-        timesteps=model.objective.timesteps,
-        seed=config.evaluation.seed,
-    )
-
-    def validate(step: int) -> None:
-        assert tracker is not None
-        with accelerator.autocast():
-            errors = _validation_errors(config, model, examples, accelerator.device)
-        subjects = given.table.frame["subject"].iloc[[examples.mixture.row(index) for index in range(EXAMPLES)]]
-        write_json(
-            folder / VALIDATION_FILE,
-            {"step": step, "loss": float(np.mean(errors)), "errors": errors, "subjects": subjects.tolist()},
+    pauses: list[tuple[int, Look]] = [(config.trainer.sample_every, picture), (config.evaluation.every, look)]
+    if len(held_out):
+        examples = validation_examples(
+            given.table,
+            held_out,
+            config.method.conditioning,
+            inputs.latents,
+            inputs.text,
+            timesteps=model.objective.timesteps,
+            seed=config.evaluation.seed,
         )
-        tracker.log(step, {VALIDATION: {"loss": float(np.mean(errors))}})
-
-    validating = _validation_every(config)
-    if validating and not len(held_out):
-        accelerator.print(
-            "no image is held out of training (split validation): no validation loss; data.<source>.validation_share "
-            "holds some out"
+        validation = Validation(
+            HeldOut(
+                examples,
+                given.table.frame["subject"].iloc[held_out].tolist(),
+                validation_groups(given.table, examples),
+            ),
+            model.errors,
+            collate,
+            to_device,
+            config.evaluation.batch_size,
+            accelerator,
+            folder,
         )
-        validating = 0
-    seconds = fit(
+        pauses.append((config.trainer.validation_steps(nothing_else=_nothing_else(config)), validation))
+    fitted = fit(
         model,
         dataset,
         config.trainer,
         accelerator,
         folder,
         collate=collate,
-        to_device=lambda batch: batch_to(batch, accelerator.device, batch_dtype(config)),
+        to_device=to_device,
         log=lambda step, values: tracker.log(step, values) if tracker else None,
         resumed=lambda step: tracker.resume(step) if tracker else None,
-        pauses=[(config.trainer.sample_every, picture), (config.evaluation.every, look), (validating, validate)],
+        pauses=pauses,
         log_every=config.tracking.log_every,
+        save_bundle=save,
     )
     if tracker is not None:
         tracker.finish()
-    return seconds, compute
+    return fitted, compute * fitted.steps
 
 
-def _validation_every(config: Config) -> int:
-    """Steps between two looks at held-out images; 0 for none. Without a judge they are all that tells how a training
-    goes."""
-    if config.evaluation.validation_every is not None:
-        return config.evaluation.validation_every
-    return VALIDATION_EVERY if config.judge.kind is JudgeKind.none and config.evaluation.after_training else 0
+def _nothing_else(config: Config) -> bool:
+    """Whether only the loss on held-out images tells how the training goes, as there is no judge."""
+    return config.judge.kind is JudgeKind.none and config.evaluation.after_training
 
 
-def _validation_errors(
-    config: Config, model: AUDiffusion, examples: ExampleDataset, device: torch.device
-) -> list[float]:
-    """The squared error of each of the `EXAMPLES`."""
-    size, errors = config.evaluation.batch_size, []
-    for start in range(0, EXAMPLES, size):
-        batch = collate([examples[index] for index in range(start, min(start + size, EXAMPLES))])
-        errors += model.errors(batch_to(batch, device, batch_dtype(config))).tolist()
-    return errors
+def _check_held_out(config: Config, table: SampleTable) -> str:
+    """What to say where no image is held out for the validation loss. Raises ValueError where it was asked for."""
+    trainer = config.trainer
+    validated = config.method.trains and trainer.validation_steps(nothing_else=_nothing_else(config)) > 0
+    if not validated or len(validation_rows(table, config.data.weights(table), config.evaluation.seed)):
+        return ""
+    none = "no image is held out of training (split validation)"
+    remedy = "data.<source>.validation_share holds some out"
+    if trainer.best_by == VALIDATION_LOSS:
+        raise ValueError(f"trainer.best_by={trainer.best_by}: {none}; {remedy}")
+    if trainer.validate_every is not None:
+        raise ValueError(f"trainer.validate_every={trainer.validate_every}: {none}; {remedy}, or choose 0")
+    return f"{none}: no validation loss; {remedy}\n"
 
 
 @dataclasses.dataclass
@@ -421,11 +445,12 @@ def _measure(config: Config, accelerator: Accelerator, folder: Path) -> None:
 def _log_evaluation(config: Config, folder: Path, metrics: dict[str, Any]) -> None:
     """The headline and the table per AU, as the last line of the run's metrics."""
     tracker = Tracker(folder, config.tracking, training_values(config), folder.name)
-    tracker.resume(config.trainer.steps, evaluations=False)
+    steps = read_json(folder / FINISHED)["steps"] or config.trainer.steps  # fewer where the run was stopped early
+    tracker.resume(steps, evaluations=False)
     headline = {
         part: {key: cell["value"] for key, cell in metrics[part].items()} for part in ("individual", "combination")
     }
-    tracker.log(config.trainer.steps, {"evaluation": headline})
+    tracker.log(steps, {"evaluation": headline})
     tracker.table(
         "evaluation/per_au", pd.DataFrame.from_dict(metrics["per_au"], orient="index").reset_index(names="au")
     )

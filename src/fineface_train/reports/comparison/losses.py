@@ -1,8 +1,12 @@
 """What a sweep's arms have without a judge: losses over steps, and the error on images held out of training."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from fineface_train.evaluation.compare import compare_errors, is_significant
+from fineface_train.files import flat
 from fineface_train.loop.tracking import VALIDATION
 from fineface_train.reports.charts.drawing import Chart
 from fineface_train.reports.charts.histories import histories_chart
@@ -49,7 +53,7 @@ def validated(arms: Arms, reference: str) -> dict[str, Any] | None:
     looked = {
         arm: seeds
         for arm, runs in arms.items()
-        if (seeds := {seed: run.validation for seed, run in runs.items() if run.validation})
+        if (seeds := {seed: run.validation for seed, run in runs.items() if _is_whole(run.validation)})
     }
     if not looked:
         return None
@@ -64,6 +68,8 @@ def validated(arms: Arms, reference: str) -> dict[str, Any] | None:
         for arm, seeds in looked.items()
     }
     cells = compare_errors({arm: seeds for arm, seeds in alike.items() if seeds}, first["subjects"], base)
+    for arm in cells:
+        cells[arm]["groups"] = by_group([looked[arm][seed] for seed in alike[arm]])
     others = [arm for arm in arms if arm not in cells]
     return {
         "arms": cells,
@@ -72,6 +78,28 @@ def validated(arms: Arms, reference: str) -> dict[str, Any] | None:
         "subjects": len(set(first["subjects"])),
         "examples": len(first["subjects"]),
     }
+
+
+def _is_whole(validation: dict[str, Any]) -> bool:
+    """Whether there was a validation, and every error was a number."""
+    return "errors" in validation and None not in validation["errors"]
+
+
+def by_group(validations: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """An arm's error in each group, such as "source.disfa" or "band.000-249": the mean of its seeds. Empty where a run
+    was made by a version that did not tell groups apart."""
+    each = [dict(flat({kind: one[kind] for kind in one.get("groups", {})})) for one in validations]
+    return {name: float(np.mean([groups[name] for groups in each])) for name in each[0]} if all(each) else {}
+
+
+def groups_markdown(cells: dict[str, dict[str, Any]]) -> list[str]:
+    """A table of the groups of every arm that tells them apart; nothing where none does."""
+    told = {arm: cell["groups"] for arm, cell in cells.items() if cell["groups"]}
+    names = list(next(iter(told.values()))) if told else []
+    rows = [[f"`{arm}`", *(number(of[name], 4) for name in names)] for arm, of in told.items()]
+    header = ["arm", *(name.replace(".", " ", 1) for name in names)]
+    said = "The same by source, and by band of timesteps (higher ones have more noise):\n"
+    return [said, markdown_table([header, *rows])] if rows else []
 
 
 def validation_markdown(validation: dict[str, Any] | None) -> list[str]:
@@ -98,4 +126,5 @@ def validation_markdown(validation: dict[str, Any] | None) -> list[str]:
         f"face shows its AUs."
     )
     others = [f"Without one: {', '.join(validation['others'])}.\n"] if validation["others"] else []
-    return ["## Validation loss\n", told + "\n", markdown_table(rows), *others]
+    groups = groups_markdown(validation["arms"])
+    return ["## Validation loss\n", told + "\n", markdown_table(rows), *groups, *others]
