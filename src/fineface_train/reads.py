@@ -74,7 +74,8 @@ doctor is given what a training is."""
 
 PLACES = ("data.root", "run.root")
 """Every verb takes them, so that one line of places serves all."""
-TRAINED = ("image_transform", "objective", "finetune.prior_weight")
+AUGMENTATION = ("data.flip", "data.colour", "data.colour_variants")
+TRAINED = ("image_transform", "objective", "finetune.prior_weight", *AUGMENTATION)
 """What only matters where something is trained; so do TOLD, which are let pass there, so that one line of steps and
 seeds serves all methods."""
 TOLD = ("trainer", "seed")
@@ -202,6 +203,7 @@ def _idle_keys(config: "Config", verb: str) -> dict[str, str]:
             f"base.architecture={base.architecture.value}",
             ("base.path", "base.revision"),
         ),
+        (not data.colour, "data.colour=0", ("data.colour_variants",)),
         (
             not wants_blip2(data),
             "sources that do not ask BLIP-2 (see data.affectnet.captions, data.affectnet.photo_filter)",

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 
 from fineface_train.config import Config, to_yaml
+from fineface_train.data.augmentation import View
 from fineface_train.data.cache import LatentCache, TextCache, latent_cache, text_cache
 from fineface_train.data.conditioning import Entry
 from fineface_train.data.contents import INDEX, image_contents
@@ -24,6 +25,7 @@ from fineface_train.data.prepare import prepare
 from fineface_train.data.prompts import counted
 from fineface_train.data.table import SampleTable
 from fineface_train.data.validation import EXAMPLES, validation_examples, validation_rows
+from fineface_train.data.views import Views, open_views
 from fineface_train.evaluation.glance import glance
 from fineface_train.evaluation.judges.judges import JudgeKind, Judges, find_judges, load_judges
 from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_combinations
@@ -300,6 +302,8 @@ class Inputs:
     text_without_aus: TextCache
     """The same where AUs are hidden."""
     prior: Prior | None
+    views: Views | None
+    """Of the training images, where they are augmented."""
 
 
 def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
@@ -316,6 +320,23 @@ def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
         config.image_transform,
         crew=crew,
     )
+
+    def posteriors(rows: np.ndarray, view: View) -> LatentCache:
+        return latent_cache(
+            SampleTable(table.frame.iloc[rows]),
+            [given.contents[row] for row in rows],
+            pipe.vae,
+            hashes["vae"],
+            folder,
+            config.base.resolution,
+            config.image_transform,
+            view=view,
+            crew=crew,
+        )
+
+    views = open_views(
+        config.data.augmentation, table, config.data.weights(table), latents, posteriors, silent=crew.index > 0
+    )
     captions, writer = table.frame["caption"].tolist(), prompt_writer(config, pipe)
     for sentence in counted(given.told, captions, writer.room) if crew.index == 0 else ():
         logger.warning("%s", sentence)
@@ -327,7 +348,7 @@ def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
         if config.finetune.prior_weight
         else None
     )
-    return Inputs(latents, text, without, own)
+    return Inputs(latents, text, without, own, views)
 
 
 def build_model(config: Config, pipe: StableDiffusionPipeline, accelerator: Accelerator) -> AUDiffusion:
@@ -364,6 +385,7 @@ def build_dataset(config: Config, table: SampleTable, model: AUDiffusion, inputs
         inputs.text,
         text_without_aus=inputs.text_without_aus,
         prior=inputs.prior,
+        views=inputs.views,
         timesteps=model.objective.timesteps,
         rounding_group=micro,
         seed=config.seed,
