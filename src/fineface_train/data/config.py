@@ -71,8 +71,8 @@ class DataConfig:
             )
         if not 2 <= self.colour_variants <= MOST_VARIANTS:
             raise ValueError(
-                f"{key}.colour_variants={self.colour_variants}: must lie in 2..{MOST_VARIANTS}, which counts the image's "
-                f"own colours too; {key}.colour=0 leaves colours as they are"
+                f"{key}.colour_variants={self.colour_variants}: must lie in 2..{MOST_VARIANTS}, with the image's own "
+                f"colours among them; {key}.colour=0 leaves colours as they are"
             )
         self.blip2.validate(f"{key}.blip2")
         self.annotate.validate(f"{key}.annotate")

@@ -35,8 +35,9 @@ def fit(
     to_device: Callable[[Any], Any],
     log: Callable[[int, dict[str, float]], None],
     resumed: Callable[[int], None],
-    pauses: Sequence[tuple[int, Callable[[int], None]]],
+    pauses: Sequence[Pause],
     log_every: int,
+    afterwards: float = 0.0,
 ) -> float:
     """Train for `config.steps` turns, resuming from the newest checkpoint under `folder`/state; returns the seconds it
     took, over all attempts.
@@ -48,8 +49,8 @@ def fit(
         log: called on the main process with (finished steps, values): of each kind of turn the last one since the
             line before.
         resumed: called once, before the first step, with the number of steps already done.
-        pauses: (every so many steps and at the end, 0 for never; what is called then on the main process, with averaged
-            weights in place).
+        pauses: what is done on the main process, with averaged weights in place.
+        afterwards: seconds that what follows is thought to take, for the bar.
     Raises:
         ValueError: what `check_trainee` refuses; a checkpoint of another format.
         FloatingPointError: loss or gradient is not finite; names the step, the examples and the last checkpoint.
@@ -74,18 +75,18 @@ def fit(
         accelerator.num_processes,
     )
     saving = Pause(config.checkpoint_every, lambda step: state.save(folder / "state", step))
-    looks = [Pause(every, action) for every, action in pauses]
-    bar = Bar(range(done, config.steps), config.steps, [saving, *looks], disable=not main)
-    lines = Lines(config, state, [saving, *looks], done, log_every)
+    every_pause = [saving, *pauses]
+    bar = Bar(range(done, config.steps), config.steps, every_pause, disable=not main, afterwards=afterwards)
+    lines = Lines(config, state, every_pause, done, log_every)
     started = time.perf_counter() - state.seconds
 
     def look_if_due() -> None:
-        due = [look for look in looks if look.is_due(done, config.steps)]
+        due = [pause for pause in pauses if pause.is_due(done, config.steps)]
         if main and due:
             with averaged(trainee, averages):
                 trainee.train(False)
-                for look in due:
-                    look.take(done)
+                for pause in due:
+                    pause.take(done)
                 trainee.train()
 
     trainee.train()

@@ -28,8 +28,8 @@ from fineface_train.data.validation import EXAMPLES, validation_examples, valida
 from fineface_train.data.views import Views, open_views
 from fineface_train.evaluation.glance import glance
 from fineface_train.evaluation.judges.judges import JudgeKind, Judges, find_judges, load_judges
-from fineface_train.evaluation.plan import ProtocolName, build_plan, toyfacs_combinations
-from fineface_train.evaluation.sample_sheet import SAMPLE_PROMPTS, sample_sheet
+from fineface_train.evaluation.plan import PlannedImage, ProtocolName, build_plan, toyfacs_combinations
+from fineface_train.evaluation.sample_sheet import SAMPLE_IMAGES, SAMPLE_PROMPTS, sample_sheet
 from fineface_train.files import SEAL, damage, plain, read_json, sha256, write_json, write_text
 from fineface_train.locks import locked, writable
 from fineface_train.loop.accelerator import make_accelerator, weight_dtype
@@ -37,6 +37,7 @@ from fineface_train.loop.checkpoint import latest_state, other_format, resumable
 from fineface_train.loop.config import Precision
 from fineface_train.loop.earlier_runs import about_neighbours, run_to_extend, take_on
 from fineface_train.loop.processes import as_first, make_crew
+from fineface_train.loop.progress import Pause
 from fineface_train.loop.runs import FINISHED, VALIDATION_FILE, choose_folder, is_finished, provenance
 from fineface_train.loop.tracking import GLANCE, VALIDATION, Tracker
 from fineface_train.loop.trainer import fit
@@ -48,7 +49,7 @@ from fineface_train.methods.au_diffusion.prior import prior
 from fineface_train.reads import trains
 from fineface_train.verbs.evaluate import measure_bundle, print_report
 from fineface_train.verbs.evaluation_folder import evaluation_folder, measured_folder
-from fineface_train.verbs.generators import evaluation_prompts, looking
+from fineface_train.verbs.generators import evaluation_prompts, looking, seconds_per_image
 from fineface_train.verbs.run_identity import Given, method_name, prompt_writer, run_identity, told_captions
 
 logger = logging.getLogger(__name__)
@@ -219,11 +220,10 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
 
     def look(step: int) -> None:
         assert tracker is not None
-        plan = build_plan(
-            ProtocolName.glance, evaluation_prompts(config), toyfacs_combinations(), config.evaluation.seed
-        )
         with accelerator.autocast():
-            seen = glance(looking(config, pipe), judges(), plan, config.evaluation.batch_size)
+            seen = glance(
+                looking(config, pipe), judges(), planned(config, ProtocolName.glance), config.evaluation.batch_size
+            )
         tracker.log(step, {GLANCE: seen})
 
     held_out = validation_rows(given.table, config.data.weights(given.table), config.evaluation.seed)
@@ -255,6 +255,16 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
             "holds some out"
         )
         validating = 0
+    image = 0.0
+    if tracker is not None and makes_images(config):
+        with accelerator.autocast():
+            image = seconds_per_image(config, pipe)
+    pauses = [
+        Pause(config.trainer.sample_every, picture, expected=SAMPLE_IMAGES * image),
+        Pause(config.evaluation.every, look, expected=len(planned(config, ProtocolName.glance)) * image),
+        Pause(validating, validate),
+    ]
+    evaluated = len(planned(config)) / accelerator.num_processes if config.evaluation.after_training else 0
     seconds = fit(
         model,
         dataset,
@@ -265,12 +275,25 @@ def _train(config: Config, accelerator: Accelerator, given: Given, folder: Path)
         to_device=lambda batch: batch_to(batch, accelerator.device, batch_dtype(config)),
         log=lambda step, values: tracker.log(step, values) if tracker else None,
         resumed=lambda step: tracker.resume(step) if tracker else None,
-        pauses=[(config.trainer.sample_every, picture), (config.evaluation.every, look), (validating, validate)],
+        pauses=pauses,
         log_every=config.tracking.log_every,
+        afterwards=evaluated * image,
     )
     if tracker is not None:
         tracker.finish()
     return seconds, compute
+
+
+def planned(config: Config, protocol: ProtocolName | None = None) -> list[PlannedImage]:
+    """The images of the evaluation at the end, or of another protocol."""
+    return build_plan(
+        protocol or config.protocol, evaluation_prompts(config), toyfacs_combinations(), config.evaluation.seed
+    )
+
+
+def makes_images(config: Config) -> bool:
+    """Whether a training makes images, while it goes on or at its end."""
+    return bool(config.trainer.sample_every) or config.evaluation.wanted
 
 
 def _validation_every(config: Config) -> int:
