@@ -40,7 +40,7 @@ EXCEPTIONS: dict[str, str] = {
     "reports/sweep_records": "methods/au_diffusion",
     "verbs/base_of_bundle": "methods/au_diffusion",
     "verbs/commands": "methods/au_diffusion",
-    "verbs/doctor": "methods/au_diffusion",
+    "verbs/checkup/trial": "methods/au_diffusion",
     "verbs/generate": "methods/au_diffusion",
     "verbs/run_identity": "methods/au_diffusion",
     "verbs/train": "methods/au_diffusion",

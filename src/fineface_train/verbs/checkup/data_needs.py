@@ -41,15 +41,13 @@ def preparation(config: Config, processes: int, table: SampleTable | None, found
             each = (time.perf_counter() - started) / _drawings(few)
             size = sum(path.stat().st_size for path in Path(folder).rglob("*.png")) / _drawings(few)
         needs.append(Need(f"data: {count:,} drawings", each * count, size * count, "data.root"))
-    if found.disfa is not None and not found.disfa.faults:
+    if found.disfa is not None:
         frames = disfa.frames_to_come(found.disfa, root / FRAMES, processes)
         if frames.frames:
             what = f"data: {frames.frames:,} frames of videos, extracted"
             needs.append(Need(what, frames.seconds, frames.bytes, "data.root"))
-    if found.affectnet is not None:
-        with contextlib.suppress(ValueError):  # which is among the faults
-            if size := affectnet.bytes_to_come(found.affectnet, root / IMAGES):
-                needs.append(Need("data: images out of their archive", None, size, "data.root"))
+    if found.affectnet is not None and (size := affectnet.bytes_to_come(found.affectnet, root / IMAGES)):
+        needs.append(Need("data: images out of their archive", None, size, "data.root"))
     if table is None:
         needs += [Need("data: photographs and captions by BLIP-2", None)] if wants_blip2(config.data) else []
         needs += [Need("data: AUs by the annotator", None)] if wants_annotator(config.data) else []
@@ -60,6 +58,14 @@ def _drawings(corpus: CorpusConfig) -> int:
     return corpus.disfa_subjects * corpus.disfa_frames + corpus.affectnet_images
 
 
+def _rows(config: Config, found: Sources) -> int | None:
+    """The most rows that the table can have; None where a data set is not there, or has faults."""
+    if config.data.toyfacs is not None:
+        return _drawings(config.data.toyfacs)
+    copies = [copy for copy in (found.disfa, found.affectnet, found.manipulation) if copy is not None]
+    return rows_to_expect(found) if len(copies) == len(config.data.sources) else None
+
+
 def caches(config: Config, trial: Trial, table: SampleTable | None, found: Sources, processes: int) -> list[Need]:
     """What the base's frozen parts say of all images and captions, as far as it is not there yet."""
     views = config.data.augmentation.views
@@ -68,27 +74,24 @@ def caches(config: Config, trial: Trial, table: SampleTable | None, found: Sourc
         weights = config.data.weights(table)
         shown = sum(len(rows_of_view(table, weights, view)) for view in views)
     else:
-        try:
-            rows = _drawings(config.data.toyfacs) if config.data.toyfacs is not None else rows_to_expect(found)
-        except ValueError:  # which is among the faults
-            rows = 0
+        rows = _rows(config, found)
         if not rows:
             each = trial.latents * (1 + len(views)) + trial.embedding
-            return [Need(f"caches: {each / 1e6:.2f} MB an image, whose number is not known yet", None, 0, "data.root")]
+            return [Need(f"caches: {each / 1e6:.2f} MB an image, whose number is not known yet", None)]
         captions, at_most, shown = rows, "at most ", rows * len(views)
-    folder = config.data.cache_folder
+    folder, key = config.data.cache_folder, "data.root" if config.data.cache is None else "data.cache"
     there = sum(path.stat().st_size for path in folder.rglob("*.npy"))  # these may be the ones, or others
     first = rows * trial.latents + captions * trial.embedding
     size = first + shown * trial.latents
     left = max(0.0, 1 - there / size)
     seconds = (rows * trial.encoded + captions * trial.caption, shown * trial.encoded)
     what = f"caches: {at_most}{rows:,} images, {captions:,} captions"
-    needs = [Need(what, left * seconds[0] / processes, left * first, "data.root")]
+    needs = [Need(what, left * seconds[0] / processes, left * first, key)]
     if views:
         extra = f"caches: {at_most}{shown:,} images mirrored or in other colours (data.flip, data.colour)"
-        needs.append(Need(extra, left * seconds[1] / processes, left * shown * trial.latents, "data.root"))
+        needs.append(Need(extra, left * seconds[1] / processes, left * shown * trial.latents, key))
     if config.finetune.prior_weight:
         own = config.finetune.prior_images
         what = f"caches: {own:,} images of the base's own"
-        needs.append(Need(what, own * trial.image / processes, own * trial.latents, "data.root"))
+        needs.append(Need(what, own * trial.image / processes, own * trial.latents, key))
     return needs

@@ -1,6 +1,5 @@
 """Everything that can be seen to be missing or wrong before anything is trained, the base excepted."""
 
-import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,14 +10,17 @@ from accelerate import Accelerator
 from fineface_train.config import Config
 from fineface_train.data.affectnet import layout as affectnet_layout
 from fineface_train.data.affectnet import reader as affectnet
+from fineface_train.data.affectnet.layout import AffectNetCopy
 from fineface_train.data.annotators.annotate import AnnotatorKind, annotated_by
 from fineface_train.data.annotators.blip2 import find_model
 from fineface_train.data.annotators.libreface import check_environment
 from fineface_train.data.config import wants_blip2
 from fineface_train.data.disfa import layout as disfa_layout
 from fineface_train.data.disfa import reader as disfa
+from fineface_train.data.disfa.layout import DisfaCopy
 from fineface_train.data.examples import check_batch_size
 from fineface_train.data.manipulation import reader as manipulation
+from fineface_train.data.manipulation.reader import ManipulationCopy
 from fineface_train.data.sources import Sources
 from fineface_train.data.stages import ANNOTATE_KEY
 from fineface_train.evaluation.judges.judges import LIBREFACE_KEY, JudgeKind, find_judges
@@ -42,7 +44,7 @@ class Faults(list[str]):
 
 
 def find_faults(config: Config, accelerator: Accelerator) -> tuple[Faults, Sources]:
-    """All faults, and the copies of the data sets as far as they were found (none where ToyFACS is drawn)."""
+    """All faults, and the copies of the data sets that have none (no copy at all where ToyFACS is drawn)."""
     faults, trainer = Faults(), config.trainer
     faults.check(lambda: check_batch_size(trainer.batch_size, trainer.accumulation, accelerator.num_processes))
     found = _look_at_sources(config, faults) if config.data.toyfacs is None else Sources(None, None, None)
@@ -60,27 +62,42 @@ def find_faults(config: Config, accelerator: Accelerator) -> tuple[Faults, Sourc
 
 
 def _look_at_sources(config: Config, faults: Faults) -> Sources:
-    """Each data set looked for once, and checked."""
-    sources, check = config.data, faults.check
-    frames = images = listed = None
-    if sources.disfa is not None:
-        frames = check(functools.partial(disfa_layout.find_copy, sources.disfa))
-        if frames is not None:
-            faults += frames.faults
-            check(functools.partial(disfa.check_labels, frames))
-    if sources.affectnet is not None:
-        images = check(functools.partial(affectnet_layout.find_copy, sources.affectnet))
-        if images is not None:
-            check(functools.partial(affectnet.check, images))
-            check(functools.partial(affectnet.check_list, images, images=True, skip_broken=sources.skip_broken))
-            check(functools.partial(affectnet.check_archive, images))
-    if sources.manipulation is not None:
-        listed = check(functools.partial(manipulation.find_copy, sources.manipulation))
-        if listed is not None:
-            check(functools.partial(manipulation.check, listed, skip_broken=sources.skip_broken))
-    if wants_blip2(sources):
-        check(functools.partial(find_model, sources.blip2))
-    return Sources(frames, images, listed)
+    """Each data set looked for once, and checked; only those without a fault are returned."""
+    disfa_copy, affectnet_copy, listed = (
+        _disfa(config, faults),
+        _affectnet(config, faults),
+        _manipulation(config, faults),
+    )
+    if wants_blip2(config.data):
+        faults.check(lambda: find_model(config.data.blip2))
+    return Sources(disfa_copy, affectnet_copy, listed)
+
+
+def _disfa(config: Config, faults: Faults) -> DisfaCopy | None:
+    before, source = len(faults), config.data.disfa
+    copy = None if source is None else faults.check(lambda: disfa_layout.find_copy(source))
+    if copy is not None:
+        faults += copy.faults
+        faults.check(lambda: disfa.check_labels(copy))
+    return copy if len(faults) == before else None
+
+
+def _affectnet(config: Config, faults: Faults) -> AffectNetCopy | None:
+    before, source, skip = len(faults), config.data.affectnet, config.data.skip_broken
+    copy = None if source is None else faults.check(lambda: affectnet_layout.find_copy(source))
+    if copy is not None:
+        faults.check(lambda: affectnet.check(copy))
+        faults.check(lambda: affectnet.check_list(copy, images=True, skip_broken=skip))
+        faults.check(lambda: affectnet.check_archive(copy))
+    return copy if len(faults) == before else None
+
+
+def _manipulation(config: Config, faults: Faults) -> ManipulationCopy | None:
+    before, source, skip = len(faults), config.data.manipulation, config.data.skip_broken
+    copy = None if source is None else faults.check(lambda: manipulation.find_copy(source))
+    if copy is not None:
+        faults.check(lambda: manipulation.check(copy, skip_broken=skip))
+    return copy if len(faults) == before else None
 
 
 def unmeasured(config: Config) -> list[str]:

@@ -46,7 +46,7 @@ def shortages(config: Config, accelerator: Accelerator, needed: int, needs: Sequ
     if wanted > there:
         remedy = "lower trainer.batch_size, or set trainer.accumulation or trainer.gradient_checkpointing=true"
         faults.append(f"memory: {wanted / GB:.1f} GB are needed, {there / GB:.1f} GB are there; {remedy}")
-    folders = {"run.root": config.run.root, "data.root": config.data.root}
+    folders = {"run.root": config.run.root, "data.root": config.data.root, "data.cache": str(config.data.cache_folder)}
     on_disk: dict[int, list[Need]] = defaultdict(list)
     for need in needs:
         on_disk[existing(Path(folders[need.key])).stat().st_dev].append(need)
