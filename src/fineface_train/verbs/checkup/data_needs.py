@@ -74,11 +74,12 @@ def caches(config: Config, trial: Trial, table: SampleTable | None, found: Sourc
         weights = config.data.weights(table)
         shown = sum(len(rows_of_view(table, weights, view)) for view in views)
     else:
-        rows = _rows(config, found)
-        if not rows:
+        known = _rows(config, found)
+        if not known:
             each = trial.latents * (1 + len(views)) + trial.embedding
             return [Need(f"caches: {each / 1e6:.2f} MB an image, whose number is not known yet", None)]
-        captions, at_most, shown = rows, "at most ", rows * len(views)
+        rows = captions = known
+        at_most, shown = "at most ", known * len(views)
     folder, key = config.data.cache_folder, "data.root" if config.data.cache is None else "data.cache"
     there = sum(path.stat().st_size for path in folder.rglob("*.npy"))  # these may be the ones, or others
     first = rows * trial.latents + captions * trial.embedding

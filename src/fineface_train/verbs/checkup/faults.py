@@ -63,14 +63,10 @@ def find_faults(config: Config, accelerator: Accelerator) -> tuple[Faults, Sourc
 
 def _look_at_sources(config: Config, faults: Faults) -> Sources:
     """Each data set looked for once, and checked; only those without a fault are returned."""
-    disfa_copy, affectnet_copy, listed = (
-        _disfa(config, faults),
-        _affectnet(config, faults),
-        _manipulation(config, faults),
-    )
+    found = Sources(_disfa(config, faults), _affectnet(config, faults), _manipulation(config, faults))
     if wants_blip2(config.data):
         faults.check(lambda: find_model(config.data.blip2))
-    return Sources(disfa_copy, affectnet_copy, listed)
+    return found
 
 
 def _disfa(config: Config, faults: Faults) -> DisfaCopy | None:
