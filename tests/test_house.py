@@ -36,7 +36,7 @@ EXCEPTIONS: dict[str, str] = {
     "verbs/base_of_bundle": "methods/au_diffusion",
     "verbs/calibrate": "methods/au_diffusion",
     "verbs/commands": "methods/au_diffusion",
-    "verbs/doctor": "methods/au_diffusion",
+    "verbs/checkup/trial": "methods/au_diffusion",
     "verbs/evaluation_folder": "methods/au_diffusion",
     "verbs/generate": "methods/au_diffusion",
     "verbs/generators": "methods/au_diffusion",

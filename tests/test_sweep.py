@@ -133,8 +133,12 @@ def test_doctor_counts_and_times(tmp_path: Path, saved_base: Path, capsys: pytes
         "AU encoder",
         "memory",
         "activations kept",
-        "steps         50 of 4 examples",
-        "time",
+        "training: 50 steps of 4 examples",
+        "sample pictures: ",
+        "checkpoints: ",
+        "drawings",
+        "caches: at most 96 images",
+        "in all",
         "nothing is",
     ):
         assert part in out

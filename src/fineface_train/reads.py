@@ -137,6 +137,7 @@ def _idle_keys(config: "Config", verb: str) -> dict[str, str]:
             "tracking.wandb=false",
             tuple(f"tracking.{one}" for one in ("mode", "project", "group", "tags")),
         ),
+        (not data.colour, "data.colour=0", ("data.colour_variants",)),
         (
             not wants_blip2(data),
             "sources that do not ask BLIP-2 (see data.affectnet.captions, data.affectnet.photo_filter)",

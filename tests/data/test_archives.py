@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fineface_train.data.formats import archives
-from fineface_train.data.formats.archives import extract
+from fineface_train.data.formats.archives import bytes_to_come, extract
 from fineface_train.data.formats.rar_members import STATE, read_members
 from tests.data.rar_writer import COPY, DEVICE, FOLDER, HARD_LINK, SYMLINK, Member, write_rar
 
@@ -107,8 +107,11 @@ def test_what_is_extracted_is_not_extracted_again(
     tmp_path: Path, standin: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     volumes = write_rar(tmp_path / "faces.part1.rar", faces(), volume_size=9000)
+    to_come = bytes_to_come(volumes[0], tmp_path / "out")
     folder = extract(volumes[0], tmp_path / "out", progress=False)
     assert contents(folder) == expected(faces())
+    assert to_come == sum(map(len, contents(folder).values()))
+    assert bytes_to_come(volumes[0], folder) == 0
     standin.unlink()
     assert extract(volumes[0], folder) == folder
     os.utime(volumes[1])  # perhaps another archive: it is looked at again

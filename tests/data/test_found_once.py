@@ -20,8 +20,9 @@ from fineface_train.data.manipulation import reader as manipulation
 from fineface_train.data.manipulation.config import ManipulationConfig
 from fineface_train.data.manipulation.reader import write_manipulation
 from fineface_train.data.prepare import prepare
+from fineface_train.data.sources import rows_to_expect
 from fineface_train.loop.accelerator import make_accelerator
-from fineface_train.verbs.doctor import _faults
+from fineface_train.verbs.checkup.faults import find_faults
 from tests.data.conftest import affectnet_config, no_models, read_affectnet
 from tests.data.crews import run_crew
 from tests.data.disfa_copy import Copy
@@ -105,7 +106,9 @@ def test_the_processes_of_a_launch_look_once_together(
 def test_doctor_looks_for_each_source_once(corpus: Path, tmp_path: Path, looked: collections.Counter[str]) -> None:
     config = Config(data=sources(corpus, tmp_path))
     looked.clear()
-    assert not [fault for fault in _faults(config, make_accelerator(config.trainer)) if fault.startswith("data.")]
+    faults, found = find_faults(config, make_accelerator(config.trainer))
+    assert not [fault for fault in faults if fault.startswith("data.")]
+    assert rows_to_expect(found) > 0
     once(looked, tmp_path)
 
 

@@ -25,7 +25,9 @@ def test_the_bar_counts_the_pauses_to_come() -> None:
     short, long = Pause(3, lambda step: None), Pause(5, lambda step: None)
     assert [step for step in range(1, 12) if short.is_due(step, 11)] == [3, 6, 9, 11]
     assert Pause(0, lambda step: None).is_due(11, 11) is False
-    assert short.seconds_to_come(0, 11) == 0.0  # nothing is known yet
+    assert short.seconds_to_come(0, 11) == 0.0  # nothing is known
+    short.expected = 12.0  # or what the caller thinks
+    assert [short.seconds_to_come(done, 11) for done in (0, 9, 11)] == [48.0, 12.0, 0.0]
     short.seconds, short.times = 20.0, 2
     long.seconds, long.times = 7.0, 1
     assert [short.seconds_to_come(done, 11) for done in (0, 3, 9, 10, 11)] == [40, 30, 10, 10, 0]
@@ -39,4 +41,7 @@ def test_the_bar_counts_the_pauses_to_come() -> None:
     assert shown["rate"] == pytest.approx(2.0, rel=0.05)
     assert shown["left"] in ("00:54", "00:55")  # 3.5 of training, 3 pauses of 10 and 3 of 7
     assert f"<{shown['left']}" in str(bar)
+    assert "evaluation" not in str(bar)
+    bar.afterwards = 90.0
+    assert f"<{shown['left']} and 01:30 of evaluation, " in str(bar)
     bar.close()

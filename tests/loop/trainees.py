@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.data import Dataset, default_collate
 
 from fineface_train.loop.config import Optimisation, Schedule, TrainerConfig
+from fineface_train.loop.progress import Pause
 from fineface_train.loop.trainee import Player, Turn
 from fineface_train.loop.trainer import fit
 
@@ -161,7 +162,7 @@ def train(
             to_device=stopping,
             log=log,
             resumed=resumed,
-            pauses=pauses,
+            pauses=[Pause(every, action) for every, action in pauses],
             log_every=log_every,
         )
     return lines

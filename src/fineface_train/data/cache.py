@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from fineface_train.data.augmentation import AS_IT_IS, View
 from fineface_train.data.config import ImageTransform
 from fineface_train.data.crew import ALONE, Crew
 from fineface_train.data.formats.images import read_image
@@ -38,9 +39,11 @@ PIXELS_AT_ONCE = 2**19
 step's."""
 
 
-def load_image(path: str, resolution: int, transform: ImageTransform, contents: str | None = None) -> np.ndarray:
-    """An image file as (3, resolution, resolution) float32 in [-1, 1]. Raises ValueError that names a broken file, or
-    one without these `contents`."""
+def load_image(
+    path: str, resolution: int, transform: ImageTransform, contents: str | None = None, view: View = AS_IT_IS
+) -> np.ndarray:
+    """A view of an image file as (3, resolution, resolution) float32 in [-1, 1]. Raises ValueError that names a broken
+    file, or one without these `contents`."""
     try:
         image = read_image(path, contents)
     except ValueError as error:
@@ -51,7 +54,7 @@ def load_image(path: str, resolution: int, transform: ImageTransform, contents: 
         image = image.crop((left, top, left + side, top + side))
     if image.size != (resolution, resolution):
         image = image.resize((resolution, resolution), Image.Resampling.BICUBIC)
-    return np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1
+    return np.asarray(view.of(image, contents), dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1
 
 
 class LatentCache:
@@ -93,12 +96,13 @@ def latent_cache(
     resolution: int,
     transform: ImageTransform,
     *,
+    view: View = AS_IT_IS,
     crew: Crew = ALONE,
 ) -> LatentCache:
-    """Find or build under `root` the posteriors of all images of `table`, whose `contents` are known by their
+    """Find or build under `root` the posteriors of a view of all images of `table`, whose `contents` are known by their
     hashes."""
     paths = table.frame["image"].tolist()
-    key = _hash(vae_hash, str(resolution), transform.value, *contents)
+    key = _hash(vae_hash, str(resolution), transform.value, *view.key, *contents)
     side = resolution // 2 ** (len(vae.config.block_out_channels) - 1)
     shape = (len(table), vae.config.latent_channels, side, side)
 
@@ -107,11 +111,11 @@ def latent_cache(
             _new_array(folder / f"{part}.npy", shape)
 
     def fill(folder: Path) -> None:
-        batch_size = max(1, min(32, PIXELS_AT_ONCE // resolution**2))
-        for chosen in _shares(len(paths), batch_size, crew, "encoding images"):
+        title = "encoding images" + ("" if view == AS_IT_IS else f" ({', '.join(view.key)})")
+        for chosen in _shares(len(paths), encoded_at_once(resolution), crew, title):
             files = zip(paths[chosen], contents[chosen], strict=True)
             images = torch.from_numpy(
-                np.stack([load_image(path, resolution, transform, digest) for path, digest in files])
+                np.stack([load_image(path, resolution, transform, digest, view) for path, digest in files])
             )
             with torch.no_grad():
                 posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
@@ -119,6 +123,11 @@ def latent_cache(
             _write_rows(folder / "std.npy", chosen.start, posterior.std)
 
     return LatentCache(_find_or_build(root / f"latents-{key}", allocate, fill, crew))
+
+
+def encoded_at_once(resolution: int) -> int:
+    """Number of images that the VAE encodes together."""
+    return max(1, min(32, PIXELS_AT_ONCE // resolution**2))
 
 
 def text_cache(

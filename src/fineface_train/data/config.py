@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 from fineface_train.data.affectnet import config as affectnet
 from fineface_train.data.affectnet.config import AffectNetConfig, AusFrom, CaptionsFrom, PhotoFilter
 from fineface_train.data.annotators.config import AnnotateConfig, Blip2Config
+from fineface_train.data.augmentation import MOST_COLOUR, MOST_VARIANTS, Augmentation
 from fineface_train.data.disfa import config as disfa
 from fineface_train.data.disfa.config import DisfaConfig
 from fineface_train.data.manipulation import config as manipulation
 from fineface_train.data.manipulation.config import ManipulationConfig
+from fineface_train.data.table import SampleTable
 from fineface_train.files import check_name
 from fineface_train.toyfacs.config import CorpusConfig
 
 if TYPE_CHECKING:
     from fineface_train.data.table import SampleTable
+
+AUGMENTATION = ("data.flip", "data.colour", "data.colour_variants")
+"""Keys that only a training reads."""
 
 
 class ImageTransform(enum.Enum):
@@ -61,6 +66,14 @@ class DataConfig:
     skip_broken: bool = False
     """Decode every image while preparing, and drop and count those that are missing or cannot be read; else the first
     one met is an error."""
+    flip: float = 0.0
+    """Share of the training examples whose image is mirrored; images whose captions tell left or right never are. 0 for
+    none."""
+    colour: float = 0.0
+    """Largest change of the brightness, contrast and saturation of training images: each factor lies in 1 - colour ..
+    1 + colour. 0 for none."""
+    colour_variants: int = 4
+    """Number of colours that an image is shown in, its own among them; each takes a cache of posteriors."""
 
     def validate(self, key: str) -> None:
         check_name(f"{key}.name", self.name)
@@ -71,6 +84,17 @@ class DataConfig:
             )
         if not 0 <= self.rarity_weighting <= 2:
             raise ValueError(f"{key}.rarity_weighting={self.rarity_weighting}: must lie in 0..2 (0 draws uniformly)")
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"{key}.flip={self.flip}: must be a share, from 0 (no image is mirrored) to 1 (all are)")
+        if not 0 <= self.colour <= MOST_COLOUR:
+            raise ValueError(
+                f"{key}.colour={self.colour}: must lie in 0..{MOST_COLOUR:g} (0 leaves colours as they are)"
+            )
+        if not 2 <= self.colour_variants <= MOST_VARIANTS:
+            raise ValueError(
+                f"{key}.colour_variants={self.colour_variants}: must lie in 2..{MOST_VARIANTS}, with the image's own "
+                f"colours among them; {key}.colour=0 leaves colours as they are"
+            )
         self.blip2.validate(f"{key}.blip2")
         self.annotate.validate(f"{key}.annotate")
         if self.toyfacs is not None:
@@ -101,6 +125,13 @@ class DataConfig:
     def cache_folder(self) -> Path:
         """Where caches of latents and embeddings lie."""
         return Path(self.root) / "cache" if self.cache is None else Path(self.cache)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How images are varied while training goes on."""
+        if not self.colour:
+            return Augmentation(self.flip)
+        return Augmentation(self.flip, self.colour, self.colour_variants, self.seed)
 
     def weights(self, table: "SampleTable") -> dict[str, float]:
         """Each source's share of the training examples, up to a factor, for `Mixture`."""

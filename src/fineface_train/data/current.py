@@ -15,7 +15,7 @@ from fineface_train.data.stages import ANNOTATE_KEY
 from fineface_train.data.table import SampleTable
 from fineface_train.files import flat, hash_of, hash_of_files, plain, sha256
 
-UNUSED = ("cache",)
+UNUSED = ("cache", "flip", "colour", "colour_variants")
 """Settings of the data that `prepare` does not use."""
 IMAGES_CHANGED = "images changed or are gone"
 LAYOUT_VERSION = 5

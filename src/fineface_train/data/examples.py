@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fineface_train.data.cache import LatentCache, TextCache
 from fineface_train.data.conditioning import NO_CONTROL, ConditioningConfig
 from fineface_train.data.labels import LabelsConfig, Scope, smooth
+from fineface_train.data.views import Views
 
 
 @dataclasses.dataclass
@@ -73,6 +74,7 @@ class ExampleDataset(Dataset[Batch]):
         *,
         text_without_aus: TextCache | None = None,
         prior: Prior | None = None,
+        views: Views | None = None,
         timesteps: int,
         rounding_group: int,
         seed: int,
@@ -80,17 +82,18 @@ class ExampleDataset(Dataset[Batch]):
         """`aus` (N, 12), `latents` and `text`: of the table's rows; `rounding_group`: examples that share one draw with
         `labels.scope=batch`.
 
-        `text_without_aus`: where `text` says the AUs, the captions alone, for examples that hide them.
+        `text_without_aus`: where `text` says the AUs, the captions alone, for examples that hide them. `views`: what
+        stands in for `latents` where images are augmented.
         """
         self.aus, self.mixture, self.labels, self.conditioning = aus, mixture, labels, conditioning
         self.latents, self.text, self.text_without_aus, self.prior = latents, text, text_without_aus or text, prior
-        self.timesteps, self.rounding_group, self.seed = timesteps, rounding_group, seed
+        self.views, self.timesteps, self.rounding_group, self.seed = views, timesteps, rounding_group, seed
 
     def __getitem__(self, index: int) -> Batch:
         """Example `index` as a `Batch` without its leading axis."""
         rng = self._generator(index, stream=1)
         row = self.mixture.row(index)
-        mean, std = self.latents[row]
+        mean, std = self.latents[row] if self.views is None else self._view(index, row, self.views)
         # The order of these draws is part of what a seed means: add new ones at the end.
         posterior_noise = rng.standard_normal(mean.shape, dtype=np.float32)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
@@ -116,6 +119,11 @@ class ExampleDataset(Dataset[Batch]):
             text=torch.from_numpy(caption),
             prior=None if self.prior is None else self._prior_example(index, self.prior),
         )
+
+    def _view(self, index: int, row: int, views: Views) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior of the view that example `index` takes of its row; by draws of its own, so that all else of the
+        example is as it would be without."""
+        return views.posterior(row, self._generator(index, stream=4))
 
     def _prior_example(self, index: int, prior: Prior) -> Batch:
         """What goes beside example `index`: an image of the base's own, with noise and timestep of its own."""

@@ -15,6 +15,7 @@ from fineface_train.data.disfa import layout as disfa_layout
 from fineface_train.data.disfa import reader as disfa
 from fineface_train.data.disfa.layout import DisfaCopy
 from fineface_train.data.manipulation import reader as manipulation
+from fineface_train.data.manipulation.entries import read_entries
 from fineface_train.data.manipulation.reader import ManipulationCopy
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import FAULTS_SHOWN, UNREADABLE, Reading, SampleTable
@@ -74,6 +75,14 @@ def extract(found: Sources, root: Path, crew: Crew) -> None:
         disfa.ensure_frames(found.disfa, root / FRAMES, crew)
     if found.affectnet is not None:
         affectnet.ensure_images(found.affectnet, root / IMAGES, crew)
+
+
+def rows_to_expect(found: Sources) -> int:
+    """The most rows that the table can have, by labels and lists, without looking at an image. Raises ValueError for
+    what cannot be read."""
+    rows = 0 if found.disfa is None else disfa.rows_to_expect(found.disfa)
+    rows += 0 if found.affectnet is None else affectnet.rows_to_expect(found.affectnet)
+    return rows + (0 if found.manipulation is None else len(read_entries(found.manipulation.labels)[0]))
 
 
 def read_sources(found: Sources, seed: int, stages: Stages) -> list[Reading]:

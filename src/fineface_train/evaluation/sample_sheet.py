@@ -12,6 +12,8 @@ from fineface_train.pictures import TEXT, face_sheet, to_picture
 
 SAMPLE_PROMPTS = slice(4, 7)
 """The evaluation's prompts that the pictures during training show; on ToyFACS one seen and two held out."""
+SAMPLE_IMAGES = (SAMPLE_PROMPTS.stop - SAMPLE_PROMPTS.start) * (1 + AU_COUNT)
+"""Number of faces in these pictures."""
 SMALLEST_FACE = 64
 """Pixels of a face in these pictures: smaller ones are enlarged, so that names fit."""
 FACE_OF_LETTERS = 9

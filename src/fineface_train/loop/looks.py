@@ -1,5 +1,6 @@
 """What interrupts a training to look at it: sample pictures, a glance of the judges, the loss on held-out images."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ class Looks:
 
     def __init__(
         self,
-        every: Sequence[tuple[int, Look]],
+        looks: Sequence[Pause],
         trainee: Trainee,
         averages: Mapping[str, Tensor],
         best: Best | None,
@@ -30,10 +31,10 @@ class Looks:
         config: TrainerConfig,
         accelerator: Accelerator,
     ) -> None:
-        """`every`: the steps between two looks, 0 for none, and the look; one is also taken at the end of the run."""
+        """`looks`: pauses whose action is a `Look`."""
         self.trainee, self.averages, self.best, self.log = trainee, averages, best, log
         self.config, self.accelerator = config, accelerator
-        self.pauses = [Pause(steps, self._logged(look)) for steps, look in every]
+        self.pauses = [dataclasses.replace(look, action=self._logged(look.action)) for look in looks]
 
     def take_due(self, done: int) -> str | None:
         """Look where it is time, after `done` steps. Returns why the run ends here, before its last step: the same on

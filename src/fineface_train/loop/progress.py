@@ -15,14 +15,24 @@ from fineface_train.loop.trainee import Turn
 from fineface_train.loop.turns import TurnTaken
 
 
+def times_due(every: int, steps: int, done: int = 0) -> int:
+    """Number of times that something is due after step `done`, if it is every so many steps (0: never) and at the end
+    of the run."""
+    if not every or done >= steps:
+        return 0
+    return steps // every - done // every + (steps % every > 0)
+
+
 @dataclasses.dataclass
 class Pause:
     """Something done every so many steps and at the end of the run, and the time it has taken so far."""
 
     every: int
     """0: never."""
-    action: Callable[[int], None]
+    action: Callable[[int], Any]
     """Called with the number of finished steps."""
+    expected: float = 0.0
+    """Seconds that one is thought to take until one has been timed."""
     seconds: float = 0.0
     times: int = 0
 
@@ -36,18 +46,20 @@ class Pause:
         self.times += 1
 
     def seconds_to_come(self, done: int, steps: int) -> float:
-        """Between `done` and the end of the run, at the mean of what it took so far."""
-        if not self.times or done >= steps:
-            return 0.0
-        due = steps // self.every - done // self.every + (steps % self.every > 0)
-        return due * self.seconds / self.times
+        """Between `done` and the end of the run, at the mean of what it took so far, or as expected."""
+        each = self.seconds / self.times if self.times else self.expected
+        return times_due(self.every, steps, done) * each
 
 
 class Bar(tqdm):
     """A progress bar over steps whose speed leaves pauses out, and whose time left counts those to come."""
 
-    def __init__(self, steps: range, total: int, pauses: Sequence[Pause], *, disable: bool) -> None:
-        self.pauses, self.paused = pauses, 0.0
+    def __init__(
+        self, steps: range, total: int, pauses: Sequence[Pause], *, disable: bool, afterwards: float = 0.0
+    ) -> None:
+        """`afterwards`: seconds that the evaluation behind the last step is thought to take; the bar tells them beside
+        the time left."""
+        self.pauses, self.paused, self.afterwards = pauses, 0.0, afterwards
         super().__init__(
             steps,
             initial=steps.start,
@@ -56,17 +68,18 @@ class Bar(tqdm):
             unit="step",
             mininterval=1,
             disable=disable,
-            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{left}, {rate_fmt}{postfix}]",
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{left}{then}, {rate_fmt}{postfix}]",
         )
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        """What the bar shows; `left` is our own."""
+        """What the bar shows; `left` and `then` are our own."""
         shown = super().format_dict
         pauses = sum(pause.seconds_to_come(self.n, self.total) for pause in self.pauses)
         rate = shown["rate"] or (self.n - self.initial) / (shown["elapsed"] or 1.0)
         left = self.format_interval((self.total - self.n) / rate + pauses) if rate else "?"
-        return shown | {"left": left}
+        then = f" and {self.format_interval(self.afterwards)} of evaluation" if self.afterwards >= 1 else ""
+        return shown | {"left": left, "then": then}
 
     def update(self, n: float | None = 1) -> bool | None:
         """Count finished steps; the pauses since the last update are no part of their time."""

@@ -19,7 +19,7 @@ from fineface_train.loop.averages import assign, first_averages, move_averages
 from fineface_train.loop.best import Best, SaveBundle
 from fineface_train.loop.checkpoint import TrainingState, resumable_state
 from fineface_train.loop.config import TrainerConfig
-from fineface_train.loop.looks import Look, Looks
+from fineface_train.loop.looks import Looks
 from fineface_train.loop.processes import as_first, share_first
 from fineface_train.loop.progress import Bar, Lines, Pause
 from fineface_train.loop.signals import Interrupted, StopSignals
@@ -57,12 +57,14 @@ def fit(
     to_device: Callable[[Any], Any],
     log: Callable[[int, dict[str, float]], None],
     resumed: Callable[[int], None],
-    pauses: Sequence[tuple[int, Look]],
+    pauses: Sequence[Pause],
     log_every: int,
     save_bundle: SaveBundle | None = None,
+    afterwards: float = 0.0,
 ) -> Fitted:
     """Train for `config.steps` turns, or until `config.patience` ends it, resuming from the newest checkpoint under
     `folder`/state.
+
 
     Args:
         trainee: on its device; left with the averaged weights where averages are kept.
@@ -71,9 +73,10 @@ def fit(
         log: called on the main process with (finished steps, values): of each kind of turn the last one since the
             line before; and what a pause has seen.
         resumed: called once, before the first step, with the number of steps already done.
-        pauses: (every so many steps and at the end, 0 for never; what is called then on the main process, with averaged
-            weights in place).
+        pauses: looks at the training (see `Looks`), on the main process with averaged weights in place.
         save_bundle: writes the weights in place for `config.best_by`, which keeps the best.
+        afterwards: seconds that what follows is thought to take, for the bar.
+
     Raises:
         ValueError: what `check_trainee` refuses; a checkpoint of another format.
         FloatingPointError: loss or gradient is not finite; names the step, the examples and the last checkpoint.
@@ -104,7 +107,7 @@ def fit(
     )
     saving = Pause(config.checkpoint_every, lambda step: state.save(folder / "state", step))
     looks = Looks(pauses, trainee, averages, state.best, log, config, accelerator)
-    bar = Bar(range(done, config.steps), config.steps, [saving, *looks.pauses], disable=not main)
+    bar = Bar(range(done, config.steps), config.steps, [saving, *looks.pauses], disable=not main, afterwards=afterwards)
     lines = Lines(config, state, [saving, *looks.pauses], done, log_every)
     started = time.perf_counter() - state.seconds
 

@@ -1,15 +1,18 @@
 """All that evaluation, calibration and sample pictures ask of the family of a bundle: what makes images, what that is
 known by, and which prompts suit it."""
 
+import dataclasses
 import hashlib
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 
+from fineface_train.aus import AU_COUNT
 from fineface_train.config import Config
 from fineface_train.evaluation.plan import REAL_PROMPTS, EvaluationPrompt, toyfacs_prompts
 from fineface_train.files import plain
@@ -24,11 +27,14 @@ from fineface_train.methods.au_diffusion.bundle import (
 from fineface_train.methods.au_diffusion.bundle_config import CONFIG_FILE, BundleConfig
 from fineface_train.methods.au_diffusion.generate import PipelineGenerator
 from fineface_train.methods.calibration import Calibration
+from fineface_train.methods.protocol import Request
 
 __all__ = ["CALIBRATION_FILE", "CONFIG_FILE", "check_bundle", "load_calibration", "save_calibration"]
 logger = logging.getLogger(__name__)
 EXTREME_SCALE, EXTREME_GUIDANCE = 5.0, 15.0
 """Up to so many times the adapter's trained scale, and so much guidance, the shipped bundle still draws faces."""
+SLOW = 0.5
+"""Seconds of one image with one sampling step from which the time of batches is not measured."""
 
 
 def draws(config: Config) -> bool:
@@ -56,6 +62,26 @@ def looking(config: Config, pipe: StableDiffusionPipeline) -> PipelineGenerator:
     return PipelineGenerator(
         pipe, config.method.conditioning, config.method.sampling, config.method.base.resolution, strict=False
     )
+
+
+def seconds_per_image(config: Config, pipe: StableDiffusionPipeline) -> float:
+    """Seconds that one image takes in batches of `evaluation.batch_size`, from made-up images of few sampling steps;
+    where these take long, from one image alone."""
+
+    def took(count: int, steps: int) -> float:
+        sampling = dataclasses.replace(config.method.sampling, steps=steps)
+        generator = PipelineGenerator(pipe, config.method.conditioning, sampling, config.method.base.resolution)
+        requests = [Request("a face", (1.0,) * AU_COUNT, seed) for seed in range(count)]
+        started = time.perf_counter()
+        generator.make(requests)
+        return time.perf_counter() - started
+
+    took(1, 1)  # warms up
+    alone = took(1, 1)
+    count = 1 if alone > SLOW else config.evaluation.batch_size
+    once, more = (alone if count == 1 else took(count, 1)), (2 if alone > SLOW else 5)
+    step = max(0.0, took(count, more) - once) / (more - 1)
+    return (max(0.0, once - step) + step * config.method.sampling.steps) / count
 
 
 def load_generator(config: Config, bundle: Path, pipe: StableDiffusionPipeline | None = None) -> PipelineGenerator:

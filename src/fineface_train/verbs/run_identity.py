@@ -75,6 +75,8 @@ def run_identity(config: Config, accelerator: Accelerator, given: Given) -> dict
             "images": hashlib.sha256("".join(given.contents).encode()).hexdigest(),
         }
         identity["mixture"] = {"weights": config.data.weights(given.table), "rarity": config.data.rarity_weighting}
+        if augmented := config.data.augmentation.identity():
+            identity["augmentation"] = augmented
         identity["precision"] = str(weight_dtype(config.trainer, accelerator))
         if any(one.cut or one.unsaid for one in given.told):
             identity["told"] = hash_of([one.text for one in given.told])

@@ -7,12 +7,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
 from diffusers import StableDiffusionPipeline
 
 from fineface_train.config import Config, to_yaml, training_values
+from fineface_train.data.augmentation import View
 from fineface_train.data.cache import LatentCache, TextCache, latent_cache, text_cache
 from fineface_train.data.conditioning import Entry
 from fineface_train.data.contents import INDEX, image_contents
@@ -23,12 +25,13 @@ from fineface_train.data.prepare import prepare
 from fineface_train.data.prompts import counted
 from fineface_train.data.table import SampleTable
 from fineface_train.data.validation import validation_examples, validation_groups, validation_rows
+from fineface_train.data.views import Views, open_views
 from fineface_train.evaluation.config import ProtocolName
 from fineface_train.evaluation.glance import glance
 from fineface_train.evaluation.judges.config import JudgeKind
 from fineface_train.evaluation.judges.judges import Judges, find_judges, load_judges
-from fineface_train.evaluation.plan import build_plan, toyfacs_combinations
-from fineface_train.evaluation.sample_sheet import SAMPLE_PROMPTS, sample_sheet
+from fineface_train.evaluation.plan import PlannedImage, build_plan, toyfacs_combinations
+from fineface_train.evaluation.sample_sheet import SAMPLE_IMAGES, SAMPLE_PROMPTS, sample_sheet
 from fineface_train.files import SEAL, damage, read_json, sha256, write_json, write_text
 from fineface_train.locks import locked, writable
 from fineface_train.loop.accelerator import make_accelerator, weight_dtype
@@ -37,8 +40,8 @@ from fineface_train.loop.checkpoint import latest_state, other_format, resumable
 from fineface_train.loop.config import VALIDATION_LOSS, Precision
 from fineface_train.loop.dashboards import GLANCE
 from fineface_train.loop.earlier_runs import about_neighbours, run_to_extend, take_on
-from fineface_train.loop.looks import Look
 from fineface_train.loop.processes import as_first, make_crew
+from fineface_train.loop.progress import Pause
 from fineface_train.loop.runs import FINISHED, choose_folder, is_finished, provenance
 from fineface_train.loop.tracking import Tracker
 from fineface_train.loop.trainer import Fitted, fit
@@ -52,7 +55,7 @@ from fineface_train.methods.au_diffusion.model import AUDiffusion, batch_to
 from fineface_train.methods.au_diffusion.prior import prior
 from fineface_train.verbs.evaluate import measure_bundle, print_report
 from fineface_train.verbs.evaluation_folder import evaluation_folder, measured_folder
-from fineface_train.verbs.generators import evaluation_prompts, looking
+from fineface_train.verbs.generators import evaluation_prompts, looking, seconds_per_image
 from fineface_train.verbs.run_identity import Given, prompt_writer, run_identity, told_captions
 
 logger = logging.getLogger(__name__)
@@ -245,9 +248,7 @@ def _train(
         return load_judges(config.judge, accelerator.device)
 
     def look(step: int) -> dict[str, Any]:
-        plan = build_plan(
-            ProtocolName.glance, evaluation_prompts(config), toyfacs_combinations(), config.evaluation.seed
-        )
+        plan = planned(config, ProtocolName.glance)
         with accelerator.autocast():
             seen = glance(looking(config, pipe), judges(), plan, config.evaluation.batch_size)
         return {GLANCE: seen}
@@ -256,7 +257,14 @@ def _train(
         return batch_to(batch, accelerator.device, batch_dtype(config))
 
     held_out = validation_rows(given.table, config.data.weights(given.table), config.evaluation.seed)
-    pauses: list[tuple[int, Look]] = [(config.trainer.sample_every, picture), (config.evaluation.every, look)]
+    image = 0.0
+    if tracker is not None and makes_images(config):
+        with accelerator.autocast():
+            image = seconds_per_image(config, pipe)
+    pauses = [
+        Pause(config.trainer.sample_every, picture, expected=SAMPLE_IMAGES * image),
+        Pause(config.evaluation.every, look, expected=len(planned(config, ProtocolName.glance)) * image),
+    ]
     if len(held_out):
         examples = validation_examples(
             given.table,
@@ -280,7 +288,8 @@ def _train(
             accelerator,
             folder,
         )
-        pauses.append((config.trainer.validation_steps(nothing_else=_nothing_else(config)), validation))
+        pauses.append(Pause(config.trainer.validation_steps(nothing_else=nothing_else(config)), validation))
+    evaluated = len(planned(config)) / accelerator.num_processes if config.evaluation.after_training else 0
     fitted = fit(
         model,
         dataset,
@@ -294,21 +303,34 @@ def _train(
         pauses=pauses,
         log_every=config.tracking.log_every,
         save_bundle=save,
+        afterwards=evaluated * image,
     )
     if tracker is not None:
         tracker.finish()
     return fitted, compute * fitted.steps
 
 
-def _nothing_else(config: Config) -> bool:
+def nothing_else(config: Config) -> bool:
     """Whether only the loss on held-out images tells how the training goes, as there is no judge."""
     return config.judge.kind is JudgeKind.none and config.evaluation.after_training
+
+
+def planned(config: Config, protocol: ProtocolName | None = None) -> list[PlannedImage]:
+    """The images of the evaluation at the end, or of another protocol."""
+    return build_plan(
+        protocol or config.protocol, evaluation_prompts(config), toyfacs_combinations(), config.evaluation.seed
+    )
+
+
+def makes_images(config: Config) -> bool:
+    """Whether a training makes images, while it goes on or at its end."""
+    return bool(config.trainer.sample_every) or config.evaluation.wanted
 
 
 def _check_held_out(config: Config, table: SampleTable) -> str:
     """What to say where no image is held out for the validation loss. Raises ValueError where it was asked for."""
     trainer = config.trainer
-    validated = config.method.trains and trainer.validation_steps(nothing_else=_nothing_else(config)) > 0
+    validated = config.method.trains and trainer.validation_steps(nothing_else=nothing_else(config)) > 0
     if not validated or len(validation_rows(table, config.data.weights(table), config.evaluation.seed)):
         return ""
     none = "no image is held out of training (split validation)"
@@ -330,6 +352,8 @@ class Inputs:
     text_without_aus: TextCache
     """The same where AUs are hidden."""
     prior: Prior | None
+    views: Views | None
+    """Of the training images, where they are augmented."""
 
 
 def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
@@ -346,6 +370,23 @@ def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
         config.image_transform,
         crew=crew,
     )
+
+    def posteriors(rows: np.ndarray, view: View) -> LatentCache:
+        return latent_cache(
+            SampleTable(table.frame.iloc[rows]),
+            [given.contents[row] for row in rows],
+            pipe.vae,
+            hashes["vae"],
+            folder,
+            config.method.base.resolution,
+            config.image_transform,
+            view=view,
+            crew=crew,
+        )
+
+    views = open_views(
+        config.data.augmentation, table, config.data.weights(table), latents, posteriors, silent=crew.index > 0
+    )
     captions, writer = table.frame["caption"].tolist(), prompt_writer(config, pipe)
     for sentence in counted(given.told, captions, writer.room) if crew.index == 0 else ():
         logger.warning("%s", sentence)
@@ -357,7 +398,7 @@ def open_caches(config: Config, given: Given, crew: Crew) -> Inputs:
         if method.finetune.prior_weight
         else None
     )
-    return Inputs(latents, text, without, own)
+    return Inputs(latents, text, without, own, views)
 
 
 def build_model(config: Config, pipe: StableDiffusionPipeline, accelerator: Accelerator) -> AUDiffusion:
@@ -394,6 +435,7 @@ def build_dataset(config: Config, table: SampleTable, model: AUDiffusion, inputs
         inputs.text,
         text_without_aus=inputs.text_without_aus,
         prior=inputs.prior,
+        views=inputs.views,
         timesteps=model.objective.timesteps,
         rounding_group=micro,
         seed=config.seed,

@@ -253,6 +253,16 @@ def ensure_images(copy: AffectNetCopy, folder: Path, crew: Crew = ALONE) -> None
         crew.first(lambda: archives.extract(copy.images, folder, progress=not crew.quiet))
 
 
+def bytes_to_come(copy: AffectNetCopy, folder: Path) -> int:
+    """Bytes that `ensure_images` would write."""
+    return archives.bytes_to_come(copy.images, folder) if copy.images.is_file() else 0
+
+
+def rows_to_expect(copy: AffectNetCopy) -> int:
+    """The most rows that the table can have: those of the list."""
+    return len(_listed(copy, tell=False))
+
+
 def input_files(copy: AffectNetCopy) -> list[Path]:
     """The metadata, the archive and the correction: the table changes only when one of them, an image or the config
     does."""

@@ -23,7 +23,7 @@ from fineface_train.data.disfa.images import images_of_frames
 from fineface_train.data.disfa.labels import SubjectLabels, read_subject
 from fineface_train.data.disfa.layout import SUBJECTS, DisfaCopy
 from fineface_train.data.formats.images import image_size
-from fineface_train.data.formats.video import extract_videos
+from fineface_train.data.formats.video import Extraction, extract_videos, extraction_to_come
 from fineface_train.data.peaks import find_peaks
 from fineface_train.data.stages import Stages
 from fineface_train.data.table import Reading, SampleTable, Sieve, hash_fraction
@@ -45,6 +45,23 @@ def ensure_frames(copy: DisfaCopy, folder: Path, crew: Crew = ALONE) -> None:
     if copy.videos is not None:
         config = copy.config
         extract_videos(copy.chosen(copy.videos), folder, config.frame_format, config.frame_quality, crew)
+
+
+def frames_to_come(copy: DisfaCopy, folder: Path, processes: int) -> Extraction:
+    """What `ensure_frames` with so many processes would take."""
+    if copy.videos is None:
+        return Extraction(0, 0, 0.0)
+    config = copy.config
+    videos = copy.chosen(copy.videos)
+    return extraction_to_come(videos, folder, config.frame_format, config.frame_quality, processes)
+
+
+def rows_to_expect(copy: DisfaCopy) -> int:
+    """About how many rows the table will have, by the label files: frames with an AU, and a share of the others. Raises
+    ValueError for files that cannot be read."""
+    labels = [each.frames for each in _read_labels(copy, silent=True).values()]
+    active = sum(int((frames[list(AUS)] != 0).any(axis=1).sum()) for frames in labels)
+    return active + int(copy.config.neutral_share * (sum(map(len, labels)) - active))
 
 
 def read_disfa(copy: DisfaCopy, seed: int, stages: Stages, extracted: Path | None = None) -> Reading:

@@ -83,6 +83,13 @@ def is_extracted(archive: Path, folder: Path) -> bool:
     return all(dated(volume) in (None, stamp) for volume, stamp in volumes.items())
 
 
+def bytes_to_come(archive: Path, folder: Path) -> int:
+    """Bytes that `extract` would write. Raises ValueError as it does for volumes that are missing or truncated."""
+    if is_extracted(archive, folder):
+        return 0
+    return sum(member.size for member in read_members(archive)[1])
+
+
 def forget(folder: Path) -> None:
     """What is extracted into `folder` is looked at again by the next `extract`, file by file."""
     for note in (folder / STATE).glob("*.json"):

@@ -3,10 +3,12 @@ changed."""
 
 import dataclasses
 import io
+import itertools
 import logging
 import os
 import shutil
 import threading
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MARKER = "video.json"
+FRAMES_TIMED = 8
+"""Of a video, to tell how long all take and how much room."""
 IDENTITY: tuple[str, ...] = ("video", "bytes", "changed", "format", "quality")
 OLDER: set[str] = {"decoded", "promised", "damaged", "skipped", "uneven"}
 FOUND: tuple[set[str], ...] = (
@@ -243,17 +247,47 @@ def _promised(video: Path) -> int:
         return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+    """What extracting takes, by what the videos promise and by their first frames: no more than a guess."""
+
+    frames: int
+    bytes: int
+    seconds: float
+
+
+def extraction_to_come(
+    videos: Mapping[str, Path], root: Path, frame_format: FrameFormat, quality: int, processes: int
+) -> Extraction:
+    """What `extract_videos` with these arguments and so many processes would take; writes nothing."""
+    wanted = {name: _identity(path, frame_format, quality) for name, path in videos.items()}
+    pending = [name for name in videos if not _is_done(root / name, wanted[name])]
+    frames = sum(_promised(videos[name]) for name in pending)
+    if not frames:
+        return Extraction(0, 0, 0.0)
+    size, seconds = _like_the_first(videos[pending[0]], wanted[pending[0]]["quality"], FRAMES_TIMED)
+    at_once = max(1, min(len(pending), max(processes, len(os.sched_getaffinity(0)))))
+    return Extraction(frames, int(frames * size), frames * seconds / at_once)
+
+
+def _like_the_first(video: Path, quality: int | None, count: int = 1) -> tuple[float, float]:
+    """Mean bytes and seconds of the first `count` frames of a video, decoded and encoded; 0 where it cannot be read,
+    which `decode` explains."""
+    import av
+
+    started, sizes = time.perf_counter(), []
+    try:
+        with av.open(str(video)) as container:
+            sizes = [len(_encode(frame, quality)) for frame in itertools.islice(container.decode(video=0), count)]
+    except (av.error.FFmpegError, IndexError):
+        pass
+    return sum(sizes) / max(1, len(sizes)), (time.perf_counter() - started) / max(1, len(sizes))
+
+
 def _warn_of_space(root: Path, video: Path, frames: int, quality: int | None) -> None:
     """Say at once if so many frames like the first of `video` are more than the disk of `root` has room for; no more
     than a guess, so nothing stops."""
-    import av
-
-    try:
-        with av.open(str(video)) as container:
-            frame = next(container.decode(video=0), None)
-    except (av.error.FFmpegError, IndexError):  # `decode` says what it is
-        return
-    needed, free = frames * (len(_encode(frame, quality)) if frame else 0), shutil.disk_usage(root).free
+    needed, free = frames * _like_the_first(video, quality)[0], shutil.disk_usage(root).free
     if needed > free:
         room = f"{frames:,} frames take about {needed / 1e9:,.1f} GB and {free / 1e9:,.1f} GB are free"
         logger.warning(

@@ -7,6 +7,7 @@ import re
 from typing import Any, ClassVar, Literal
 
 from fineface_train.data.conditioning import ConditioningConfig, Entry
+from fineface_train.data.config import AUGMENTATION
 from fineface_train.methods.config import MethodConfig
 from fineface_train.places import found
 
@@ -320,7 +321,7 @@ class Method(MethodConfig):
             (
                 not self.trains,
                 untrained,
-                ("image_transform", "method.objective", "method.finetune.prior_weight"),
+                ("image_transform", *AUGMENTATION, "method.objective", "method.finetune.prior_weight"),
             ),
             (self.sampling.guidance == 1, "method.sampling.guidance=1", ("method.sampling.negative",)),
             (pretrained, architecture, ("method.base.tokenizer",)),

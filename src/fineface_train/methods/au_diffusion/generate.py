@@ -70,12 +70,26 @@ class PipelineGenerator:
                 )
             self.pipe.set_ip_adapter_scale(scale)
 
-    @torch.no_grad()
     def generate(self, requests: list[Request]) -> Tensor:
         """(B, 3, H, W) floats in [0, 1] on the CPU. Raises FloatingPointError for pictures that are not finite, or all
         of one colour."""
+        made = self.make(requests)
+        if fault := _fault(made, requests):
+            remedy = f"lower what drives it: {self._driven_by(self._asked(requests))}"
+            if self.strict:
+                raise FloatingPointError(f"{fault}; {remedy}")
+            logger.warning("%s; %s", fault, remedy)
+        return made
+
+    def _asked(self, requests: list[Request]) -> Tensor:
+        """AUs (B, 12) that the adapter is asked for."""
         asked = [request.aus if self.calibration is None else self.calibration.ask(request.aus) for request in requests]
-        aus = torch.tensor(asked, dtype=self.pipe.unet.dtype, device=self.pipe.device)
+        return torch.tensor(asked, dtype=self.pipe.unet.dtype, device=self.pipe.device)
+
+    @torch.no_grad()
+    def make(self, requests: list[Request]) -> Tensor:
+        """As `generate`, whatever the pictures show."""
+        aus = self._asked(requests)
         guided = self.config.guidance > 1
         shape = (
             self.pipe.unet.config.in_channels,
@@ -103,13 +117,7 @@ class PipelineGenerator:
             width=self.resolution,
             output_type="pt",
         ).images
-        made = images.float().cpu()
-        if fault := _fault(made, requests):
-            remedy = f"lower what drives it: {self._driven_by(aus)}"
-            if self.strict:
-                raise FloatingPointError(f"{fault}; {remedy}")
-            logger.warning("%s; %s", fault, remedy)
-        return made
+        return images.float().cpu()
 
     def _tell(self, prompt: str, sentences: Sequence[str]) -> None:
         """What had no room of a prompt, once for all its AUs and seeds."""
