@@ -217,7 +217,7 @@ class Contestant:
         return [step for number, step in enumerate(self.clock.steps) if number % TURN]
 
     def shares(self) -> dict[str, float]:
-        """Of the time of all counted steps, with a checkpoint as often as the trainer saves."""
+        """Shares of the time of all counted steps, with a checkpoint as often as the trainer saves."""
         total: dict[str, float] = defaultdict(float)
         for step in self._counted():
             for part, seconds in step.items():

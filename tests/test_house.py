@@ -134,7 +134,7 @@ def test_an_exception_that_is_not_needed_any_more_goes() -> None:
 
 
 def test_every_import_is_seen() -> None:
-    """Of a module, of a name in one, and within a function."""
+    """A module, a name in one, and an import within a function."""
     seen = {(one.file, one.module) for one in IMPORTS}
     assert {("locks", "files"), ("data/prepare", "data/formats/archives"), ("data/cache", "locks")} <= seen
     assert ("methods/au_diffusion/bundle_config", "__init__") in seen

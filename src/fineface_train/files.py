@@ -221,7 +221,7 @@ def hash_of_files(paths: Iterable[Path | str], root: Path | None = None) -> str:
 
 
 def sha256(path: Path) -> str:
-    """Of a file, in hex."""
+    """The SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

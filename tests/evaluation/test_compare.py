@@ -71,7 +71,7 @@ def test_a_mean_against_its_prompts(compared: dict) -> None:
 
 
 def test_a_slope_against_a_regression(compared: dict) -> None:
-    """Of the images of all seeds, AU by AU, then averaged."""
+    """The images of all seeds, AU by AU, then averaged."""
     slopes = {}
     for name, frames in ARMS.items():
         frame = pd.concat([frame[HELD_OUT] for frame in frames.values()])

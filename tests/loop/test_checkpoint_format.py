@@ -55,7 +55,10 @@ def test_a_run_that_an_earlier_version_began_is_refused_and_one_that_it_finished
     whole = bundle.read_bytes()
     bundle.write_bytes(whole[:-1])  # it could be made from a checkpoint of this version only
     assert main(command) == 2
-    assert "no checkpoint is left that this version could make it from" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "adapter.safetensors is not what was written" in told
+    assert "(checkpoint format 1;" in told
+    assert "no checkpoint is left to make it from" in told
     bundle.write_bytes(whole)
     assert contents(run) == before
 

@@ -199,8 +199,8 @@ def collate(examples: list[Batch]) -> Batch:
 def example_batches(
     dataset: Dataset[Any], sampler: ShareOfBatches, workers: int, together: Callable[[list[Any]], Any] = collate
 ) -> Generator[Any]:
-    """Micro-batches in order, made from lists of examples by `together`; the number of workers
-    changes nothing but speed. To be closed: that ends the workers."""
+    """Micro-batches in order, made from lists of examples by `together`; the number of workers changes nothing but
+    speed. To be closed: that ends the workers."""
     batches = iter(
         DataLoader(
             dataset,

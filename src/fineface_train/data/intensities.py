@@ -1,5 +1,5 @@
 """From an annotator's AUs to intensities: power transforms and min-max, fitted once and kept, so that new images get
-the same numbers (SPEC section 2)."""
+the same numbers (FineFace, arXiv 2407.20175, on AffectNet's labels)."""
 
 import dataclasses
 import enum

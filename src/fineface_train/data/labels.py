@@ -1,5 +1,5 @@
-"""What is done to AU labels before they condition the model: distribution smoothing and random rounding (SPEC section
-2)."""
+"""What is done to AU labels before they condition the model: distribution smoothing and random rounding
+(FineFace, arXiv 2407.20175, Table 3)."""
 
 import dataclasses
 import enum

@@ -2,4 +2,4 @@
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 VALIDATION_SHARE = 0.1
-"""Of a source, by default never trained on: of DISFA's subjects, of AffectNet's images."""
+"""Share of a source that is by default never trained on: of DISFA's subjects, of AffectNet's images."""

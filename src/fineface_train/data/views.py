@@ -22,7 +22,7 @@ def rows_of_view(table: SampleTable, weights: dict[str, float], view: View) -> n
 
 
 class Views:
-    """Of each training row the posteriors of all its views."""
+    """The posteriors of all views of each training row."""
 
     def __init__(
         self, augmentation: Augmentation, latents: LatentCache, of_view: dict[View, tuple[np.ndarray, LatentCache]]

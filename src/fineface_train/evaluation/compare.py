@@ -151,7 +151,7 @@ def _check_paired(arm: str, images: Readings, reference: str, other: Readings, *
 
 
 def difference(arm: Sequence[Readings], reference: Sequence[Readings], seed: int) -> dict[str, dict[str, float]]:
-    """Of each metric: arm less reference, averaged over seeds (given in one order), its 95% interval (units
+    """Arm less reference for each metric, averaged over seeds (given in one order), its 95% interval (units
     resampled) and p (arms exchanged within units); nothing without a seed.
     """
     if not arm:

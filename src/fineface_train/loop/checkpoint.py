@@ -24,7 +24,7 @@ BEST_STATE = "best.safetensors"
 """The state at the best look so far, where trainer.best_by keeps one."""
 PROGRESS = "progress.json"
 FORMAT = 2
-"""Of a checkpoint. Format 1 had the parameters of one player, and no number in progress.json."""
+"""Format of a checkpoint. Format 1 had the parameters of one player, and no number in progress.json."""
 KEPT = 2
 """Checkpoints that stay: should the newest turn out damaged, the one before it is there."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fineface_train.loop.tracking import TrackingConfig
 
 GLANCE = "glance"
-"""Of a line: what an evaluation of a few images saw while training went on."""
+"""Key of a line: what an evaluation of a few images saw while training went on."""
 VALIDATION = "validation"
 """Key of a line: the error on images held out of training, while it went on."""
 WANDB_TIMEOUT = 60.0

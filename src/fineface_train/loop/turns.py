@@ -36,7 +36,7 @@ class Optimiser:
 
     @property
     def decay(self) -> float:
-        """Of the averages at the turn to come: less in the first turns, so that they forget the start."""
+        """Decay of the averages at the turn to come: less in the first turns, so that they forget the start."""
         return min(self.settings.ema_decay or 0.0, (1 + self.taken) / (10 + self.taken))
 
 
@@ -64,7 +64,7 @@ class TurnTaken:
     values: dict[str, float]
     """Everything the trainee returned, as means over processes and micro-batches."""
     norm: float
-    """Of the player's gradient, before clipping."""
+    """Norm of the player's gradient, before clipping."""
     signal: int
     """That any process got; 0 for none."""
 

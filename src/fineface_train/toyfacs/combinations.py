@@ -1,5 +1,4 @@
-"""The 50 AU combinations on which ToyFACS is evaluated (SPEC section 5): 25 that its corpus holds and 25 that it does
-not.
+"""The 50 AU combinations on which ToyFACS is evaluated: 25 that its corpus holds and 25 that it does not.
 
 The first three of each half are those that the paper names, with the intensities of its figures. A drawing is held out
 when the AUs that are not 0 are one of the held-out sets or contain one.

@@ -1,5 +1,4 @@
-"""The ToyFACS corpus: drawn faces with known AUs, written in DISFA's and AffectNet's own on-disk layouts (SPEC section
-6).
+"""The ToyFACS corpus: drawn faces with known AUs, written in DISFA's and AffectNet's own on-disk layouts.
 
 No held-out identity and no held-out combination enters it. Labels are sparse and co-occur; every AU is the only active
 one in at least 2% of the samples of each part. Files are the same bytes for the same config, wherever they are written.
@@ -39,8 +38,7 @@ CHUNK = 50
 SEGMENT = 30
 """Frames for which a DISFA subject keeps shirt, background and caption."""
 INVERSE_POWERS: dict[str, float] = {"AU1": 1 / 1.8, "AU4": 1 / 1.8, "AU15": 1 / 0.8, "AU17": 1 / 0.8, "AU20": 1 / 0.8}
-"""Undo the powers of the AffectNet reader (SPEC section 2); written here on their own, so that reader and corpus check
-each other."""
+"""Undo the powers of the AffectNet reader; written here on their own, so that reader and corpus check each other."""
 
 
 def corpus_stamp(config: CorpusConfig) -> dict:

@@ -16,7 +16,7 @@ from fineface_train.toyfacs.faces import BACKGROUNDS, HAIRS, SHIRTS, SKINS, Face
 
 RESOLUTION = 64
 INK = (0.12, 0.06, 0.06)
-"""Of brows, nose and creases: darker than every skin and beard, so that an AU changes every face in the same
+"""Colour of brows, nose and creases: darker than every skin and beard, so that an AU changes every face in the same
 direction."""
 LIPS = (0.86, 0.24, 0.30)
 NUISANCES = 9

@@ -35,7 +35,7 @@ from fineface_train.verbs.sweep_arms import Arms
 from fineface_train.verbs.train import train
 
 COLUMNS = ("slope", "rank_correlation", "au_mse_active", "au_mse_mean", "leakage", "clip_i")
-"""Of metrics.json, under "individual": what the table of arms shows."""
+"""Metrics of single AUs that the table of arms shows."""
 UNNAMED = ("sweep", "seed", "run", "tracking", "comparison")
 """Parts of the config that do not make a sweep another one."""
 

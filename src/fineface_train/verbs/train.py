@@ -144,14 +144,16 @@ def _is_done(config: Config, accelerator: Accelerator, folder: Path) -> bool:
     done, fault = is_finished(folder), None
     if done and accelerator.is_main_process and (fault := _bundle_fault(config, folder)):
         done, newest = False, latest_state(folder / "state")
-        if not config.method.trains or (newest is not None and not other_format(newest)):
+        other = newest and other_format(newest)
+        if other:
+            fault = f"{fault}; {other}"
+        elif newest is not None or not config.method.trains:
             logger.warning("%s: making it again%s", fault, " from the last checkpoint" if config.method.trains else "")
             fault = None
     done, fault = as_first(accelerator, (done, fault))
     if fault:
         raise ValueError(
-            f"{fault}, and no checkpoint is left that this version could make it from; bring back a copy, or start "
-            f"over with run.fresh=true"
+            f"{fault}, and no checkpoint is left to make it from; bring back a copy, or start over with run.fresh=true"
         )
     return bool(done)
 

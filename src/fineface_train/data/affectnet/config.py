@@ -75,7 +75,7 @@ class AffectNetConfig:
     """A correction.json of another `fineface prepare`: its curves and low cut, instead of `transform` and `low_cut`
     fitted to these images."""
     validation_share: float = VALIDATION_SHARE
-    """Of the images, chosen by data.seed, never trained on."""
+    """Share of the images, chosen by data.seed, that is never trained on."""
     weight: float | None = None
     """Share of training examples, relative to the other sources; null: the number of its training rows."""
 

@@ -32,7 +32,7 @@ from fineface_train.data.table import Reading, SampleTable, Sieve, hash_fraction
 
 logger = logging.getLogger(__name__)
 CORRECTION = "correction.json"
-"""Of a prepared folder: the curves that its AUs went through."""
+"""File of a prepared folder with the curves that its AUs went through."""
 SIZES_LOOKED_AT = 200
 
 

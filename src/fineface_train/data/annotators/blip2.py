@@ -1,4 +1,4 @@
-"""What BLIP-2 says of images: captions, and answers to questions that tell photographs from drawings (SPEC section 2).
+"""What BLIP-2 says of images: captions, and answers to questions that tell photographs from drawings.
 
 Rows are kept as `per_image` keeps them, in a folder whose name is a hash of what decided them: the weights, the
 prompts, the version of transformers. Another prompt asks again; going back to the first one finds what was kept.
@@ -33,13 +33,13 @@ from fineface_train.files import hash_of, read_json
 logger = logging.getLogger(__name__)
 KEY = "data.blip2"
 ANSWER_TOKENS = 10
-"""Of an answer: more than "yes" or "no" take."""
+"""Tokens of an answer: more than "yes" or "no" take."""
 REPEATS = re.compile(r"\b(\w+(?:\W+\w+){0,3})(?:\W+\1\b){2,}", re.IGNORECASE)
 """One to four words, three times in a row: a language model that found no end."""
 
 
 class Status(enum.Enum):
-    """Of a caption or the answers: `empty` and `repeats` are of captions, `unreadable` is an image that cannot be
+    """Faults of a caption or of answers: `empty` and `repeats` are of captions, `unreadable` is an image that cannot be
     decoded."""
 
     ok = "ok"

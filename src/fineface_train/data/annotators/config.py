@@ -47,7 +47,7 @@ class OpenFaceConfig:
     folder: str | None = None
     """With NAME.csv and NAME_of_details.txt for each image, in subfolders named as the images' where names repeat."""
     min_confidence: float = 0.7
-    """Of a face, in [0, 1]; what OpenFace is less sure of is none."""
+    """Least confidence in a face, in [0, 1]; what OpenFace is less sure of is none."""
 
     def validate(self, key: str) -> None:
         """Raise ValueError, naming the full key, for a value out of range."""
@@ -115,14 +115,14 @@ class Blip2Config:
     model: str | None = None
     """A folder that `save_pretrained` wrote, or a name on the hub such as Salesforce/blip2-opt-2.7b; null: not used."""
     revision: str | None = None
-    """Of a name on the hub: a commit, so that it is the same model next year."""
+    """Commit of a model on the hub, so that it is the same model next year."""
     batch_size: int = 16
     """Images at once, in each process."""
     caption_prompt: str = ""
     """What captions continue, such as "a photo of" (which is not part of the caption); empty: the model begins
     itself."""
     max_new_tokens: int = 40
-    """Of a caption, in tokens."""
+    """Longest caption, in tokens."""
     questions: list[Question] = dataclasses.field(default_factory=_paper_questions)
     """What a photograph must answer as wanted, each of them."""
 

@@ -189,7 +189,7 @@ def _aus(where: str, face: dict[str, str], scale: float, *, used: bool) -> tuple
 
 
 def _area(where: str, face: dict[str, str]) -> float:
-    """Of the box around a face's landmarks, in square pixels."""
+    """Area of the box around a face's landmarks, in square pixels."""
     if "x_0" not in face:
         raise ValueError(
             f"{where}: which of several faces is the largest, only landmarks tell; write them with {HOW_TO_MAKE}"

@@ -55,9 +55,9 @@ class DisfaConfig:
     """Names of videos, without .avi or .mp4; * stands for anything. Those that name the other camera are left out."""
     camera: Camera = Camera.left
     frame_format: FrameFormat = FrameFormat.jpg
-    """Of frames extracted from videos."""
+    """Image format of the frames that are extracted from videos."""
     frame_quality: int = 95
-    """Of jpg, 1 to 100."""
+    """Quality of jpg frames, 1 to 100."""
     captions: str | None = "disfa_captions.csv"
     """CSV with columns `subject`, `frame` (from 1) and `caption`; or with `caption` alone, in the order of subjects and
     frames."""
@@ -81,7 +81,7 @@ class DisfaConfig:
     """Test subjects are those of the literature's fold 0, 1 or 2; null: a share `test_share`, chosen by the seed."""
     test_share: float = 0.0
     validation_share: float = VALIDATION_SHARE
-    """Of the subjects that are not for the test, chosen by data.seed, never trained on."""
+    """Share of the subjects that are not for the test, chosen by data.seed, that is never trained on."""
     weight: float | None = None
     """Share of training examples, relative to the other sources; null: the number of its training rows."""
 

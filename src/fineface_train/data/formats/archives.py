@@ -266,7 +266,7 @@ def _copy(stream: IO[bytes], member: Member, path: Path) -> bool:
 
 
 class _Checksum:
-    """Of a member's contents, as they come."""
+    """The CRC of a member's contents, as they come."""
 
     def __init__(self, member: Member) -> None:
         import rarfile  # here, so that data without archives needs no such package

@@ -99,7 +99,7 @@ def read_members(archive: Path) -> tuple[list[str], list[Member]]:
 
 
 def _missing_volumes(gap: Path) -> list[str]:
-    """Of the volumes from `gap` on those that are not there, as far as the files beside it tell."""
+    """The volumes from `gap` on that are missing, as far as the files beside it tell."""
     match = re.fullmatch(r"(.*\D)(\d+)(\.rar)?", gap.name, re.IGNORECASE)
     if match is None:
         return [gap.name]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 MARKER = "video.json"
 FRAMES_TIMED = 8
-"""Of a video, to tell how long all take and how much room."""
+"""Frames of a video that are timed and weighed, to tell how long all take and how much room."""
 IDENTITY: tuple[str, ...] = ("video", "bytes", "changed", "format", "quality")
 OLDER: set[str] = {"decoded", "promised", "damaged", "skipped", "uneven"}
 FOUND: tuple[set[str], ...] = (

@@ -21,7 +21,7 @@ ALIKE = 7
 to 3; different ones in 100."""
 COLOUR_SIDE = 4
 SAME_COLOURS = 16
-"""Of 255, in which the mean colours of 4 x 4 fields may differ; the hash sees no colours."""
+"""Difference, of 255, that the mean colours of 4 x 4 fields may have; the hash sees no colours."""
 SHARPNESS_SIDE = 256
 
 
@@ -61,7 +61,8 @@ def _looks(image: Image.Image | str) -> Row:
 
 
 def difference_hash(grey: Image.Image) -> str:
-    """Of a grey image, 256 bits in hex: whether each of 16 x 16 fields is darker than the next (dHash, krawetz.org)."""
+    """The hash of a grey image, 256 bits in hex: whether each of 16 x 16 fields is darker than the next (dHash,
+    krawetz.org)."""
     fields = np.asarray(grey.resize((HASH_SIDE + 1, HASH_SIDE), Image.Resampling.BOX), dtype=np.int16)
     return np.packbits(fields[:, 1:] > fields[:, :-1]).tobytes().hex()
 

@@ -13,7 +13,7 @@ from fineface_train.aus import MAX_INTENSITY
 from fineface_train.data.splits import SPLITS
 
 BINS = 20
-"""Of intensities above 0: a quarter each."""
+"""Quarters of the intensities above 0."""
 COMMON = 30
 REPEATED = 5
 LITTLE_WORDS = frozenset(
@@ -45,7 +45,7 @@ LITTLE_WORDS = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class AuStatistics:
-    """Of intensities (N, 12) whose rows count by weights; lists are in the order of `AUS`."""
+    """Statistics of intensities (N, 12) whose rows count by weights; lists are in the order of `AUS`."""
 
     rows: int
     neutral: float
@@ -53,17 +53,17 @@ class AuStatistics:
     active: list[float]
     """Share of rows in which the AU is above 0."""
     alone: list[float | None]
-    """Of the rows that show the AU, the share that show no other; None for an AU that is never shown."""
+    """Share of an AU's rows that show no other AU; None for an AU that is never shown."""
     mean: list[float | None]
     """Mean intensity where it is shown."""
     together: list[list[float | None]]
-    """Of the rows that show the AU of the list, the share that show each other AU."""
+    """Share of an AU's rows that show each other AU."""
     histograms: list[list[float]]
     """Share of rows with an intensity in each of `BINS` equal parts of (0, 5]."""
 
 
 def au_statistics(aus: np.ndarray, weights: np.ndarray | None = None) -> AuStatistics:
-    """Of intensities (N, 12) in [0, 5]; `weights` (N,) need not sum to 1 and are equal by default."""
+    """Statistics of intensities (N, 12) in [0, 5]; `weights` (N,) need not sum to 1 and are equal by default."""
     weights = np.ones(len(aus)) if weights is None else weights
     used = weights > 0
     aus, weights = aus[used], weights[used] / (weights.sum() or 1)
@@ -113,8 +113,8 @@ def caption_statistics(captions: Sequence[str]) -> dict[str, Any]:
 
 
 def subject_statistics(frame: pd.DataFrame) -> dict[str, Any]:
-    """Of a sample table's frame: rows and subjects of each split, rows of a subject (least, median, most), subjects
-    that lie in several splits."""
+    """Counts of a sample table's frame: rows and subjects of each split, rows of a subject (least, median, most),
+    subjects that lie in several splits."""
     sizes = frame.groupby("subject").size()
     splits = frame.groupby("subject")["split"].nunique()
     return {

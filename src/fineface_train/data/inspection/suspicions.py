@@ -12,7 +12,7 @@ from fineface_train.data.inspection.looks import ALIKE, lookalikes
 from fineface_train.data.table import SampleTable
 
 SMALL, BLURRED = 0.5, 0.1
-"""Of the median of an image's source: shorter side, sharpness."""
+"""Share of the median of an image's source: shorter side, sharpness."""
 DARK, BRIGHT = 30, 225
 """Mean brightness, of 255."""
 FEW_WORDS = 3
@@ -38,7 +38,7 @@ class Suspicion:
     name: str
     rule: str
     count: int
-    """Of rows, or of pairs of rows where they are suspicious together."""
+    """Numbers of rows, or of pairs of rows where they are suspicious together."""
     examples: list[tuple[tuple[int, ...], str]]
     """The `EXAMPLES` most suspicious, or some by chance where none is more so: row, or pair of rows, of the table, and
     why."""
@@ -142,7 +142,7 @@ def _of_median(values: np.ndarray, sources: pd.Series, good: np.ndarray) -> np.n
 
 
 def _rarest_pair(aus: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Of each row (N, 12), the two AUs that are together most seldom: their number of rows over what chance would give
+    """For each row (N, 12), its rarest pair of AUs: the number of rows with both over what chance would give
     (infinite without two), their names."""
     shown = (aus > 0).astype(np.float64)
     often, both = shown.sum(axis=0), shown.T @ shown

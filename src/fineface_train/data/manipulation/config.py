@@ -37,7 +37,7 @@ class ManipulationConfig:
     """CSV with columns `file_path` (or `path`, as in the list) and `caption`; null: every image has `caption`."""
     caption: str = "a photo of a person"
     validation_share: float = VALIDATION_SHARE
-    """Of the images, chosen by data.seed, never trained on."""
+    """Share of the images, chosen by data.seed, that is never trained on."""
     weight: float | None = None
     """Share of training examples, relative to the other sources; null: the number of its training rows."""
 

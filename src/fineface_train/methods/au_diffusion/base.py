@@ -156,7 +156,7 @@ def fingerprint(module: nn.Module, dtype: torch.dtype = torch.float16) -> str:
 
 
 ADAPTER_KEY = "encoder_hid_dim_type"
-"""Of a UNet's config, what loading an adapter sets."""
+"""Keys of a UNet's config that loading an adapter sets."""
 
 
 def weights_hash(module: nn.Module) -> str:
@@ -186,7 +186,7 @@ def weights_hash(module: nn.Module) -> str:
 
 
 ENCODER_PLACES = ("encoder_hid_proj.", "au_encoder.")
-"""Of a UNet's parameters, those of the AU encoder."""
+"""Start of the names of the AU encoder's parameters in a UNet."""
 
 
 def is_base(name: str) -> bool:

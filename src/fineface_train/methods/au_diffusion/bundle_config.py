@@ -25,7 +25,7 @@ class BundleConfig:
     finetune: FinetuneConfig
     base_name: str
     base_fingerprints: dict[str, str]
-    """Of the UNet, rounded to "float16" and to "bfloat16"."""
+    """Fingerprints of the UNet, rounded to "float16" and to "bfloat16"."""
     cross_attention_dim: int
     resolution: int
     training: dict[str, Any] = dataclasses.field(default_factory=dict)

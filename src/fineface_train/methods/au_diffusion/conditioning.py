@@ -27,8 +27,8 @@ def unet_arguments(unet: UNet2DConditionModel, enters: Entry, text: Tensor, aus:
 
 
 def with_au_tokens(unet: UNet2DConditionModel, text: Tensor, aus: Tensor) -> Tensor:
-    """Captions' embeddings (B, tokens, d) whose last tokens, padding (see `prompts.py`), are replaced by the AUs' (SPEC
-    section 4)."""
+    """Captions' embeddings (B, tokens, d) whose last tokens, padding (see `prompts.py`), are replaced by the AUs', as
+    in the paper's LoRA-AU (FineFace, arXiv 2407.20175, Table 1)."""
     encoder = au_encoder(unet)
     assert encoder is not None
     tokens = encoder(aus)

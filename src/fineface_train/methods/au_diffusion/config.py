@@ -129,8 +129,8 @@ class FinetuneConfig:
     """Learning rate of the adapter's keys and values as a share of trainer.learning_rate; the paper has one rate for
     all."""
     prior_weight: float = 0.0
-    """Of DreamBooth's prior-preservation loss, on what the untrained base makes of `prior_prompt`; 0 trains without
-    it."""
+    """Weight of DreamBooth's prior-preservation loss, on what the untrained base makes of `prior_prompt`; 0 trains
+    without it."""
     prior_prompt: str = "a person"
     prior_images: int = 200
 

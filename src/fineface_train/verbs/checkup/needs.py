@@ -87,7 +87,8 @@ def _images(config: Config, accelerator: Accelerator, trial: Trial) -> list[Need
 
 
 def _seconds_to_judge(config: Config, accelerator: Accelerator) -> float | None:
-    """Of an image, by all judges; None where they are not there, or another program that is not started for this."""
+    """Seconds that all judges take for an image; None where they are not there, or another program that is not started
+    for this."""
     if config.judge.kind is not JudgeKind.toyfacs or not config.evaluation.wanted:
         return None
     try:
