@@ -10,6 +10,7 @@ from torch.utils.data import default_collate
 
 from fineface_train.files import new_folder
 from fineface_train.loop.config import TrainerConfig
+from fineface_train.loop.progress import Pause
 from fineface_train.loop.trainer import Fitted, fit
 from tests.loop.trainees import STEPS, Gan, Pictures, StoppedError, same
 
@@ -83,7 +84,7 @@ class BestRun:
                 to_device=stopping,
                 log=lambda step, values: self.lines.append({"step": step, **values}),
                 resumed=resumed,
-                pauses=[(100, self.picture), (2, self.validate)],
+                pauses=[Pause(100, self.picture), Pause(2, self.validate)],
                 log_every=self.log_every,
                 save_bundle=self.save,
             )

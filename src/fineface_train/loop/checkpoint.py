@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fineface_train.files import damage, seal
+from fineface_train.files import damage, new_folder
 from fineface_train.loop.best import Best
 from fineface_train.loop.trainee import Trainee, forgotten_buffers
 
@@ -61,40 +61,34 @@ class TrainingState:
         changed = [name for name, value in self._constants.items() if not torch.equal(now.get(name, value), value)]
         assert not changed, f"training changes {changed}, and the trainee's state does not hold it: it would be lost"
         name = f"step_{step:08d}"
-        partial = folder / f"{name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
+        progress = {
+            "format": FORMAT,
+            "run": folder.parent.name,
+            "step": step,
+            "seconds": self.seconds,
+            "unlogged": self.unlogged,
+        }
+        progress |= {"scaler": self.scaler.state_dict()} if self.scaler else {}
+        progress |= {"best": self.best.record()} if self.best is not None else {}
         try:
-            partial.mkdir(parents=True)
-            save_file(_on_cpu(self.trainee.state), partial / STATE)
-            if self.averages:
-                save_file(_on_cpu(self.averages), partial / AVERAGES)
-            if self.best is not None and self.best.weights:
-                save_file(self.best.weights, partial / BEST_STATE)
-            torch.save({player: one.state_dict() for player, one in self.optimisers.items()}, partial / OPTIMISERS)
-            progress = {
-                "format": FORMAT,
-                "run": folder.parent.name,
-                "step": step,
-                "seconds": self.seconds,
-                "unlogged": self.unlogged,
-            }
-            progress |= {"scaler": self.scaler.state_dict()} if self.scaler else {}
-            progress |= {"best": self.best.record()} if self.best is not None else {}
-            (partial / PROGRESS).write_text(json.dumps(progress) + "\n")
-            seal(partial)
+            with new_folder(folder / name) as partial:
+                save_file(_on_cpu(self.trainee.state), partial / STATE)
+                if self.averages:
+                    save_file(_on_cpu(self.averages), partial / AVERAGES)
+                if self.best is not None and self.best.weights:
+                    save_file(self.best.weights, partial / BEST_STATE)
+                torch.save({player: one.state_dict() for player, one in self.optimisers.items()}, partial / OPTIMISERS)
+                (partial / PROGRESS).write_text(json.dumps(progress) + "\n")
         except (
             OSError,
             SafetensorError,
             RuntimeError,
-        ) as error:  # torch and safetensors have errors of their own for a full disk
-            shutil.rmtree(partial, ignore_errors=True)
+        ) as error:  # torch and safetensors have their own for a full disk
             free = shutil.disk_usage(folder.parent).free / 1e6
             raise OSError(
                 f"{folder / name} could not be written ({error}); {free:.0f} MB are free there. The checkpoint before "
                 f"it is whole: mend this and start again"
             ) from error
-        shutil.rmtree(folder / name, ignore_errors=True)
-        partial.rename(folder / name)
         for older in sorted(folder.glob("step_????????"))[:-KEPT]:
             shutil.rmtree(older)
 
