@@ -1,14 +1,22 @@
 """The command line starts at once: help and refusals load no torch, and nothing that takes as long."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fineface_train.cli import VERBS
+from fineface_train.compose import unchecked_config
+from fineface_train.config import GenerateConfig, PicturesConfig
+from fineface_train.data.affectnet.config import AffectNetConfig
+from fineface_train.data.disfa.config import DisfaConfig
+from fineface_train.data.manipulation.config import ManipulationConfig
+from fineface_train.help import field_sentences
 
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "peft", "pandas", "pyarrow", "av", "wandb")
 REPORT = (
@@ -100,3 +108,17 @@ pipe.save_pretrained("{tmp_path / "base"}")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_every_key_has_a_sentence_in_help() -> None:
+    """Also those of sources that the default data does not have."""
+
+    def without(value: Any) -> list[str]:
+        sentences, fields = field_sentences(type(value)), dataclasses.fields(value)
+        parts = [getattr(value, field.name) for field in fields if dataclasses.is_dataclass(getattr(value, field.name))]
+        own = [field.name for field in fields if not dataclasses.is_dataclass(getattr(value, field.name))]
+        missing = [f"{type(value).__name__}.{name}" for name in own if name not in sentences]
+        return missing + [name for part in parts for name in without(part)]
+
+    every = [unchecked_config([]), GenerateConfig(), PicturesConfig(), DisfaConfig(), AffectNetConfig()]
+    assert not [name for one in (*every, ManipulationConfig()) for name in without(one)]

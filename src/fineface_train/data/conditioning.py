@@ -30,10 +30,12 @@ class ConditioningConfig:
     published code."""
 
     enters: Entry = Entry.adapter
+    """Where AUs enter the model."""
     au_text: str = "{strength} {name}"
     """How `text` says one AU: {strength} ("severe"), {name} ("lip corner puller"), {au} ("AU12") and {intensity} ("4"),
     rounded."""
     caption_dropout: float = 0.1
+    """Share of examples whose caption is replaced by the empty one."""
     au_dropout: float = 0.0
     """Share of examples whose AUs are hidden, whatever the face shows (`NO_CONTROL`)."""
 

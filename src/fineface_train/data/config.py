@@ -45,6 +45,7 @@ class DataConfig:
     """Which sources the data has, and where the prepared table lies."""
 
     name: str = "toyfacs"
+    """Name of the data, part of a run folder's name; set by data=NAME."""
     root: str = "outputs/data/toyfacs"
     """Folder of the prepared table, its manifest and, if ToyFACS is drawn, `corpus/`."""
     toyfacs: CorpusConfig | None = None
@@ -52,6 +53,7 @@ class DataConfig:
     disfa: DisfaConfig | None = None
     affectnet: AffectNetConfig | None = None
     manipulation: ManipulationConfig | None = None
+    """Lists of images with AUs, as expression-manipulator has them; null leaves them out."""
     cache: str | None = None
     """Folder of what the base says about images and captions (latents, embeddings); null: `root`/cache. Of use where
     `root` cannot be written."""

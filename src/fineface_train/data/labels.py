@@ -26,6 +26,7 @@ class LabelsConfig:
     rounding_probability: float = 0.2
     """Share of examples whose noisy AUs are rounded to integers."""
     scope: Scope = Scope.sample
+    """Who shares a draw of the rounding."""
 
     def validate(self, key: str) -> None:
         if not 0 <= self.std <= MAX_INTENSITY:

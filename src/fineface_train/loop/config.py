@@ -64,10 +64,15 @@ class Optimisation:
     """
 
     learning_rate: float = 1e-4
+    """AdamW's step size, after the warm-up."""
     betas: list[float] = dataclasses.field(default_factory=lambda: [0.9, 0.999])
+    """AdamW's decay rates of the gradient's mean and square."""
     weight_decay: float = 0.01
+    """AdamW's decoupled weight decay."""
     schedule: Schedule = Schedule.constant
+    """How the learning rate goes on after the warm-up."""
     warmup_steps: int = 0
+    """Steps in which the learning rate rises linearly to its full value."""
     max_gradient_norm: float | None = 1.0
     """null turns clipping off; the norm is logged either way."""
     ema_decay: float | None = None
@@ -99,10 +104,13 @@ class TrainerConfig(Optimisation):
     batch_size: int = 16
     """Global: divided by processes and accumulation."""
     accumulation: int = 1
+    """Parts of a batch that are run one after another, to save memory."""
     skip_nonfinite: bool = False
     """Leave out (and count) a step whose gradient is not finite, instead of stopping the run."""
     precision: Precision = Precision.auto
+    """Number format of the computation; weights that are trained stay in fp32."""
     gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass, which saves memory and costs time."""
     channels_last: bool = False
     """Keep the UNet's weights channels-last: faster convolutions on some machines and sizes, slower on others
     (docs/benchmarks.md)."""
@@ -110,6 +118,7 @@ class TrainerConfig(Optimisation):
     """torch.compile the UNet: a minute or more at the start, then faster steps (docs/benchmarks.md). Needs a C++
     compiler on CPUs."""
     checkpoint_every: int = 1000
+    """Steps between two checkpoints, and one at the end; the last two are kept."""
     sample_every: int = 1000
     """Steps between sample pictures, and one at the end; 0 for none."""
     validate_every: int | None = None
@@ -121,6 +130,7 @@ class TrainerConfig(Optimisation):
     patience: int | None = None
     """End the run early, once so many looks in a row were no better by trainer.best_by; null never does."""
     workers: int = 0
+    """Processes that load examples beside the training; 0: the training loads them itself."""
 
     def validate(self, key: str) -> None:
         """Raises ValueError that names the key below `key`, its value and what is allowed."""

@@ -27,6 +27,7 @@ class RunConfig:
     """Where run folders go."""
 
     root: str = "outputs"
+    """Folder in which run folders are made."""
     fresh: bool = False
     """Start over in a new folder (-2, -3, ...) instead of going on in the one this config has; goes on in the newest of
     those if that was stopped."""

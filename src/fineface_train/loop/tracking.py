@@ -41,13 +41,17 @@ class TrackingConfig:
     """What is reported where; nothing here can change a run's result."""
 
     wandb: bool = True
+    """Whether Weights & Biases shows the run."""
     mode: WandbMode = WandbMode.auto
+    """How wandb logs."""
     project: str = "fineface-train"
+    """wandb's project."""
     group: str | None = None
     """Default: the sweep, in one."""
     arm: str | None = None
     """What sets a sweep's arm apart; the sweep fills it in."""
     tags: list[str] = dataclasses.field(default_factory=list)
+    """wandb's tags of the run."""
     tensorboard: bool = False
     """Write numbers and pictures for TensorBoard too, into the run's folder `tensorboard`. Needs the package:
     pip install 'fineface-train[tensorboard]'."""

@@ -11,13 +11,17 @@ class CorpusConfig:
     """How much ToyFACS is drawn."""
 
     disfa_subjects: int = 27
+    """Subjects of the part in DISFA's layout, 1 to 27."""
     disfa_frames: int = 90
     """Frames per subject; every other subject has one less, as DISFA's counts vary too."""
     affectnet_images: int = 4800
+    """Images of the part in AffectNet's layout."""
     annotator_noise: float = 0.02
     """Standard deviation of the AffectNet part's labels, on the metadata's 0-1 scale."""
     resolution: int = 64
+    """Side of a drawing in pixels."""
     seed: int = 0
+    """Chooses faces, expressions and nuisances."""
 
     def validate(self, key: str) -> None:
         if not 1 <= self.disfa_subjects <= len(DISFA_SUBJECTS):

@@ -47,6 +47,7 @@ class AffectNetConfig:
     """Where AffectNet lies and which of its images are used. Paths are relative to `root` unless absolute."""
 
     root: str | None = None
+    """Folder of the copy of AffectNet."""
     metadata: str = FINEFACE_METADATA
     """FineFace's CSV, or AffectNet's own (training.csv): which it is, its header tells; or the folder of annotations of
     its copies since 2021."""
@@ -54,16 +55,21 @@ class AffectNetConfig:
     """Folder of the images, or the first volume of a RAR archive, which is extracted. Where there is no such folder, an
     archive is looked for."""
     photo_filter: PhotoFilter = PhotoFilter.metadata
+    """Who tells which images are photographs of real faces; others are dropped."""
     aus: AusFrom = AusFrom.metadata
+    """Who tells the AUs."""
     captions: CaptionsFrom = CaptionsFrom.metadata
+    """Who tells the captions."""
     min_side: int = 512
     """Least width and height in pixels, by the metadata or, where it does not tell, the images."""
     min_height: int | None = None
     """Another least height; null: `min_side`. The published code asks for 513."""
     total_filter: TotalFilter = TotalFilter.sum
+    """What of a row's raw AUs must exceed `total_threshold`, so that faces that show nothing are dropped."""
     total_threshold: float = 0.2
     """On the metadata's 0-1 scale: rows below it (sum), or not above it (max), are dropped."""
     transform: Transform = Transform.paper
+    """How raw AUs become intensities."""
     powers: dict[str, float] = dataclasses.field(default_factory=lambda: dict(POWERS))
     """By AU: what raw intensities (0-1) are raised to before they are stretched to 0..5; those of 1 are taken as they
     are."""

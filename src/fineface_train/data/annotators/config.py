@@ -69,6 +69,7 @@ class AnnotateConfig:
     """Who reads AUs in images that have no labels."""
 
     kind: AnnotatorKind = AnnotatorKind.none
+    """Who reads AUs where a source has none."""
     libreface: LibreFaceConfig = dataclasses.field(default_factory=LibreFaceConfig)
     openface: OpenFaceConfig = dataclasses.field(default_factory=OpenFaceConfig)
     scale: float | None = None

@@ -45,7 +45,9 @@ class DisfaConfig:
     and _ of a folder's name may differ."""
 
     root: str | None = None
+    """Folder of the copy of DISFA or DISFA+."""
     labels: str = "ActionUnit_Labels"
+    """Folder of the label files, below `root` unless absolute; auto looks for it."""
     images: str = "frames"
     """Folder of extracted frames."""
     videos: str | None = AUTO
@@ -54,6 +56,7 @@ class DisfaConfig:
     video_pattern: str = "*{subject}*"
     """Names of videos, without .avi or .mp4; * stands for anything. Those that name the other camera are left out."""
     camera: Camera = Camera.left
+    """Which of DISFA's two cameras, where videos of both are there."""
     frame_format: FrameFormat = FrameFormat.jpg
     """Image format of the frames that are extracted from videos."""
     frame_quality: int = 95
@@ -68,6 +71,7 @@ class DisfaConfig:
     first_label: int = 1
     """Number of a subject's first frame in its label files."""
     mismatch: Mismatch = Mismatch.error
+    """What to do with frames that have labels or pictures only."""
     spans: list[str] = dataclasses.field(default_factory=list)
     """[SN001:2..4845]: the labels, from 1, of a subject's first and last picture, where numbers and clock do not tell;
     found by looking at both. `all:2..4845` is for each subject that has no span of its own and needs one."""
@@ -80,6 +84,7 @@ class DisfaConfig:
     fold: int | None = None
     """Test subjects are those of the literature's fold 0, 1 or 2; null: a share `test_share`, chosen by the seed."""
     test_share: float = 0.0
+    """Share of the subjects, chosen by data.seed, that is kept for the test."""
     validation_share: float = VALIDATION_SHARE
     """Share of the subjects that are not for the test, chosen by data.seed, that is never trained on."""
     weight: float | None = None

@@ -22,7 +22,9 @@ class ManipulationConfig:
     """Where the list lies and what its numbers are. Paths are relative to `root` unless absolute."""
 
     root: str | None = None
+    """Folder of the copy."""
     labels: str = "aus_dataset.pkl"
+    """The pickled list of images and their AUs."""
     images: str = "."
     """Folder that the paths in the list start from."""
     strip: str = ""
@@ -31,11 +33,13 @@ class ManipulationConfig:
     aus: list[int] | None = None
     """The AU number of each entry of a vector, in order."""
     missing: Missing = Missing.refuse
+    """What to do with AUs of ours that the list does not tell."""
     scale: float = MAX_INTENSITY
     """The number in the list that is intensity 5: 5, or 1 where the list counts from 0 to 1."""
     captions: str | None = None
     """CSV with columns `file_path` (or `path`, as in the list) and `caption`; null: every image has `caption`."""
     caption: str = "a photo of a person"
+    """Caption of every image, where `captions` is null."""
     validation_share: float = VALIDATION_SHARE
     """Share of the images, chosen by data.seed, that is never trained on."""
     weight: float | None = None

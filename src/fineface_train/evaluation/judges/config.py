@@ -21,9 +21,13 @@ class JudgeConfig:
     only."""
 
     kind: JudgeKind = JudgeKind.toyfacs
+    """Who reads AUs in made images."""
     one: str = "data/toyfacs/judges/judge_one"
+    """Folder of the first judge of drawn faces, whose readings are the headlines."""
     two: str = "data/toyfacs/judges/judge_two"
+    """Folder of the second judge of drawn faces, which checks the first."""
     attributes: str = "data/toyfacs/judges/attributes"
+    """Folder of the network that reads a drawn face's attributes."""
     clip: str = "data/toyfacs/clip"
     """A folder, or for photographs also a hub name."""
     face_threshold: float = 0.6

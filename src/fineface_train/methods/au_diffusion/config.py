@@ -30,7 +30,9 @@ class BaseConfig:
     """The frozen text-to-image pipeline that the adapter steers."""
 
     name: str = "toyfacs"
+    """Name of the base; set by base=NAME."""
     architecture: Architecture = Architecture.pretrained
+    """Whether the weights are pretrained, or random in the shape of a Stable Diffusion (for tests and benchmarks)."""
     path: str | None = None
     """A folder written by `save_pretrained`, or a hub name."""
     revision: str | None = None
@@ -86,6 +88,7 @@ class EncoderConfig:
     """Which AU encoder, and its options. Each option says which encoders read it."""
 
     name: EncoderName = EncoderName.per_au_tokens
+    """Kind of AU encoder (FineFace, arXiv 2407.20175, Table 2, and ours)."""
     hidden: int = 64
     """Width inside the MLPs of `mlp`, `res_mlp`, `individual` and of the interaction token."""
     interaction_token: bool = True
@@ -116,9 +119,11 @@ class FinetuneConfig:
     """What of the base is trained, and how."""
 
     train: Trained = Trained.lora
+    """What of the base's UNet is trained beside encoder and adapter."""
     base_rate: float = 0.1
     """Learning rate of the base's own weights, where they are trained, as a share of trainer.learning_rate."""
     lora_rank: int = 32
+    """Rank of LoRA's two matrices."""
     lora_alpha: float = 32.0
     """The update is scaled by alpha / rank; stored in the bundle. Both paper presets use 8 (peft's default)."""
     adapter_scale: float = 1.0
@@ -132,7 +137,9 @@ class FinetuneConfig:
     """Weight of DreamBooth's prior-preservation loss, on what the untrained base makes of `prior_prompt`; 0 trains
     without it."""
     prior_prompt: str = "a person"
+    """Prompt of the images that DreamBooth's prior preservation is trained on."""
     prior_images: int = 200
+    """Number of these images; the untrained base makes them once."""
 
     def validate(self, key: str) -> None:
         if self.lora_rank < 1:
@@ -170,6 +177,7 @@ class ObjectiveConfig:
     """How the loss of each noise level is weighted."""
 
     weighting: Weighting = Weighting.none
+    """Weight of the loss at each noise level."""
     gamma: float = 5.0
     """Upper limit of the weight on the error of the sample."""
 
@@ -193,13 +201,16 @@ class SamplingConfig:
     """How images are drawn from the pipeline, everywhere: `generate`, `evaluate` and pictures during training."""
 
     steps: int = 25
+    """Denoising steps of an image."""
     guidance: float = 3.0
+    """Classifier-free guidance on the prompt; 1 is none."""
     au_guidance: float | None = None
     """How hard guidance pushes the AUs, from 1 (not at all: the prompt alone is guided) to `guidance`; null: as hard as
     the prompt. An adapter that overshoots is brought back by less. Guidance then moves away from a weaker request of
     the same AUs: by a third of the intensities asked for where `guidance` is 4 and this 3.
     """
     negative: Negative = Negative.auto
+    """The AUs that guidance moves away from."""
 
     def validate(self, key: str) -> None:
         if not 1 <= self.steps <= 1000:
