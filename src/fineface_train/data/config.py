@@ -51,7 +51,9 @@ class DataConfig:
     toyfacs: CorpusConfig | None = None
     """Set: draw a corpus into `root`/corpus; the sources' roots point there."""
     disfa: DisfaConfig | None = None
+    """DISFA, or DISFA+; null leaves it out."""
     affectnet: AffectNetConfig | None = None
+    """AffectNet, with FineFace\'s metadata or its own lists; null leaves it out."""
     manipulation: ManipulationConfig | None = None
     """Lists of images with AUs, as expression-manipulator has them; null leaves them out."""
     cache: str | None = None
