@@ -14,7 +14,6 @@ from fineface_train.data.disfa import config as disfa
 from fineface_train.data.disfa.config import DisfaConfig
 from fineface_train.data.manipulation import config as manipulation
 from fineface_train.data.manipulation.config import ManipulationConfig
-from fineface_train.data.table import SampleTable
 from fineface_train.files import check_name
 from fineface_train.toyfacs.config import CorpusConfig
 
