@@ -303,12 +303,12 @@ def test_the_wide_encoder_has_more_parameters_than_tokens_and_keys() -> None:
     from fineface_train.methods.au_diffusion.adapter import audit, mark_trainable
 
     counted = {}
-    for method in ("fineface_plus", "wide_mlp", "plus_one_token"):
-        config = load_config([f"method={method}"])
+    for name in ("fineface_plus", "wide_mlp", "plus_one_token"):
+        method = load_config([f"method={name}"]).method
         unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config("data/toyfacs/base/unet"))
-        adapt(unet, config.conditioning.enters, config.encoder, config.finetune)
+        adapt(unet, method.conditioning.enters, method.encoder, method.finetune)
         mark_trainable(unet)
-        counted[method] = {row.part: row.trainable for row in audit(unet, {})}
+        counted[name] = {row.part: row.trainable for row in audit(unet, {})}
     assert (
         counted["wide_mlp"]["AU encoder"]
         > counted["fineface_plus"]["AU encoder"] + counted["fineface_plus"]["adapter K"]
