@@ -204,7 +204,8 @@ def test_a_picture_that_shows_nothing_is_refused_and_in_training_told(
     requests = [Request("a person", (0.0,) * 12, 7)]
     with pytest.raises(
         FloatingPointError,
-        match=rf"the picture of 'a person' with neutral, seed 7, {fault}.*; lower what drives it: scale=1, method\.sampling",
+        match=rf"the picture of 'a person' with neutral, seed 7, {fault}.*; lower what drives it: scale=1, "
+        r"method\.sampling",
     ):
         PipelineGenerator(pipe, ConditioningConfig(), SamplingConfig(steps=2), 16, scale=1.0).generate(requests)
     PipelineGenerator(pipe, ConditioningConfig(), SamplingConfig(steps=2), 16, strict=False).generate(requests)
