@@ -47,7 +47,7 @@ def test_every_part_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("fineface_train.verbs.checkup.needs.load_judges", lambda *_: None)
     monkeypatch.setattr("fineface_train.verbs.checkup.needs.timed", lambda _: 0.25)
     changes = ["trainer.steps=10", "trainer.sample_every=4", "trainer.checkpoint_every=5", "evaluation.every=5"]
-    where = [f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "evaluation.validation_every=3"]
+    where = [f"data.root={tmp_path / 'data'}", f"run.root={tmp_path / 'runs'}", "trainer.validate_every=3"]
     config = load_config([*SMALL, *changes, *where, "protocol=quick"], "doctor")
     needs = all_needs(config, machine(2), TRIAL, None, NOTHING)
 
@@ -80,7 +80,7 @@ def test_views_and_the_prior_are_counted(tmp_path: Path) -> None:
     (views,) = [need for need in needs if "mirrored" in need.what]
     assert (views.bytes, views.seconds) == (5 * training * 1000, pytest.approx(5 * training * 0.1))
     assert not [need for need in needs if "drawings" in need.what]
-    prior = load_config([*line, "method=dreambooth", "finetune.prior_images=20"], "doctor")
+    prior = load_config([*line, "method=dreambooth", "method.finetune.prior_images=20"], "doctor")
     (own,) = [need for need in all_needs(prior, machine(), TRIAL, table, NOTHING) if "base's own" in need.what]
     assert own.seconds == 20 * 3.0
 
@@ -148,7 +148,12 @@ def test_a_warning_from_a_day_on_and_a_fault_beyond_seven(
     training = dataclasses.replace(TRAINING, seconds=days * 86_400 / 10)
     trial = dataclasses.replace(TRIAL, training=training, image=0.0, encoded=0.0, caption=0.0)
     monkeypatch.setattr("fineface_train.verbs.doctor.try_out", lambda *_: trial)
-    where = [f"data.root={tmp_path}", f"run.root={tmp_path}", f"base.path={saved_base}", "base.resolution=16"]
+    where = [
+        f"data.root={tmp_path}",
+        f"run.root={tmp_path}",
+        f"method.base.path={saved_base}",
+        "method.base.resolution=16",
+    ]
     assert main(["doctor", *SMALL, *where, "trainer.steps=10", "trainer.warmup_steps=0"]) == status
     told = capsys.readouterr()
     assert ("needs a GPU" in told.out) == (days == 2.0)
@@ -172,7 +177,12 @@ def test_a_judge_that_will_measure_nothing_is_told() -> None:
 def test_doctor_measures_with_a_judge_and_writes_nothing(
     tmp_path: Path, saved_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    where = [f"data.root={tmp_path}", f"run.root={tmp_path}", f"base.path={saved_base}", "base.resolution=16"]
+    where = [
+        f"data.root={tmp_path}",
+        f"run.root={tmp_path}",
+        f"method.base.path={saved_base}",
+        "method.base.resolution=16",
+    ]
     assert main(["doctor", *SMALL, *where, "data.flip=0.5", "trainer.steps=50"]) == 0
     out = capsys.readouterr().out
     for words in ("mirrored or in other colours", "as many true drawings, made", "images judged", "in all"):

@@ -218,13 +218,13 @@ def test_which_view_an_example_takes_is_a_function_of_seed_and_index(made: Made)
 SMALL = [
     *("data.toyfacs.disfa_subjects=3", "data.toyfacs.disfa_frames=12", "data.toyfacs.affectnet_images=60"),
     *("trainer.steps=2", "trainer.batch_size=4", "trainer.sample_every=0", "evaluation.after_training=false"),
-    *("tracking.wandb=false", "tracking.log_every=1", "judge=none", "evaluation.validation_every=1"),
+    *("tracking.wandb=false", "tracking.log_every=1", "judge=none", "trainer.validate_every=1"),
 ]
 
 
 def test_a_run_with_augmentation_is_another_run(tmp_path: Path, saved_base: Path) -> None:
     """Its loss is another, its validation examples are the same; data that is prepared stays prepared."""
-    where = [f"base.path={saved_base}", "base.resolution=16", f"data.root={tmp_path / 'data'}"]
+    where = [f"method.base.path={saved_base}", "method.base.resolution=16", f"data.root={tmp_path / 'data'}"]
     line = ["train", *SMALL, *where, "trainer.learning_rate=1e-12"]
     found = {}
     for name, changes in {
@@ -259,7 +259,7 @@ def test_prepared_data_is_current_whatever_the_augmentation(tmp_path: Path) -> N
         (["data.colour=0.6"], "data.colour=0.6: must lie in 0..0.5"),
         (["data.colour=0.2", "data.colour_variants=1"], "data.colour_variants=1: must lie in 2..16"),
         (["data.colour_variants=6"], "nothing reads data.colour_variants with data.colour=0"),
-        (["method=sd", "data.flip=0.5"], "nothing reads data.flip with conditioning.enters=text"),
+        (["method=sd", "data.flip=0.5"], "nothing reads data.flip with method.conditioning.enters=text"),
     ],
 )
 def test_what_is_wrong_is_refused(given: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
