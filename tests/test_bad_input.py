@@ -40,7 +40,7 @@ def complaint(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         # Verbs, keys and choices.
         (["trian"], "no verb 'trian'.*did you mean train"),
         (["evalute"], "did you mean evaluate"),
-        (["frobnicate"], "there are prepare, train, generate, evaluate, calibrate, doctor, report"),
+        (["frobnicate"], "there are prepare, train, generate, evaluate, judge, calibrate, doctor, report"),
         (["train", "encoder=res_mlp46"], "encoder=res_mlp46: no such choice.*did you mean res_mlp64"),
         (["train", "base=sd12"], "base=sd12: no such choice; there are sd15, sd15_random, sd21"),
         (["train", "data=toyfac"], "did you mean toyfacs"),

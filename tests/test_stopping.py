@@ -39,6 +39,9 @@ def test_ctrl_c_while_libraries_load_is_one_line(verb: str, options: list[str], 
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
+        if options == ["--help"] and process.returncode == 0:  # the page was printed before
+            assert delay > 0.15
+            continue
         assert process.returncode == 130
         assert error in (STOPPED[verb], "fineface: stopped\n")  # the second before it knows its verb
         assert not list(tmp_path.iterdir())

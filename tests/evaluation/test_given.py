@@ -17,7 +17,7 @@ from fineface_train.evaluation.given import given_media
 from fineface_train.evaluation.judges.config import JudgeConfig
 from fineface_train.evaluation.judges.judges import load_judges
 from fineface_train.evaluation.plan import Kind, build_plan, toyfacs_combinations, toyfacs_prompts
-from tests.test_report import Page
+from tests.reports.page_parser import Page
 
 PLAN = build_plan(ProtocolName.quick, toyfacs_prompts(), toyfacs_combinations(), seed=3)[:150]
 PLAN += [
