@@ -49,6 +49,8 @@ def floor(run: RunFolder) -> Floor | None:
 def _unmoved(frame: pd.DataFrame, judge: str, kind: Kind) -> dict[str, float]:
     """The numbers of neutral faces for the requests of one kind; {} where a unit has no neutral face."""
     r = readings(frame, judge, kind)
+    if not len(r.unit):  # nothing of this kind was asked
+        return {}
     units = np.arange(r.units)
     if set(r.unit[r.neutral]) != set(units) or r.neutral.all():
         return {}
